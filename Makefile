@@ -1,0 +1,171 @@
+# `make help` lists what is here. Every target works on a clean checkout; those
+# that need a Debian package install it when it is missing, and say so first.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := build/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+BINARIES := dubway-agent dubway-proxy dubwayctl
+
+FUZZTIME ?= 60s# how long each fuzz target runs
+FUZZJOBS ?= 2# how many fuzz targets run at a time
+TESTFLAGS ?=# more flags of go test, for `make test`
+BENCHFLAGS ?=# flags of the bench command
+
+# What a target needs beyond Go, git and make: the race detector, the kernel's
+# compiler, the linter of shell; Maven and a JDK where there are none.
+DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,openjdk-17-jdk-headless)
+DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
+DEBIAN_generate := clang llvm
+DEBIAN_lint := shellcheck
+
+# The race detector sees one process; the scenarios start the real binaries and
+# measure time, so they run once, without it.
+SCENARIOS := internal/testnet/(scenario|hostile|peers)
+
+# The real peers of the tests: Dubbo Java of three lines, and dubbo-go.
+PEERS := build/peers
+JAVA_PEERS := 3.3.6 3.2.16 2.6.12
+
+# $(call debian,PACKAGES) installs those of PACKAGES that are missing.
+define debian
+missing=()
+for p in $(1); do
+  [[ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null)" == installed ]] || missing+=("$$p")
+done
+if (( $${#missing[@]} )); then
+  echo "installing Debian packages: $${missing[*]}"
+  if (( EUID != 0 )); then
+    echo "that needs root; as root run: apt-get install $${missing[*]}" >&2
+    exit 1
+  fi
+  apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$${missing[@]}" </dev/null >/dev/null
+fi
+endef
+
+# $(call maven,VERSION) builds the Java project of a target's first prerequisite
+# with that version of Dubbo. Maven colours even silence.
+define maven
+echo "building Dubbo Java $(1) peers into $(@D)"
+rm -rf "$(@D)"
+mvn -q -B -ntp -f $< -Ddubbo.version=$(1) -Dpeers="$$PWD/$(@D)" package </dev/null 2>&1 | sed 's/\x1b\[[0-9;]*m//g'
+touch "$@"
+endef
+
+# $(call as_root,what) stops with a sentence when BPF and namespaces are out of reach.
+define as_root
+if (( EUID != 0 )); then
+  echo "$(1) loads eBPF programs and makes network namespaces: run it as root (sudo make $@)" >&2
+  exit 1
+fi
+endef
+
+.PHONY: help
+help: ## Say what each target does
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target what; do
+	  printf '  %-14s %s\n' "$$target" "$$what"
+	done
+
+.PHONY: build
+build: ## Build the binaries into bin/
+	@mkdir -p bin
+	for name in $(BINARIES); do
+	  CGO_ENABLED=0 go build -trimpath -o "bin/$$name" "./cmd/$$name"
+	done
+	echo "built: $(BINARIES:%=bin/%)"
+
+.PHONY: peers
+peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go ## Build the real Dubbo peers of the tests into build/peers/
+
+JAVA_SOURCES := $(wildcard test/dubbo-java/src/main/java/org/dubway/test/*.java)
+$(PEERS)/java-2.6.%/built: test/dubbo-java26/pom.xml $(wildcard test/dubbo-java26/src/main/java/org/dubway/test/old/*.java) $(JAVA_SOURCES)
+	@$(call maven,2.6.$*)
+
+$(PEERS)/java-3.%/built: test/dubbo-java/pom.xml $(JAVA_SOURCES)
+	@$(call maven,3.$*)
+
+$(PEERS)/dubbo-go: $(wildcard test/dubbo-go/*.go) test/dubbo-go/go.mod test/dubbo-go/go.sum
+	@echo "building dubbo-go peers into $@"
+	cd test/dubbo-go && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
+
+.PHONY: demo
+demo: build ## Show the mesh on three pods of this machine, then clean up (root)
+	@$(call as_root,the demo)
+	bin/dubwayctl demo
+
+.PHONY: test
+test: deps-test build peers ## Run every test: with the race detector, then all and the scenarios without (root)
+	@$(call as_root,the test suite)
+	# Two runs: the promises about allocations and the scenarios hold only
+	# without the race detector, everything else is run with it too.
+	go test -race -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+	go test -count=1 -timeout=25m $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck
+	@go vet ./...
+	$(GOLANGCI) run
+	git ls-files --cached --others --exclude-standard | while read -r file; do
+	  [[ -f "$$file" ]] && head -n1 "$$file" | grep -qE '^#!.*\b(ba)?sh\b' && echo "$$file" || true
+	done | xargs --no-run-if-empty shellcheck
+
+.PHONY: generate
+generate: deps-generate ## Make the BPF objects, their Go types and docs/xds.md anew
+	@go generate ./...
+
+.PHONY: checkgenerate
+checkgenerate: ## Fail unless what is generated is what is committed
+	@git diff --quiet HEAD -- || { echo "commit your changes first: checkgenerate compares with HEAD" >&2; exit 1; }
+	$(MAKE) generate
+	if [[ -n "$$(git status --porcelain)" ]]; then
+	  git --no-pager diff --stat
+	  git status --porcelain
+	  echo "generated files differ from the committed ones: run make generate and commit" >&2
+	  exit 1
+	fi
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (60s), FUZZJOBS (2) at a time
+	@mapfile -t targets < <(git grep --untracked -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | sed -E 's|/[^/]*_test\.go:func | |' | sort)
+	if (( $${#targets[@]} == 0 )); then
+	  echo "no fuzz target found" >&2
+	  exit 1
+	fi
+	mkdir -p build/fuzz
+	printf '%s\n' "$${targets[@]}" | xargs -P $(FUZZJOBS) -L 1 bash -c '
+	  log=build/fuzz/$${0//\//-}-$$1.log
+	  if go test "./$$0" -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -parallel 1 >"$$log" 2>&1; then
+	    echo "ok   $$1 ($$0): $$(grep -oE "execs: [0-9]+" "$$log" | tail -n1)"
+	  else
+	    echo "FAIL $$1 ($$0)"; cat "$$log"; exit 255
+	  fi'
+
+.PHONY: bench
+bench: build ## Measure against a direct connection; print the table, write build/bench.json (root)
+	@$(call as_root,the bench)
+	go run ./internal/testnet/bench -o build/bench.json $(BENCHFLAGS)
+
+.PHONY: deps
+deps: deps-test deps-generate deps-lint linter ## Install everything that any target needs
+
+.PHONY: deps-test deps-generate deps-lint deps-peers
+deps-test deps-generate deps-lint deps-peers: deps-%:
+	@$(call debian,$(DEBIAN_$*))
+
+# Built from its module and not with `go tool`: its hundreds of dependencies
+# would otherwise be ours.
+.PHONY: linter
+linter: $(GOLANGCI)
+
+$(GOLANGCI):
+	@echo "building golangci-lint $(GOLANGCI_VERSION) into $(@D)"
+	GOBIN="$$PWD/$(@D)" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+.PHONY: clean
+clean: ## Remove bin/ and build/
+	@rm -rf bin build

@@ -1,0 +1,166 @@
+// Package host is what this machine offers to the datapath: mounts, kernel
+// features, the process's capabilities, each with what to do if it is missing.
+// It changes nothing.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
+	"golang.org/x/sys/unix"
+)
+
+// Check is the result of one probe of this machine.
+type Check struct {
+	Name   string // such as "cgroup2" or "program sk_lookup"
+	OK     bool
+	Detail string // what was found
+	Fix    string // what to do about it, if not OK
+}
+
+// Probe tries everything that the datapath needs. An empty cgroup means the
+// host's root; pinPath need not exist, its parent directory must.
+func Probe(cgroup, pinPath string) []Check {
+	checks := []Check{probeCgroup(cgroup), probeBPFFS(pinPath)}
+	checks = append(checks, probeCapabilities()...)
+	checks = append(checks, verdict("kernel BTF", probeBTF(), "the kernel's types are readable",
+		"use a kernel with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)"))
+	for _, p := range []struct {
+		hook   string
+		typ    ebpf.ProgramType
+		helper asm.BuiltinFunc
+		needs  string
+	}{
+		{"connect", ebpf.CGroupSockAddr, asm.FnSkStorageGet, "Linux 5.10 and CONFIG_CGROUP_BPF=y"},
+		{"sockops", ebpf.SockOps, asm.FnSkStorageGet, "Linux 5.10 and CONFIG_CGROUP_BPF=y"},
+		{"getsockopt", ebpf.CGroupSockopt, asm.FnSkStorageGet, "Linux 5.10 and CONFIG_CGROUP_BPF=y"},
+		{"sk_lookup", ebpf.SkLookup, asm.FnSkAssign, "Linux 5.9 and CONFIG_BPF_STREAM_PARSER=y"},
+	} {
+		checks = append(checks, verdict("program "+p.hook, features.HaveProgramHelper(p.typ, p.helper),
+			fmt.Sprintf("%s with %s", p.typ, p.helper), "use a kernel with "+p.needs))
+	}
+	return append(checks, probeNetnsIdentity())
+}
+
+// Missing joins the failed checks, each with its fix; nil if there are none.
+func Missing(checks []Check) error {
+	var errs []error
+	for _, c := range checks {
+		if !c.OK {
+			errs = append(errs, fmt.Errorf("%s: %s; fix: %s", c.Name, c.Detail, c.Fix))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func verdict(name string, err error, found, fix string) Check {
+	if err != nil {
+		return Check{Name: name, Detail: err.Error(), Fix: fix}
+	}
+	return Check{Name: name, OK: true, Detail: found}
+}
+
+func probeCgroup(dir string) Check {
+	const fix = "mount the host's cgroup2 hierarchy, or name a directory of it with --cgroup"
+	if dir == "" {
+		root, err := FindCgroupRoot()
+		return verdict("cgroup2", err, "host root at "+root, fix)
+	}
+	return verdict("cgroup2", CheckCgroup(dir), dir, fix)
+}
+
+func probeBPFFS(pinPath string) Check {
+	dir := filepath.Dir(pinPath)
+	return verdict("bpffs", CheckBPFFS(dir), dir, mountBPF+", and into the agent's container")
+}
+
+func probeBTF() error {
+	if _, err := btf.LoadKernelSpec(); err != nil {
+		return fmt.Errorf("read kernel types: %w", err)
+	}
+	return nil
+}
+
+// probeCapabilities checks what loading and attaching need. Who may do
+// anything (SYS_ADMIN) may also do what BPF and PERFMON were split from.
+func probeCapabilities() []Check {
+	effective, err := effectiveCapabilities()
+	if err != nil {
+		return []Check{verdict("capabilities", err, "", "make /proc readable")}
+	}
+	has := func(c int) bool { return effective&(1<<c) != 0 }
+	var checks []Check
+	for _, c := range []struct {
+		name string
+		ok   bool
+		why  string
+	}{
+		{"CAP_BPF", has(unix.CAP_BPF) || has(unix.CAP_SYS_ADMIN), "loads programs and maps"},
+		{"CAP_PERFMON", has(unix.CAP_PERFMON) || has(unix.CAP_SYS_ADMIN), "connect programs are refused without it on kernels up to 6.1"},
+		{"CAP_NET_ADMIN", has(unix.CAP_NET_ADMIN), "attaches programs to cgroups and network namespaces"},
+		{"CAP_SYS_ADMIN", has(unix.CAP_SYS_ADMIN), "enters pods' network namespaces and opens running programs by id"},
+	} {
+		check := Check{Name: "capability " + c.name, OK: c.ok, Detail: c.why}
+		if !c.ok {
+			check.Detail, check.Fix = "missing; it "+c.why, "add "+strings.TrimPrefix(c.name, "CAP_")+" to the agent's capabilities"
+		}
+		checks = append(checks, check)
+	}
+	return checks
+}
+
+func effectiveCapabilities() (uint64, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, fmt.Errorf("read capabilities: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			set, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read capabilities: %w", err)
+			}
+			return set, nil
+		}
+	}
+	return 0, errors.New("read capabilities: no CapEff in /proc/self/status")
+}
+
+// probeNetnsIdentity finds out how sockets are told apart by namespace: by
+// cookie, or before 5.15 by inode number, which needs PERFMON.
+func probeNetnsIdentity() Check {
+	const name = "netns identity"
+	if HaveNetnsCookie() {
+		return Check{Name: name, OK: true, Detail: "cookie"}
+	}
+	return verdict(name, features.HaveProgramHelper(ebpf.SockOps, asm.FnSkcToTcpSock), "inode number",
+		"use Linux 5.15, or 5.10 with CAP_PERFMON")
+}
+
+// HaveNetnsCookie tells whether sockops programs may ask for the cookie of
+// their network namespace: from Linux 5.15 on.
+func HaveNetnsCookie() bool {
+	return features.HaveProgramHelper(ebpf.SockOps, asm.FnGetNetnsCookie) == nil
+}
+
+// CheckBPFFS tells why nothing can be pinned in a directory.
+func CheckBPFFS(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("stat %s: %w", dir, err)
+	}
+	if fs.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("%s is not on a BPF file system: "+mountBPF, dir)
+	}
+	return nil
+}
+
+const mountBPF = "mount -t bpf none /sys/fs/bpf"

@@ -1,0 +1,47 @@
+package enroll
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dubway/dubway/agent/netns"
+)
+
+// Check asks the kernel whether everything that is enrolled still is: the
+// namespace is the one that its path names, the listeners listen, the programs
+// are effective. What another agent detached is reported as not enrolled, and
+// keeps its sockets for the connections that live; what broke in the pod is
+// enrolled anew.
+func (e *Enroller) Check() {
+	e.work.Lock()
+	defer e.work.Unlock()
+	for uid, s := range e.snapshot() {
+		if s.workload == nil {
+			continue
+		}
+		next := &state{pod: s.pod, workload: s.workload}
+		if err := errors.Join(sameNetns(s), s.workload.check()); err != nil {
+			next.err, next.broken = &Refusal{Class: ClassBroken, Err: err}, true
+		} else if err := e.opts.Datapath.Effective(s.pod.Cgroup); err != nil {
+			next.err = &Refusal{Class: ClassNotEffective, Err: err}
+		}
+		if next.broken || next.reason() != s.reason() {
+			e.opts.Log.Warn("workload checked", "uid", uid, "enrolled", next.err == nil, "reason", next.reason())
+			e.set(uid, next)
+		}
+	}
+	e.reconcile(nil)
+}
+
+// sameNetns tells whether the pod's path still names the namespace that is open.
+func sameNetns(s *state) error {
+	ns, err := netns.Open(s.pod.Netns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	if ns.ID() != s.workload.Netns.ID() {
+		return fmt.Errorf("%s names another network namespace now", s.pod.Netns)
+	}
+	return nil
+}

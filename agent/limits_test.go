@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/time/rate"
+
+	"github.com/dubway/dubway/agent/datapath"
+)
+
+func TestDenied(t *testing.T) {
+	node := map[netip.Addr]bool{netip.MustParseAddr("10.0.0.254"): true, netip.MustParseAddr("fd00::254"): true}
+	for text, why := range map[string]string{
+		"10.0.0.1": "", "192.168.1.1": "", "8.8.8.8": "", "fd00::1": "", "2001:db8::1": "", "::ffff:10.0.0.1": "",
+		"0.0.0.0": "unspecified", "0.1.2.3": "unspecified", "::": "unspecified",
+		"127.0.0.1": "loopback", "127.255.0.9": "loopback", "::1": "loopback", "::ffff:127.0.0.1": "loopback",
+		"169.254.169.254": "link-local", "::ffff:169.254.169.254": "link-local",
+		"fe80::1": "link-local", "febf::1": "link-local", "fe80::1%eth0": "link-local",
+		"224.0.0.1": "multicast", "239.1.1.1": "multicast", "ff02::1": "multicast", "255.255.255.255": "broadcast",
+		"10.0.0.254": "node", "::ffff:10.0.0.254": "node", "fd00::254": "node",
+		"100.100.100.200": "metadata", "fd00:ec2::254": "metadata",
+		"64:ff9b::a9fe:a9fe": "link-local in another form", "64:ff9b::808:808": "",
+		"2002:7f00:1::1": "loopback in another form", "::169.254.169.254": "link-local in another form",
+		"64:ff9b::a00:fe": "node in another form",
+	} {
+		got := denied(netip.MustParseAddr(text), node)
+		if why == "" && got != "" || !strings.Contains(got, strings.TrimSuffix(why, " in another form")) ||
+			strings.HasSuffix(why, "another form") != strings.HasSuffix(got, "another form") {
+			t.Errorf("%s: %q, want %q", text, got, why)
+		}
+	}
+}
+
+func TestQuota(t *testing.T) {
+	q := newQuota()
+	q.burst, q.most, q.rate = 3, 2, rate.Limit(0.001)
+	take := func(uid, want string) {
+		t.Helper()
+		err := q.take(uid)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("take %s: %v, want %q", uid, err, want)
+		}
+	}
+	take("a", "")
+	take("a", "")
+	take("a", "2 dials of this workload are outstanding")
+	take("b", "") // another pod has its own share
+	q.give("a")
+	take("a", "")
+	q.give("a")
+	take("a", "dials a second")
+	q.forget(func(string) bool { return false })
+	if len(q.pods) != 2 {
+		t.Errorf("a share with outstanding dials was forgotten: %v", q.pods)
+	}
+	q.give("a")
+	q.forget(func(uid string) bool { return uid == "b" })
+	if len(q.pods) != 1 || q.pods["b"] == nil {
+		t.Errorf("not forgotten: %v", q.pods)
+	}
+}
+
+func TestCheckDestinations(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"10.0.0.0/8": true, "10.0.0.1/32": true, "fd00::/8": true, "0.0.0.0/0": true, "::/0": true,
+		"127.0.0.0/8": false, "127.0.0.1/32": false, "::1/128": false, "169.254.169.254/32": false,
+		"169.254.0.0/16": false, "fe80::/64": false, "224.0.0.0/24": false, "255.255.255.255/32": false,
+		"ff02::1/128": false, "0.0.0.0/8": false,
+	} {
+		good := datapath.Destination{Prefix: netip.MustParsePrefix("10.0.0.9/32")}
+		err := checkDestinations([]datapath.Destination{good, {Prefix: netip.MustParsePrefix(text), Port: 80}})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/internal/handoff"
+)
+
+// counts are the agent's own counters, under dubway_.
+type counts struct {
+	dials        *prometheus.CounterVec // by result
+	connects     *prometheus.CounterVec // of proxies, by result
+	generation   prometheus.Gauge
+	destinations prometheus.Gauge
+}
+
+func newCounts() *counts {
+	return &counts{
+		dials: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dubway_dials_total", Help: "Sockets that the proxy asked for, by result."}, []string{"result"}),
+		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dubway_handoff_connects_total", Help: "Proxies that connected, by result."}, []string{"result"}),
+		generation: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "dubway_destinations_generation", Help: "Generation last published by this agent; 0 for none."}),
+		destinations: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "dubway_destinations", Help: "Destinations of the generation last published by this agent."}),
+	}
+}
+
+// dial counts one dial by how it ended.
+func (c *counts) dial(err error) {
+	result := "ok"
+	if err != nil {
+		result = string(handoff.DialFailed)
+		if d, ok := errors.AsType[*handoff.DialError](err); ok {
+			result = string(d.Code)
+		}
+	}
+	c.dials.WithLabelValues(result).Inc()
+}
+
+func (c *counts) published(generation uint64, entries int) {
+	c.generation.Set(float64(generation))
+	c.destinations.Set(float64(entries))
+}
+
+// What is counted elsewhere, and read when somebody asks.
+var (
+	outcomesDesc = prometheus.NewDesc("dubway_datapath_outcomes_total",
+		"What the programs decided, since the maps were made, by outcome.", []string{"outcome"}, nil)
+	workloadsDesc = prometheus.NewDesc("dubway_workloads",
+		"Pods of this node: enrolled, or not for a reason.", []string{"state", "reason"}, nil)
+	problemsDesc = prometheus.NewDesc("dubway_workload_files_rejected",
+		"Workload files that cannot be used.", nil, nil)
+	connectedDesc = prometheus.NewDesc("dubway_handoff_connected",
+		"1 while a proxy is connected.", nil, nil)
+)
+
+var _ prometheus.Collector = (*Agent)(nil)
+
+// Describe is part of prometheus.Collector.
+func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{outcomesDesc, workloadsDesc, problemsDesc, connectedDesc} {
+		descs <- d
+	}
+}
+
+// Collect is part of prometheus.Collector.
+func (a *Agent) Collect(metrics chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	outcomes, err := a.datapath.Counters()
+	if err != nil {
+		metrics <- prometheus.NewInvalidMetric(outcomesDesc, err)
+	}
+	for name, n := range outcomes {
+		metrics <- prometheus.MustNewConstMetric(outcomesDesc, prometheus.CounterValue, float64(n), name)
+	}
+	enrolled, refused := 0, make(map[enroll.Class]int)
+	for _, s := range a.enroller.Status() {
+		if s.Enrolled {
+			enrolled++
+		} else {
+			refused[s.Class]++
+		}
+	}
+	gauge(workloadsDesc, float64(enrolled), "enrolled", "")
+	for class, n := range refused {
+		gauge(workloadsDesc, float64(n), "not_enrolled", string(class))
+	}
+	a.mu.Lock()
+	problems := len(a.problems)
+	a.mu.Unlock()
+	gauge(problemsDesc, float64(problems))
+	connected := 0.0
+	if a.server.proxy() != nil {
+		connected = 1
+	}
+	gauge(connectedDesc, connected)
+}

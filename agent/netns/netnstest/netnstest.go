@@ -1,0 +1,131 @@
+// Package netnstest makes network namespaces for tests of the agent's rooms:
+// nameless ones, which end with the test. Whole nodes with processes are the
+// business of internal/testnet.
+package netnstest
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/dubway/dubway/agent/netns"
+)
+
+// Netns is a network namespace with its loopback device up.
+type Netns struct {
+	*netns.Namespace
+
+	Path string
+	tb   testing.TB
+}
+
+// New makes a network namespace that lives until the test ends.
+func New(tb testing.TB) *Netns {
+	tb.Helper()
+	if os.Getuid() != 0 {
+		tb.Skip("network namespaces need root")
+	}
+	type result struct {
+		path string
+		err  error
+	}
+	made, done := make(chan result), make(chan struct{})
+	onThread(func() {
+		// The thread holds the namespace and ends with this function.
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = up("lo")
+		}
+		made <- result{fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid()), err}
+		<-done
+	})
+	r := <-made
+	tb.Cleanup(func() { close(done) })
+	if r.err != nil {
+		tb.Fatalf("make network namespace: %v", r.err)
+	}
+	ns, err := netns.Open(r.path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = ns.Close() })
+	return &Netns{Namespace: ns, Path: r.path, tb: tb}
+}
+
+// onThread runs f in the background on a thread that ends with it. It is never
+// the process's first thread, whose namespaces /proc/self shows.
+func onThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			onThread(f) // while this one is locked, the new goroutine gets another
+			defer runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
+}
+
+// Must runs f in the namespace.
+func (n *Netns) Must(f func() error) {
+	n.tb.Helper()
+	if err := n.Do(f); err != nil {
+		n.tb.Fatal(err)
+	}
+}
+
+// Add puts addresses on a device and brings it up.
+func (n *Netns) Add(device string, addresses ...string) {
+	n.tb.Helper()
+	n.Must(func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", device, err)
+		}
+		for _, text := range addresses {
+			a, err := netlink.ParseAddr(netip.MustParsePrefix(text).String())
+			if err != nil {
+				return fmt.Errorf("parse %s: %w", text, err)
+			}
+			a.Flags = unix.IFA_F_NODAD
+			if err := netlink.AddrAdd(link, a); err != nil {
+				return fmt.Errorf("add %s: %w", text, err)
+			}
+		}
+		return up(device)
+	})
+}
+
+// Join connects two namespaces by a veth, eth0 at both ends.
+func Join(a, b *Netns) {
+	a.tb.Helper()
+	peer, err := os.Open(b.Path)
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+	defer func() { _ = peer.Close() }()
+	a.Must(func() error {
+		veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: "eth0", PeerNamespace: netlink.NsFd(peer.Fd())}
+		veth.Name = "eth0"
+		return netlink.LinkAdd(veth)
+	})
+	for _, n := range []*Netns{a, b} {
+		n.Must(func() error { return up("eth0") })
+	}
+}
+
+func up(device string) error {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", device, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring %s up: %w", device, err)
+	}
+	return nil
+}

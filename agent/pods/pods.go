@@ -1,0 +1,42 @@
+// Package pods knows the pods of this node: what they are called, and where
+// their network namespace and cgroup are. It does not touch them; to enrol them
+// is package enroll's.
+package pods
+
+import (
+	"context"
+	"net/netip"
+)
+
+// Pod is a pod as its source describes it. Immutable.
+type Pod struct {
+	UID            string
+	Name           string
+	Namespace      string
+	Labels         map[string]string
+	ServiceAccount string
+	Netns          string       // path of the network namespace
+	Cgroup         string       // path of the cgroup2 directory
+	Addresses      []netip.Addr // never v4-mapped
+	Ports          []uint16
+}
+
+// Set is everything that a source knows at one moment.
+type Set struct {
+	Pods     []*Pod    // ordered by UID, each UID once
+	Problems []Problem // what could not be used; the last good form of it is in Pods
+}
+
+// Problem is something of a source that is not a usable pod.
+type Problem struct {
+	Name string // such as a file's name
+	Err  error
+}
+
+// Source tells of the node's pods.
+type Source interface {
+	// Run calls publish with the whole set, first at once and then after each
+	// change, until ctx ends. A pod that is in no later set has left. An error
+	// means that there is nothing to watch.
+	Run(ctx context.Context, publish func(Set)) error
+}

@@ -1,0 +1,277 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/netns"
+	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/version"
+)
+
+const (
+	greetTimeout    = 5 * time.Second
+	maxHeld         = 4096    // workloads that a proxy may claim to hold
+	maxDestinations = 1 << 17 // entries of a generation: the datapath says what fits
+	dialWorkers     = 16      // each keeps a thread busy while it dials
+)
+
+// session is one proxy's connection. Three parts run at once: what the proxy
+// says is read and answered, what it asks to dial is dialled by a few workers,
+// and what is enrolled is told to it.
+type session struct {
+	server  *server
+	conn    *handoff.Conn
+	log     *slog.Logger
+	release string
+	dials   chan *handoff.Message
+
+	parts []datapath.Destination // of the generation that is being received
+	next  uint64                 // its number, 0 for none
+
+	mu      sync.Mutex
+	seq     uint64
+	unacked map[uint64]string // uid by Seq
+	refused map[string]string // what the proxy could not take, by uid
+}
+
+func newSession(s *server, conn *handoff.Conn, log *slog.Logger) *session {
+	return &session{
+		server: s, conn: conn, log: log,
+		dials:   make(chan *handoff.Message, dialsOutstanding),
+		unacked: make(map[uint64]string), refused: make(map[string]string),
+	}
+}
+
+// greet hears who the proxy is and what it holds, and answers Hello. What it
+// returns is the caller's to close.
+func (s *session) greet() (held map[string][]*netns.Socket, err error) {
+	watchdog := time.AfterFunc(greetTimeout, func() { _ = s.conn.Close() })
+	defer watchdog.Stop()
+	held = make(map[string][]*netns.Socket)
+	defer func() {
+		if err != nil {
+			for _, sockets := range held {
+				closeAll(sockets)
+			}
+			held = nil
+		}
+	}()
+	if err := s.hello(); err != nil {
+		return held, err
+	}
+	for len(held) <= maxHeld {
+		m, fds, err := s.conn.Receive()
+		if err != nil {
+			return held, err
+		}
+		switch m.Kind {
+		case handoff.KindWorkload:
+			closeAll(held[m.Workload.UID])
+			held[m.Workload.UID] = keep(fds)
+		case handoff.KindSnapshotEnd:
+			return held, nil
+		default:
+			closeAll(keep(fds))
+			return held, fmt.Errorf("greet proxy: unexpected %s", m.Kind)
+		}
+	}
+	return held, fmt.Errorf("greet proxy: it claims to hold more than %d workloads", maxHeld)
+}
+
+// hello exchanges versions. Ours is sent also to a peer of another version: it
+// shall be able to say why it was refused.
+func (s *session) hello() error {
+	m, fds, err := s.conn.Receive()
+	if err != nil {
+		return err
+	}
+	closeAll(keep(fds))
+	if m.Kind != handoff.KindHello {
+		return fmt.Errorf("greet proxy: got %s before hello", m.Kind)
+	}
+	s.release = m.Hello.Release
+	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.node}
+	if m.Hello.Version != handoff.Version {
+		return errors.Join(fmt.Errorf("greet proxy: release %s speaks version %d, not %d",
+			m.Hello.Release, m.Hello.Version, handoff.Version),
+			s.conn.Send(&handoff.Message{Kind: handoff.KindHello, Hello: ours}))
+	}
+	return nil
+}
+
+// run serves the connection until it ends.
+func (s *session) run(ctx context.Context) error {
+	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.node}
+	if err := s.conn.Send(&handoff.Message{Kind: handoff.KindHello, Hello: ours}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var parts sync.WaitGroup
+	for range dialWorkers {
+		parts.Go(s.dialAll)
+	}
+	parts.Go(func() {
+		if err := s.tellAll(ctx); err != nil {
+			s.log.Warn("tell proxy", "error", err)
+			_ = s.conn.Close()
+		}
+	})
+	err := s.readAll()
+	cancel()
+	_ = s.conn.Close()
+	close(s.dials)
+	parts.Wait()
+	return err
+}
+
+// readAll handles what the proxy says.
+func (s *session) readAll() error {
+	for {
+		m, fds, err := s.conn.Receive()
+		if err != nil {
+			return err
+		}
+		switch m.Kind {
+		case handoff.KindDial:
+			err = s.askDial(m)
+		case handoff.KindDestinations:
+			err = s.destinations(m)
+		case handoff.KindAck:
+			s.acked(m)
+		default:
+			closeAll(keep(fds))
+			err = fmt.Errorf("receive message: unexpected %s", m.Kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// tellAll keeps the proxy's view equal to what is enrolled: everything once,
+// SnapshotEnd, then what changes.
+func (s *session) tellAll(ctx context.Context) error {
+	told := make(map[string]*enroll.Workload)
+	for first := true; ; first = false {
+		workloads, changed := s.server.enroller.Workloads()
+		if err := s.tell(told, workloads); err != nil {
+			return err
+		}
+		if first {
+			end := &handoff.Message{Kind: handoff.KindSnapshotEnd, Seq: s.expectAck("")}
+			if err := s.conn.Send(end); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// tell sends the difference between what was told and what is. What left goes
+// first: its address may be a new pod's.
+func (s *session) tell(told map[string]*enroll.Workload, workloads []*enroll.Workload) error {
+	now := make(map[string]*enroll.Workload, len(workloads))
+	for _, w := range workloads {
+		now[w.Pod.UID] = w
+	}
+	for uid := range told {
+		if now[uid] != nil {
+			continue
+		}
+		delete(told, uid)
+		gone := &handoff.Message{Kind: handoff.KindWorkloadGone, Seq: s.expectAck(uid),
+			WorkloadGone: &handoff.WorkloadGone{UID: uid}}
+		if err := s.conn.Send(gone); err != nil {
+			return err
+		}
+	}
+	for uid, w := range now {
+		if told[uid] == w {
+			continue
+		}
+		if err := s.tellWorkload(w); err != nil {
+			return err
+		}
+		told[uid] = w
+	}
+	return nil
+}
+
+// tellWorkload sends a pod with duplicates of its listeners. One that was closed
+// meanwhile has left: the next difference says so.
+func (s *session) tellWorkload(w *enroll.Workload) error {
+	fds := make([]int, 0, len(w.Listeners))
+	defer func() {
+		for _, fd := range fds {
+			closeFD(fd)
+		}
+	}()
+	for _, l := range w.Listeners {
+		fd, err := l.Socket.Duplicate()
+		if err != nil {
+			s.log.Debug("workload left before it was told", "uid", w.Pod.UID, "error", err)
+			return nil
+		}
+		fds = append(fds, fd)
+	}
+	m := &handoff.Message{Kind: handoff.KindWorkload, Seq: s.expectAck(w.Pod.UID), Workload: w.Message()}
+	return s.conn.Send(m, fds...)
+}
+
+// expectAck numbers a message whose ack is to be noted.
+func (s *session) expectAck(uid string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seq++
+	s.unacked[s.seq] = uid
+	return s.seq
+}
+
+// acked notes what the proxy made of a message.
+func (s *session) acked(m *handoff.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	uid, ok := s.unacked[m.Seq]
+	if !ok {
+		return
+	}
+	delete(s.unacked, m.Seq)
+	delete(s.refused, uid)
+	if m.Ack != nil && m.Ack.Error != "" {
+		s.refused[uid] = m.Ack.Error
+		s.log.Warn("proxy refused a workload", "uid", uid, "error", m.Ack.Error)
+	}
+}
+
+// refusals returns what the proxy could not take, by uid.
+func (s *session) refusals() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.refused)
+}
+
+func keep(fds []int) []*netns.Socket {
+	sockets := make([]*netns.Socket, len(fds))
+	for i, fd := range fds {
+		sockets[i] = netns.Keep(fd)
+	}
+	return sockets
+}
+
+func closeAll(sockets []*netns.Socket) {
+	for _, s := range sockets {
+		_ = s.Close()
+	}
+}

@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/version"
+)
+
+// handler answers on the admin socket. Everything on it only reads.
+func (a *Agent) handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(a, a.counts.dials, a.counts.connects, a.counts.generation, a.counts.destinations)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
+		admin.WriteJSON(w, a.status())
+	})
+	mux.HandleFunc("GET "+admin.PathWorkloads, func(w http.ResponseWriter, _ *http.Request) {
+		admin.WriteJSON(w, a.workloads())
+	})
+	mux.Handle("GET "+admin.PathMetrics, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError,
+	}))
+	return mux
+}
+
+// status gathers what dubwayctl status shows.
+func (a *Agent) status() admin.AgentStatus {
+	s := admin.AgentStatus{
+		APIVersion: admin.APIVersion, Cgroup: a.opts.Cgroup, PinPath: a.opts.PinPath,
+		Process: admin.Process{
+			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: a.started,
+			Uptime: time.Since(a.started).Round(time.Second).String(), Node: a.opts.NodeName,
+			Capabilities: capabilities(),
+		},
+	}
+	s.Problems = a.addDatapath(&s, s.Problems)
+	if p := a.server.proxy(); p != nil {
+		s.ProxyConnected, s.ProxyPID = true, p.conn.PeerPID()
+		for uid, text := range p.refusals() {
+			s.Problems = append(s.Problems, fmt.Sprintf("the proxy refused workload %s: %s", uid, text))
+		}
+	} else {
+		s.Problems = append(s.Problems, "no proxy is connected: connections of enrolled pods wait")
+	}
+	for _, w := range a.enroller.Status() {
+		if w.Enrolled {
+			s.Workloads.Enrolled++
+			continue
+		}
+		s.Workloads.NotEnrolled++
+		s.Problems = append(s.Problems, fmt.Sprintf("workload %s is not enrolled: %s", w.Pod.UID, w.Reason))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.problems {
+		s.Problems = append(s.Problems, fmt.Sprintf("workload file %s: %v", p.Name, p.Err))
+	}
+	slices.Sort(s.Problems)
+	return s
+}
+
+// addDatapath fills in what the kernel tells.
+func (a *Agent) addDatapath(s *admin.AgentStatus, problems []string) []string {
+	loaded, err := a.datapath.Status()
+	if err != nil {
+		problems = append(problems, err.Error())
+	}
+	s.Generation = loaded.Generation
+	s.Programs, s.Maps = []admin.Program{}, []admin.Map{}
+	for _, p := range loaded.Programs {
+		s.Programs = append(s.Programs, admin.Program{Name: p.Name, ID: p.ID, Tag: p.Tag, Attached: p.Attached})
+		if p.Attached == "" {
+			problems = append(problems, fmt.Sprintf("program %s is not attached", p.Name))
+		}
+	}
+	for _, m := range loaded.Maps {
+		s.Maps = append(s.Maps, admin.Map{Name: m.Name, ID: m.ID, Type: m.Type, Entries: m.Entries, Max: m.MaxEntries})
+	}
+	if s.Counters, err = a.datapath.Counters(); err != nil {
+		problems = append(problems, err.Error())
+	}
+	return problems
+}
+
+// workloads lists every pod that the source tells of, enrolled or not.
+func (a *Agent) workloads() admin.WorkloadList {
+	list := admin.WorkloadList{APIVersion: admin.APIVersion, Items: []admin.WorkloadStatus{}}
+	for _, s := range a.enroller.Status() {
+		item := admin.WorkloadStatus{
+			UID: s.Pod.UID, Name: s.Pod.Name, Namespace: s.Pod.Namespace, Ports: s.Pod.Ports, Labels: s.Pod.Labels,
+			ServiceAccount: s.Pod.ServiceAccount, Netns: s.Pod.Netns, NetnsCookie: s.Cookie, Cgroup: s.Pod.Cgroup,
+			Enrolled: s.Enrolled, Reason: s.Reason,
+		}
+		for _, addr := range s.Pod.Addresses {
+			item.Addresses = append(item.Addresses, addr.String())
+		}
+		list.Items = append(list.Items, item)
+	}
+	return list
+}
+
+// capabilities names the effective capabilities of this process that the agent
+// has a use for; others by their number.
+func capabilities() []string {
+	names := map[int]string{
+		12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN", 24: "CAP_SYS_RESOURCE", 38: "CAP_PERFMON", 39: "CAP_BPF",
+	}
+	result := []string{}
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return result
+	}
+	for line := range strings.Lines(string(text)) {
+		hex, ok := strings.CutPrefix(line, "CapEff:")
+		if !ok {
+			continue
+		}
+		set, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+		if err != nil {
+			return result
+		}
+		for bit := range 64 {
+			if set&(1<<bit) == 0 {
+				continue
+			}
+			name := names[bit]
+			if name == "" {
+				name = fmt.Sprintf("%d", bit)
+			}
+			result = append(result, name)
+		}
+	}
+	return result
+}

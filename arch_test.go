@@ -1,0 +1,330 @@
+// Package dubway_test holds the tests of the repository as a whole: which room
+// may import what (arch_test.go), how large and how documented things are
+// (style_test.go) and whether the documents name what exists (docs_test.go).
+// It tests no behaviour of the mesh.
+package dubway_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const module = "github.com/dubway/dubway"
+
+// door is where a library comes in, and why nowhere else.
+type door struct {
+	library string // an import path; "/..." takes what is below it too
+	rooms   []string
+	tests   []string // rooms whose tests alone may use it
+	why     string
+}
+
+// Every import that is neither the standard library's nor ours needs a door,
+// and so do the packages of the standard library that give power.
+var doors = []door{
+	{"github.com/cilium/ebpf/...", []string{"bpf", "agent/datapath/..."}, []string{"internal/testnet/..."},
+		"one writer of the maps: whoever else opened one could hold it after it was replaced"},
+	{"github.com/vishvananda/netlink/...", []string{"agent/...", "internal/testnet/..."}, nil,
+		"links, netns ids and sock_diag need privileges that only the agent has"},
+	{"github.com/vishvananda/netns/...", []string{"agent/...", "internal/testnet/..."}, nil,
+		"the same"},
+	{"k8s.io/...", nil, nil,
+		"the source of workloads is a directory; Kubernetes comes in by agent/pods alone"},
+	{"github.com/envoyproxy/...", []string{"l7proxy/xds/..."}, nil,
+		"the rest of the proxy sees snapshot.Snapshot: a field that xds does not convert does not exist"},
+	{"github.com/cncf/xds/...", []string{"l7proxy/xds/..."}, nil,
+		"the same"},
+	{"google.golang.org/protobuf/...", []string{"l7proxy/xds/..."}, nil,
+		"the same"},
+	{"github.com/apache/dubbo-go-hessian2/...", []string{"cmd/dubwayctl/values"}, []string{"l7proxy/codec/...", "internal/testnet/..."},
+		"it is the oracle of our skipping reader, and decodes what tap shows, in the operator's process: it panics on some bytes of pods"},
+	{"github.com/dubbogo/gost/...", []string{"cmd/dubwayctl/values"}, []string{"l7proxy/codec/..."},
+		"the decimals of dubbo-go-hessian2"},
+	{"github.com/prometheus/...", []string{"l7proxy", "l7proxy/telemetry/...", "agent/..."}, []string{"internal/testnet/..."},
+		"what is measured is decided where the Record ends, and in the agent for its own counters; proxy.go joins the registries"},
+	{"github.com/cespare/xxhash/v2", []string{"l7proxy/cluster/hashring", "l7proxy/router"}, nil,
+		"the hash of Envoy's ring, so that both choose the same endpoint; one for endpoints, one for requests"},
+	{"github.com/fsnotify/fsnotify", []string{"l7proxy/xds/...", "agent/pods"}, nil,
+		"two directories are watched: configuration and workloads"},
+	{"sigs.k8s.io/yaml", []string{"l7proxy/xds/...", "agent/pods", "cmd/dubwayctl/...", "internal/testnet/..."}, nil,
+		"YAML is a form of files that people write, never of what processes say to each other"},
+	{"github.com/spf13/...", []string{"cmd/..."}, nil,
+		"flags end in cmd; below it, parameters have names"},
+	{"golang.org/x/time/rate", []string{"l7proxy/...", "agent/..."}, nil,
+		"limits of workloads and of warnings"},
+	{"golang.org/x/sys/unix", []string{"agent/...", "l7proxy/...", "internal/...", "cmd/..."}, nil,
+		"system calls; bpf, the kernel's ABI, makes none"},
+	{"github.com/rogpeppe/go-internal/...", nil, []string{"cmd/...", "internal/testnet/..."},
+		"testscript: the commands' tests read as their documentation"},
+	{"os/exec", []string{"internal/testnet/...", "cmd/dubwayctl/..."}, []string{"..."},
+		"agent and proxy start nothing: what takes them over finds no program to run"},
+	{"net/http/pprof", nil, nil,
+		"it serves a profile to whoever reaches the port"},
+	{"plugin", nil, nil,
+		"composition is in cmd, at compile time"},
+}
+
+// edge is an import that must not be, whatever a room's code would gain.
+type edge struct {
+	from, to string
+	why      string
+}
+
+var forbidden = []edge{
+	{"l7proxy/...", "bpf/...", "the unprivileged half needs no map: the kernel answers through its sockets"},
+	{"l7proxy/...", "agent/...", "they are two processes; what they share is internal/handoff"},
+	{"agent/...", "l7proxy/...", "the privileged half parses no byte that a pod sent"},
+	{"bpf/...", "...", "the kernel's ABI knows nobody"},
+	{"agent/...", "cmd/...", "commands compose rooms, rooms know no command"},
+	{"l7proxy/...", "cmd/...", "the same"},
+	{"internal/testnet/...", "cmd/...", "the rig starts the commands as processes"},
+	{"internal/handoff", "l7proxy/...", "a seam belongs to neither side"},
+	{"internal/handoff", "agent/...", "the same"},
+	{"internal/admin", "l7proxy/...", "a seam belongs to neither side"},
+	{"internal/admin", "agent/...", "the same"},
+	{"internal/version", "...", "a constant knows nobody"},
+	{"cmd/dubway-agent", "l7proxy/...", "the agent's binary holds no parser of pods' bytes"},
+	{"cmd/dubway-proxy", "agent/...", "the proxy's binary holds nothing that needs a privilege"},
+	{"cmd/dubway-proxy", "bpf/...", "the same"},
+}
+
+// floors are the rooms of both halves from the top down: a room imports only
+// rooms below it.
+var floors = []string{
+	"l7proxy",
+	"l7proxy/listener",
+	"l7proxy/downstream",
+	"l7proxy/relay",
+	"l7proxy/tap",
+	"l7proxy/witness",
+	"l7proxy/plan",
+	"l7proxy/callback",
+	"l7proxy/mirror",
+	"l7proxy/probe",
+	"l7proxy/upstream",
+	"l7proxy/claim",
+	"l7proxy/breaker",
+	"l7proxy/delivery",
+	"l7proxy/deadline",
+	"l7proxy/exchange",
+	"l7proxy/export",
+	"l7proxy/lot",
+	"l7proxy/herald",
+	"l7proxy/pending",
+	"l7proxy/router",
+	"l7proxy/cluster",
+	"l7proxy/cluster/outlier",
+	"l7proxy/cluster/checkup",
+	"l7proxy/cluster/hashring",
+	"l7proxy/cluster/wheel",
+	"l7proxy/cluster/priority",
+	"l7proxy/cluster/names",
+	"l7proxy/cluster/backoff",
+	"l7proxy/cluster/zone",
+	"l7proxy/xds/gendoc",
+	"l7proxy/xds",
+	"l7proxy/xds/convert",
+	"l7proxy/xds/listeners",
+	"l7proxy/xds/address",
+	"l7proxy/xds/routes",
+	"l7proxy/xds/policies",
+	"l7proxy/xds/conditions",
+	"l7proxy/xds/files",
+	"l7proxy/xds/fields",
+	"l7proxy/xds/typed",
+	"l7proxy/retry",
+	"l7proxy/codec/dubbo",
+	"l7proxy/codec/dubbo/edit",
+	"l7proxy/codec/hessian",
+	"l7proxy/codec/jsonb",
+	"l7proxy/codec",
+	"l7proxy/telemetry",
+	"l7proxy/telemetry/agent",
+	"l7proxy/telemetry/accesslog",
+	"l7proxy/telemetry/stale",
+	"l7proxy/telemetry/inverted",
+	"l7proxy/telemetry/recent",
+	"l7proxy/telemetry/verdicts",
+	"l7proxy/workload",
+	"l7proxy/mode",
+	"l7proxy/sock",
+	"l7proxy/overload",
+	"l7proxy/quota",
+	"l7proxy/filter",
+	"l7proxy/filter/tally",
+	"l7proxy/filter/rbac",
+	"l7proxy/filter/limit",
+	"l7proxy/filter/fault",
+	"l7proxy/filter/subject",
+	"l7proxy/condition",
+	"l7proxy/snapshot",
+	"l7proxy/rpc",
+
+	"agent",
+	"agent/enroll",
+	"agent/datapath",
+	"agent/datapath/host",
+	"agent/datapath/pins",
+	"agent/netns/netnstest",
+	"agent/netns",
+	"agent/pods",
+}
+
+// listed is what the go command says of a package.
+type listed struct {
+	ImportPath, Dir, Name string
+	GoFiles               []string
+	TestGoFiles           []string
+	XTestGoFiles          []string
+	Imports               []string
+	TestImports           []string
+	XTestImports          []string
+}
+
+// packages asks the go command once for the module's packages.
+var packages = sync.OnceValues(func() ([]listed, error) {
+	// -e: what does not compile is the compiler's to say.
+	out, err := exec.Command("go", "list", "-e", "-json", "./...").Output()
+	if err != nil {
+		return nil, fmt.Errorf("list packages: %w", err)
+	}
+	var all []listed
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		switch err := decoder.Decode(&p); {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("read go list: %w", err)
+		}
+		all = append(all, p)
+	}
+})
+
+func TestImports(t *testing.T) {
+	all, err := packages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 10 {
+		t.Fatalf("go list names %d packages: this test looks at nothing", len(all))
+	}
+	for _, p := range all {
+		for _, finding := range importFindings(p) {
+			t.Error(finding)
+		}
+	}
+}
+
+// TestImportRulesCanFail breaks each rule once, so that none of them is idle.
+func TestImportRulesCanFail(t *testing.T) {
+	tests := []struct {
+		name string
+		pkg  listed
+		want string // "" for a package that is as it should be
+	}{
+		{"a door", listed{ImportPath: module + "/l7proxy/router", Imports: []string{"github.com/cilium/ebpf/link"}}, "one writer of the maps"},
+		{"a door of tests", listed{ImportPath: module + "/agent", TestImports: []string{"github.com/rogpeppe/go-internal/testscript"}}, "testscript"},
+		{"a test's library in code", listed{ImportPath: module + "/cmd/dubwayctl", Imports: []string{"github.com/rogpeppe/go-internal/testscript"}}, "testscript"},
+		{"no door", listed{ImportPath: module + "/agent", Imports: []string{"github.com/stretchr/testify/assert"}}, "has no door"},
+		{"power of the standard library", listed{ImportPath: module + "/agent", Imports: []string{"os/exec"}}, "start nothing"},
+		{"an edge", listed{ImportPath: module + "/agent/enroll", Imports: []string{module + "/l7proxy/codec"}}, "parses no byte"},
+		{"an edge of a test", listed{ImportPath: module + "/l7proxy/listener", XTestImports: []string{module + "/agent/netns"}}, "two processes"},
+		{"an edge to everything", listed{ImportPath: module + "/bpf", Imports: []string{module + "/internal/version"}}, "knows nobody"},
+		{"a floor of the agent", listed{ImportPath: module + "/agent/pods", Imports: []string{module + "/agent/enroll"}}, "is above"},
+		{"a floor", listed{ImportPath: module + "/l7proxy/rpc", Imports: []string{module + "/l7proxy/snapshot"}}, "is above"},
+		{"a room without a floor", listed{ImportPath: module + "/l7proxy/magic"}, "has no floor"},
+		{"as it should be", listed{ImportPath: module + "/l7proxy/xds", Imports: []string{"errors", "github.com/envoyproxy/go-control-plane/envoy/config/core/v3", module + "/l7proxy/snapshot"}}, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := strings.Join(importFindings(test.pkg), "\n")
+			if test.want == "" && got != "" || !strings.Contains(got, test.want) {
+				t.Errorf("findings %q, want one with %q", got, test.want)
+			}
+		})
+	}
+}
+
+// importFindings holds the imports of a package against the three tables.
+func importFindings(p listed) []string {
+	room := roomOf(p.ImportPath)
+	var found []string
+	report := func(path, why string) {
+		found = append(found, fmt.Sprintf("%s imports %s: %s", room, path, why))
+	}
+	tests := slices.Concat(p.TestImports, p.XTestImports)
+	for _, path := range slices.Concat(p.Imports, tests) {
+		code := slices.Contains(p.Imports, path)
+		if why := throughDoor(room, path, code); why != "" {
+			report(path, why)
+		}
+		for _, e := range forbidden {
+			if path != p.ImportPath && within(room, e.from) && strings.HasPrefix(path, module+"/") && within(roomOf(path), e.to) {
+				report(path, e.why)
+			}
+		}
+	}
+	return append(found, floorFindings(room, p.Imports)...)
+}
+
+// throughDoor returns why room may not import path, or "".
+func throughDoor(room, path string, code bool) string {
+	for _, d := range doors {
+		if !within(path, d.library) {
+			continue
+		}
+		through := func(pattern string) bool { return within(room, pattern) }
+		if slices.ContainsFunc(d.rooms, through) || !code && slices.ContainsFunc(d.tests, through) {
+			return ""
+		}
+		return d.why
+	}
+	if first, _, _ := strings.Cut(path, "/"); strings.Contains(first, ".") && path != module && !strings.HasPrefix(path, module+"/") {
+		return "it has no door: give it one in arch_test.go, with its reason, or do without"
+	}
+	return ""
+}
+
+// floorFindings holds the imports of a room against the floors.
+func floorFindings(room string, imports []string) []string {
+	if !within(room, "l7proxy/...") && !within(room, "agent/...") {
+		return nil
+	}
+	own := slices.Index(floors, room)
+	if own < 0 {
+		return []string{room + " has no floor: put it into the list of arch_test.go, above all that it imports"}
+	}
+	var found []string
+	for _, path := range imports {
+		if floor := slices.Index(floors, roomOf(path)); floor >= 0 && floor < own {
+			found = append(found, fmt.Sprintf("%s imports %s, which is above it", room, path))
+		}
+	}
+	return found
+}
+
+// roomOf returns an import path within the module: "." for its root.
+func roomOf(path string) string {
+	if path == module {
+		return "."
+	}
+	return strings.TrimPrefix(path, module+"/")
+}
+
+// within tells whether path is pattern or, where that ends in "...", below it.
+func within(path, pattern string) bool {
+	prefix, wild := strings.CutSuffix(pattern, "...")
+	if !wild {
+		return path == pattern
+	}
+	return strings.HasPrefix(path+"/", prefix)
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* maps.h: what the programs remember. Go's names for these are generated; the
+ * only writer from user space is package datapath. Addresses are always 16
+ * bytes, IPv4 in its v4-mapped form; ports are in network byte order.
+ */
+#pragma once
+
+/* Where the outbound listener waits in every pod, on 127.0.0.1 and ::1. */
+const volatile __u16 outbound_port = 15001;
+
+/* Before 5.15 sockops programs cannot ask for the netns cookie: then every
+ * "netns" below is the namespace's inode number instead. Needs CAP_PERFMON.
+ */
+const volatile _Bool netns_by_inode = 0;
+
+/* Each network namespace has its own instance of take_lookup, because sk_lookup
+ * programs cannot ask where they run and two pods may use one address.
+ */
+const volatile __u64 lookup_netns = 0;
+
+struct endpoint {
+	__be32 addr[4];
+	__be16 port; /* 0: no endpoint */
+	__u16 pad;
+};
+
+/* workloads: the enrolled network namespaces. */
+enum workload_flag {
+	steer_v4 = 1, /* there is a listener on 127.0.0.1 */
+	steer_v6 = 2, /* there is a listener on ::1 */
+};
+
+struct workload {
+	enum workload_flag flags;
+	__be32 addr4[4]; /* shown instead of 127.0.0.1; zero: unknown */
+	__be32 addr6[4]; /* shown instead of ::1 */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u64); /* netns */
+	__type(value, struct workload);
+	__uint(max_entries, 4096);
+} workloads SEC(".maps");
+
+/* destinations: what is steered. One generation is one inner trie; the agent
+ * fills a new one and puts it in the place of the old in one step. The port
+ * comes before the address, so that a prefix can be asked for one port; the
+ * family keeps ::/0 from covering v4-mapped addresses.
+ */
+struct destination_key {
+	__u32 prefixlen;
+	__be16 port;
+	__u16 family;
+	__be32 addr[4];
+};
+
+/* clang 14 forgets what an inner map's key looks like unless something else
+ * mentions it; loaders skip this section.
+ */
+const struct destination_key destination_key_type SEC(".types") = {0};
+
+struct destination_table {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct destination_key);
+	__type(value, __u64); /* generation */
+	__uint(max_entries, 65536);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 1);
+	__array(values, struct destination_table);
+} destinations SEC(".maps");
+
+/* inbound_ports: where new connections go to the inbound listener. */
+struct inbound_key {
+	__u64 netns;
+	__be32 addr[4];
+	__be16 port;
+	__u16 pad[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct inbound_key);
+	__type(value, __u32); /* unused */
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} inbound_ports SEC(".maps");
+
+/* listeners: the inbound listeners. The kernel drops an entry when its socket
+ * is closed everywhere.
+ */
+struct listener_key {
+	__u64 netns;
+	__u32 family;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__type(key, struct listener_key);
+	__type(value, __u64); /* socket cookie */
+	__uint(max_entries, 8192);
+} listeners SEC(".maps");
+
+/* flow: the two ends of a call as the applications mean them, whoever stands
+ * between. A destination without a port means: the one that it was sent to.
+ */
+struct flow {
+	struct endpoint consumer;
+	struct endpoint destination;
+};
+
+/* sockets: one state per socket, gone with it. */
+enum socket_role {
+	untouched,
+	mesh,     /* made by the agent; flow.consumer, if any, is shown to who accepts */
+	consumer, /* a steered application socket */
+	accepted, /* the other end of either */
+};
+
+struct socket {
+	enum socket_role role;
+	struct flow flow;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct socket);
+} sockets SEC(".maps");
+
+/* bridges: from a connecting socket to the one that will be accepted, for as
+ * long as a handshake on lo takes.
+ */
+struct bridge_key {
+	__u64 netns;
+	struct endpoint local; /* as the connecting socket sees it */
+	struct endpoint remote;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct bridge_key);
+	__type(value, struct flow);
+	__uint(max_entries, 16384);
+} bridges SEC(".maps");
+
+/* counters: one per outcome, on each CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, enum outcome);
+	__type(value, __u64);
+	__uint(max_entries, MAX_OUTCOMES);
+} counters SEC(".maps");
+
+static __always_inline void count(enum outcome what)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &what);
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}

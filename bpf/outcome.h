@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* outcome.h: what can happen at a hook. Every verdict counts exactly one; Go
+ * reads the names from the object. Append only: the numbers are pinned.
+ */
+#pragma once
+
+enum outcome {
+	/* connect.h */
+	not_tcp,          /* UDP, raw, SCTP: untouched */
+	exempt,           /* one of the mesh's own sockets: untouched */
+	not_enrolled,     /* no workload in this network namespace: untouched */
+	loopback,         /* never a destination: untouched */
+	no_destination,   /* nothing published for it: untouched */
+	no_listener,      /* the pod has no outbound listener of this family: untouched */
+	bound_to_device,  /* cannot reach the listener on lo: untouched */
+	storage_refused,  /* no memory for the socket's state: untouched, or unbridged */
+	steered,          /* aimed at the outbound listener */
+
+	/* sockops.h */
+	bridge_full,      /* the entry could not be written; the connection will be closed */
+	bridged,          /* the accepted socket knows what the connecting one meant */
+	direct,           /* somebody dialled the outbound listener itself */
+
+	/* sockopt.h, name.h */
+	original_dst_answered,
+	peer_shown,
+	self_shown,
+
+	/* lookup.h */
+	lookup_passed,    /* not a port where something must act */
+	lookup_self,      /* the pod calls itself, or the mesh calls the pod */
+	lookup_assigned,  /* handed to the inbound listener */
+	lookup_refused,   /* an enrolled port without its listener: reset, not let through */
+};
+
+/* Room for what later versions count: the size of a pinned map must not change. */
+#define MAX_OUTCOMES 64
+_Static_assert(lookup_refused < MAX_OUTCOMES, "counters is too small");

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dubway/dubway/agent"
+	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/internal/admin"
+)
+
+// flags are what the run command is told.
+type flags struct {
+	options       agent.Options
+	nodeAddresses []string
+	logLevel      string
+}
+
+func runCommand() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Make the pods of this node part of the mesh",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts, err := f.complete()
+			if err != nil {
+				return err
+			}
+			a, err := agent.New(opts)
+			if err != nil {
+				return fmt.Errorf("start: %w", err)
+			}
+			return a.Run(cmd.Context())
+		},
+	}
+	o, set := &f.options, cmd.Flags()
+	set.StringVar(&o.Workloads, "workloads", "", "directory of workload files (required)")
+	set.StringVar(&o.StateDir, "state-dir", admin.DefaultStateDir, "directory of the sockets of agent and proxy")
+	set.StringVar(&o.PinPath, "pin-path", datapath.DefaultPinPath, "where the programs and maps are pinned")
+	set.StringVar(&o.Cgroup, "cgroup", "", "cgroup2 directory to attach to (default: the host's cgroup2 root)")
+	set.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the host's name)")
+	set.StringSliceVar(&f.nodeAddresses, "node-address", nil,
+		"address of the node that its network namespace does not show, never dialled (may be repeated)")
+	set.IntVar(&o.ProxyUID, "proxy-uid", 65532, "user and group id that dubway-proxy runs as")
+	set.DurationVar(&o.CheckInterval, "check-interval", time.Minute,
+		"between checks that the programs are effective on enrolled pods")
+	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	if err := cmd.MarkFlagRequired("workloads"); err != nil {
+		panic(err)
+	}
+	return cmd
+}
+
+// complete makes options of what was said in words.
+func (f *flags) complete() (agent.Options, error) {
+	opts := f.options
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return opts, fmt.Errorf("read --log-level: %w", err)
+	}
+	if opts.CheckInterval < time.Second {
+		return opts, fmt.Errorf("read --check-interval: %s is less than a second", opts.CheckInterval)
+	}
+	for _, text := range f.nodeAddresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return opts, fmt.Errorf("read --node-address: %w", err)
+		}
+		opts.NodeAddresses = append(opts.NodeAddresses, a)
+	}
+	opts.Logger = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return opts, nil
+}

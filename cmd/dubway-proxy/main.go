@@ -1,0 +1,149 @@
+// Command dubway-proxy is the unprivileged half of Dubway: the node's L7 proxy.
+// It is put together in package l7proxy; here are its flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/version"
+	"github.com/dubway/dubway/l7proxy"
+	"github.com/dubway/dubway/l7proxy/overload"
+)
+
+// errCapabilities refuses to parse pods' bytes with more rights than needed.
+var errCapabilities = errors.New("dubway-proxy parses what pods send and must run without capabilities")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "dubway-proxy:", err)
+		os.Exit(1)
+	}
+}
+
+// gcPercent is GOGC unless the environment says otherwise.
+const gcPercent = 25
+
+// flags are the command line.
+type flags struct {
+	options           l7proxy.Options
+	accessLog         string
+	logLevel          string
+	allowCapabilities bool
+}
+
+func command() *cobra.Command {
+	f := &flags{}
+	c := &cobra.Command{
+		Use: "dubway-proxy", Short: "The node's L7 proxy: decodes Dubbo and applies xDS policies",
+		Version: version.Version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context()) },
+	}
+	o := &f.options
+	s := c.Flags()
+	s.StringVar(&o.StateDir, "state-dir", admin.DefaultStateDir, "directory of the agent's and the proxy's sockets")
+	s.Uint64Var(&o.MemoryLimit, "memory-limit", overload.LimitOf("/proc", "/sys/fs/cgroup"),
+		"bytes; from 80 % no connections are taken, from 90 % the heaviest workload is refused; the default is the cgroup's, 0 is none")
+	s.StringVar(&o.XDSDir, "xds-dir", "/etc/dubway/xds", "directory of xDS files (DiscoveryResponse, YAML or JSON)")
+	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
+	s.StringVar(&o.Locality, "locality", "", "region/zone/subzone of this node, or its first parts, for zone aware load balancing")
+	s.StringVar(&o.MetricsAddress, "metrics-address", ":15020", "address of /metrics; empty for none")
+	s.StringVar(&o.HealthAddress, "health-address", ":15021", "address of /healthz/ready and /healthz/live; empty for none")
+	s.IntVar(&o.MaxFrame, "max-frame-bytes", 16<<20, "largest Dubbo frame; larger ones are refused")
+	s.Int64Var(&o.MaxConnections, "max-connections", 65536, "live connections of one workload")
+	s.Int64Var(&o.MaxBuffers, "max-buffer-bytes", 64<<20, "read buffers of one workload; requests that need more are refused")
+	s.DurationVar(&o.Drain, "drain", 25*time.Second, "how long pending requests may take when the proxy stops")
+	s.Float64Var(&o.Sample, "access-log-sample", 1, "share of requests that are logged, 0 to 1")
+	s.BoolVar(&o.Applications, "metrics-consumer-application", false,
+		"label metrics with the consumers' own names (attachment remote.application)")
+	s.BoolVar(&o.TapBodies, "tap-bodies", true, "let root and the proxy's own user read arguments by dubwayctl tap --decode")
+	s.StringVar(&f.accessLog, "access-log", "stdout", "where the access log goes: stdout, off, or a file")
+	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	s.BoolVar(&f.allowCapabilities, "allow-capabilities", false, "run even with effective capabilities")
+	return c
+}
+
+func (f *flags) run(ctx context.Context) error {
+	if caps := l7proxy.Capabilities(); len(caps) > 0 && !f.allowCapabilities {
+		return fmt.Errorf("%w, but has %s: run it as an ordinary user (uid 65532), or say --allow-capabilities",
+			errCapabilities, strings.Join(caps, ", "))
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return fmt.Errorf("read --log-level: %w", err)
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	out, err := openAccessLog(f.accessLog)
+	if err != nil {
+		return err
+	}
+	f.options.AccessLog, f.options.Logger = out, log
+	if f.options.MaxTotal, err = descriptors(); err != nil {
+		return err
+	}
+	f.options.HandoffSocket = handoff.Socket(f.options.StateDir)
+	if os.Getenv("GOGC") == "" {
+		// The steady path makes no garbage: collecting sooner costs little, and the
+		// memory of idle connections is what counts.
+		debug.SetGCPercent(gcPercent)
+	}
+	if limit := f.options.MemoryLimit; limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(min(limit, math.MaxInt64)))
+	}
+	p, err := l7proxy.New(f.options)
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	log.Info("dubway-proxy", "version", version.Version, "node", f.options.Node, "xds", f.options.XDSDir)
+	return p.Run(ctx)
+}
+
+// descriptors is how many connections of pods the process may hold: four fifths
+// of its descriptors. The rest is for providers and for the agent's messages.
+func descriptors() (int64, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("read limit of open files: %w", err)
+	}
+	return int64(limit.Cur / 5 * 4), nil
+}
+
+// openAccessLog returns nil for "off".
+func openAccessLog(where string) (io.Writer, error) {
+	switch where {
+	case "off", "":
+		return nil, nil //nolint:nilnil // no log is no error
+	case "stdout":
+		return os.Stdout, nil
+	}
+	file, err := os.OpenFile(where, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open access log: %w", err)
+	}
+	return file, nil
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}

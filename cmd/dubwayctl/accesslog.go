@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dubway/dubway/internal/admin"
+)
+
+func (e *env) accessLogCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "accesslog [on|off|SHARE]",
+		Short: "Show or switch the proxy's access log",
+		Long: "Show or switch the proxy's access log: on, off, or the share of requests that are logged, from 0 to 1.\n" +
+			"It lasts until the proxy restarts, which starts with its flag --access-log-sample.",
+		Args:      cobra.MaximumNArgs(1),
+		ValidArgs: []string{"on", "off"},
+		RunE: func(c *cobra.Command, args []string) error {
+			proxy := e.proxy()
+			defer proxy.Close()
+			var now admin.AccessLog
+			if len(args) == 0 {
+				if err := proxy.Get(c.Context(), admin.PathAccessLog, &now); err != nil {
+					return err
+				}
+				return e.printAccessLog(now)
+			}
+			share, err := parseShare(args[0])
+			if err != nil {
+				return err
+			}
+			wanted := admin.AccessLog{APIVersion: admin.APIVersion, Sample: share}
+			if err := proxy.Post(c.Context(), admin.PathAccessLog, wanted, &now); err != nil {
+				return err
+			}
+			return e.printAccessLog(now)
+		},
+	}
+}
+
+func parseShare(text string) (float64, error) {
+	switch text {
+	case "on":
+		return 1, nil
+	case "off":
+		return 0, nil
+	}
+	share, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(share >= 0 && share <= 1) {
+		return 0, fmt.Errorf("%q is not on, off, or a share from 0 to 1", text)
+	}
+	return share, nil
+}
+
+func (e *env) printAccessLog(now admin.AccessLog) error {
+	return e.write(now, func(t *table) {
+		switch now.Sample {
+		case 0:
+			t.linef("access log: off")
+		case 1:
+			t.linef("access log: every request")
+		default:
+			t.linef("access log: %v of all requests", now.Sample)
+		}
+	})
+}

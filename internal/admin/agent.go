@@ -1,0 +1,73 @@
+package admin
+
+// AgentStatus is dubway-agent's answer to /v1/status.
+type AgentStatus struct {
+	APIVersion string `json:"apiVersion"`
+	Process
+	Cgroup   string    `json:"cgroup"`
+	PinPath  string    `json:"pinPath"`
+	Programs []Program `json:"programs"`
+	Maps     []Map     `json:"maps"`
+	// Counters are the outcomes that the programs counted, by name.
+	Counters       map[string]uint64 `json:"counters"`
+	ProxyConnected bool              `json:"proxyConnected"`
+	ProxyPID       int               `json:"proxyPid,omitempty"`
+	// Generation is that of the destinations that are steered now.
+	Generation uint64          `json:"generation"`
+	Workloads  WorkloadSummary `json:"workloads"`
+	// Problems are sentences that an operator should act on; empty when all is well.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Program is a loaded BPF program.
+type Program struct {
+	Name     string `json:"name"`
+	ID       uint32 `json:"id"`
+	Tag      string `json:"tag"`
+	Attached string `json:"attached"` // where; "" when it is not attached
+}
+
+// Map is a BPF map. Entries is -1 where the kernel does not count them.
+type Map struct {
+	Name    string `json:"name"`
+	ID      uint32 `json:"id,omitempty"`
+	Type    string `json:"type,omitempty"`
+	Entries int    `json:"entries"`
+	Max     int    `json:"max"`
+}
+
+// WorkloadSummary counts the workloads that the agent knows.
+type WorkloadSummary struct {
+	Enrolled    int `json:"enrolled"`
+	NotEnrolled int `json:"notEnrolled"`
+}
+
+// WorkloadList is the answer to /v1/workloads.
+type WorkloadList struct {
+	APIVersion string           `json:"apiVersion"`
+	Items      []WorkloadStatus `json:"items"`
+}
+
+// WorkloadStatus is one pod of this node, as one process knows it. The agent
+// says whether it is enrolled; the proxy says what its connections do.
+type WorkloadStatus struct {
+	UID            string            `json:"uid"`
+	Name           string            `json:"name"`
+	Namespace      string            `json:"namespace"`
+	Addresses      []string          `json:"addresses"`
+	Ports          []uint16          `json:"ports,omitempty"`
+	Labels         map[string]string `json:"labels,omitempty"`
+	ServiceAccount string            `json:"serviceAccount,omitempty"`
+	Netns          string            `json:"netns,omitempty"`
+	NetnsCookie    uint64            `json:"netnsCookie,omitempty"`
+	Cgroup         string            `json:"cgroup,omitempty"`
+	Enrolled       bool              `json:"enrolled"`
+	Reason         string            `json:"reason,omitempty"` // why not, if it is not enrolled
+	Connections    Connections       `json:"connections,omitzero"`
+}
+
+// Connections counts the open connections of a process or of one workload.
+type Connections struct {
+	Downstream int `json:"downstream"` // from applications
+	Upstream   int `json:"upstream"`   // to providers
+}

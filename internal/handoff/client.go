@@ -1,0 +1,199 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/dubway/dubway/internal/version"
+)
+
+// Errors of a Client.
+var (
+	// ErrNotConnected is returned while there is no agent to ask.
+	ErrNotConnected = errors.New("not connected to the agent")
+	// ErrReplaced ends Run when a newer proxy took over: drain, do not come back.
+	ErrReplaced = errors.New("a newer proxy took over")
+)
+
+// Handler takes what the agent tells. The calls come from Run, one after
+// another, and are acked when they return; an error goes to the agent, which
+// reports it. A Handler must not wait for Client.Dial or Client.Destinations in
+// them: their answers come the same way.
+type Handler interface {
+	// Workload is a new or changed pod. The files are its listening sockets in
+	// the order of w.Listeners, duplicates that are the Handler's to close. After
+	// a reconnect they may be the same sockets as before.
+	Workload(w *Workload, files []*os.File) error
+	// WorkloadGone is a pod that left.
+	WorkloadGone(uid string) error
+	// SnapshotEnd says that every pod has been told since the connection began;
+	// those that have not are gone (Client has called WorkloadGone for them).
+	SnapshotEnd() error
+}
+
+// Client is the proxy's end. It outlives its connections: what it holds of the
+// agent's listeners it gives back to the next agent. All methods are safe for
+// concurrent use, Run excepted, which one goroutine calls again and again.
+type Client struct {
+	path    string
+	node    string
+	handler Handler
+	log     *slog.Logger
+
+	publish sync.Mutex // one generation of Destinations at a time
+
+	mu      sync.Mutex
+	conn    *Conn // nil while there is none that has said Hello
+	seq     uint64
+	pending map[uint64]chan answer
+
+	held holdings
+}
+
+// answer is a DialResult or an Ack, with the descriptor of the former.
+type answer struct {
+	message *Message
+	fd      int
+}
+
+// NewClient makes the client of the agent that listens at path.
+func NewClient(path, node string, h Handler, log *slog.Logger) *Client {
+	return &Client{path: path, node: node, handler: h, log: log,
+		pending: make(map[uint64]chan answer)}
+}
+
+// Close drops the listeners that the Client holds, and takes no more. It does not
+// end Run, which its context does.
+func (c *Client) Close() { c.held.close() }
+
+// Run connects once and serves the connection until it ends or ctx does. It
+// always returns an error that says why; when to come back is the caller's
+// business, except after ErrReplaced.
+func (c *Client) Run(ctx context.Context) error {
+	conn, err := Connect(ctx, c.path)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer func() {
+		stop()
+		_ = conn.Close()
+		c.disconnect()
+	}()
+	if err := c.greet(conn); err != nil {
+		return errors.Join(ctx.Err(), err)
+	}
+	c.mu.Lock()
+	c.conn = conn
+	c.mu.Unlock()
+	told := make(map[string]bool)
+	for {
+		m, fds, err := conn.Receive()
+		if err == nil {
+			err = c.take(conn, m, fds, told)
+		}
+		if err != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// greet says Hello and what is held, and waits for the agent's Hello.
+func (c *Client) greet(conn *Conn) error {
+	hello := &Hello{Version: Version, Release: version.Version, Node: c.node}
+	if err := conn.Send(&Message{Kind: KindHello, Hello: hello}); err != nil {
+		return err
+	}
+	if err := c.held.each(func(w *Workload, fds []int) error {
+		return conn.Send(&Message{Kind: KindWorkload, Workload: w}, fds...)
+	}); err != nil {
+		return err
+	}
+	if err := conn.Send(&Message{Kind: KindSnapshotEnd}); err != nil {
+		return err
+	}
+	m, fds, err := conn.Receive()
+	if err != nil {
+		return err
+	}
+	closeFDs(fds)
+	if m.Kind != KindHello {
+		return fmt.Errorf("receive hello: got %s", m.Kind)
+	}
+	if m.Hello.Version != Version {
+		return fmt.Errorf("receive hello: agent %s speaks version %d, not %d",
+			m.Hello.Release, m.Hello.Version, Version)
+	}
+	return nil
+}
+
+// take handles one message of the agent. It owns fds.
+func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) error {
+	switch m.Kind {
+	case KindWorkload:
+		told[m.Workload.UID] = true
+		return c.ack(conn, m, c.workload(m.Workload, fds))
+	case KindWorkloadGone:
+		return c.ack(conn, m, c.gone(m.WorkloadGone.UID))
+	case KindSnapshotEnd:
+		return c.ack(conn, m, c.snapshotEnd(told))
+	case KindDialResult:
+		fd := -1
+		if len(fds) == 1 {
+			fd = fds[0]
+		}
+		c.answer(m, fd)
+		return nil
+	case KindAck:
+		c.answer(m, -1)
+		return nil
+	case KindGoodbye:
+		return ErrReplaced
+	case KindHello, KindDial, KindDestinations:
+	}
+	closeFDs(fds)
+	return fmt.Errorf("receive message: unexpected %s", m.Kind)
+}
+
+func (c *Client) workload(w *Workload, fds []int) error {
+	if err := c.held.put(w, fds); err != nil {
+		closeFDs(fds)
+		return err
+	}
+	files := make([]*os.File, len(fds))
+	for i, fd := range fds {
+		files[i] = os.NewFile(uintptr(fd), "listener")
+	}
+	return c.handler.Workload(w, files)
+}
+
+func (c *Client) gone(uid string) error {
+	c.held.drop(uid)
+	return c.handler.WorkloadGone(uid)
+}
+
+// snapshotEnd forgets the pods that left while no agent was connected.
+func (c *Client) snapshotEnd(told map[string]bool) error {
+	var errs []error
+	for _, uid := range c.held.uids() {
+		if !told[uid] {
+			errs = append(errs, c.gone(uid))
+		}
+	}
+	return errors.Join(append(errs, c.handler.SnapshotEnd())...)
+}
+
+// ack answers m, if it wants an answer, with the handler's error.
+func (c *Client) ack(conn *Conn, m *Message, err error) error {
+	if err != nil {
+		c.log.Error("agent's message refused", "kind", m.Kind, "error", err)
+	}
+	if m.Seq == 0 {
+		return nil
+	}
+	return conn.Send(NewAck(m.Seq, err))
+}

@@ -1,0 +1,359 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// recorder is a Handler that writes down what it is told.
+type recorder struct {
+	mu     sync.Mutex
+	events []string
+	end    chan struct{} // one for each SnapshotEnd
+	fail   error
+}
+
+func newRecorder() *recorder { return &recorder{end: make(chan struct{}, 8)} }
+
+func (r *recorder) notef(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) Workload(w *Workload, files []*os.File) error {
+	r.notef("workload %s with %d", w.UID, len(files))
+	for _, f := range files {
+		f.Close()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fail
+}
+
+func (r *recorder) failWith(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail = err
+}
+
+func (r *recorder) WorkloadGone(uid string) error { r.notef("gone %s", uid); return nil }
+
+func (r *recorder) SnapshotEnd() error { r.notef("end"); r.end <- struct{}{}; return nil }
+
+func (r *recorder) take() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	events := r.events
+	r.events = nil
+	return events
+}
+
+// toy is an agent that a test plays by hand.
+type toy struct {
+	*testing.T
+
+	acceptor *Acceptor
+	client   *Client
+	handler  *recorder
+	conn     *Conn
+	done     chan error
+	cancel   context.CancelFunc
+}
+
+func newToy(t *testing.T) *toy {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "handoff.sock")
+	acceptor, err := Listen(path, os.Getuid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := newRecorder()
+	y := &toy{T: t, acceptor: acceptor, handler: handler,
+		client: NewClient(path, "node", handler, slog.New(slog.DiscardHandler))}
+	t.Cleanup(func() {
+		if y.cancel != nil {
+			y.hangUp()
+		}
+		y.client.Close()
+		acceptor.Close()
+	})
+	return y
+}
+
+// connect lets the client come, and returns what it gives back, by uid.
+func (y *toy) connect() map[string]int {
+	y.Helper()
+	ctx, cancel := context.WithCancel(y.Context())
+	y.cancel, y.done = cancel, make(chan error, 1)
+	go func() { y.done <- y.client.Run(ctx) }()
+	conn, err := y.acceptor.Accept()
+	y.must(err)
+	y.conn = conn
+	held := make(map[string]int)
+	for {
+		m, fds, err := conn.Receive()
+		y.must(err)
+		closeFDs(fds)
+		switch m.Kind {
+		case KindHello:
+			if m.Hello.Version != Version || m.Hello.Node != "node" {
+				y.Errorf("hello is %s", show(y.T, m))
+			}
+		case KindWorkload:
+			held[m.Workload.UID] = len(fds)
+		case KindSnapshotEnd:
+			y.send(&Message{Kind: KindHello, Hello: &Hello{Version: Version, Release: "test"}})
+			return held
+		default:
+			y.Fatalf("unexpected %s", show(y.T, m))
+		}
+	}
+}
+
+func (y *toy) hangUp() error {
+	y.Helper()
+	y.conn.Close()
+	err := <-y.done
+	y.cancel()
+	y.cancel = nil
+	return err
+}
+
+func (y *toy) must(err error) {
+	y.Helper()
+	if err != nil {
+		y.Fatal(err)
+	}
+}
+
+func (y *toy) send(m *Message, fds ...int) { y.Helper(); y.must(y.conn.Send(m, fds...)) }
+
+func (y *toy) receive() *Message {
+	y.Helper()
+	m, fds, err := y.conn.Receive()
+	y.must(err)
+	closeFDs(fds)
+	return m
+}
+
+// workload sends a pod with two listeners, which are pipes here, and returns
+// what the proxy answers.
+func (y *toy) workload(uid string, seq uint64) *Message {
+	y.Helper()
+	m := samples()["workload"]
+	m.Seq, m.Workload.UID, m.Workload.Listeners = seq, uid, m.Workload.Listeners[:2]
+	r, w := pipe(y.T)
+	y.send(m, int(r.Fd()), int(w.Fd()))
+	return y.receive()
+}
+
+func (y *toy) snapshotEnd(seq uint64) {
+	y.Helper()
+	y.send(&Message{Kind: KindSnapshotEnd, Seq: seq})
+	if got := y.receive(); !reflect.DeepEqual(got, NewAck(seq, nil)) {
+		y.Errorf("snapshot end answered with %s", show(y.T, got))
+	}
+	<-y.handler.end
+}
+
+func (y *toy) told(want ...string) {
+	y.Helper()
+	if got := y.handler.take(); !slices.Equal(got, want) {
+		y.Errorf("handler was told %q, want %q", got, want)
+	}
+}
+
+func TestClientAcks(t *testing.T) {
+	y := newToy(t)
+	y.connect()
+	if got := y.workload("a", 1); !reflect.DeepEqual(got, NewAck(1, nil)) {
+		t.Errorf("workload answered with %s", show(t, got))
+	}
+	y.handler.failWith(errors.New("no room " + strings.Repeat("x", 2*maxText)))
+	if got := y.workload("b", 2); got.Seq != 2 || !strings.HasPrefix(got.Ack.Error, "no room") {
+		t.Errorf("refused workload answered with %s", show(t, got))
+	}
+	y.send(&Message{Kind: KindWorkloadGone, Seq: 3, WorkloadGone: &WorkloadGone{UID: "a"}})
+	if got := y.receive(); !reflect.DeepEqual(got, NewAck(3, nil)) {
+		t.Errorf("gone answered with %s", show(t, got))
+	}
+	y.told("workload a with 2", "workload b with 2", "gone a")
+}
+
+// TestClientGivesBack: after a reconnect the new agent gets the listeners of
+// every pod, and pods that it does not know are gone.
+func TestClientGivesBack(t *testing.T) {
+	y := newToy(t)
+	if held := y.connect(); len(held) != 0 {
+		t.Errorf("a new client gives back %v", held)
+	}
+	y.workload("a", 1)
+	y.workload("b", 2)
+	y.workload("b", 3) // replaced: still one
+	y.snapshotEnd(4)
+	y.told("workload a with 2", "workload b with 2", "workload b with 2", "end")
+	y.hangUp()
+	held := y.connect()
+	if want := map[string]int{"a": 2, "b": 2}; !reflect.DeepEqual(held, want) {
+		t.Errorf("given back %v, want %v", held, want)
+	}
+	y.workload("b", 1)
+	y.snapshotEnd(2)
+	y.told("workload b with 2", "gone a", "end")
+	y.hangUp()
+	if held := y.connect(); !reflect.DeepEqual(held, map[string]int{"b": 2}) {
+		t.Errorf("at the third time given back %v", held)
+	}
+}
+
+func TestClientDial(t *testing.T) {
+	y := newToy(t)
+	ask := Dial{Workload: "a", Destination: netip.MustParseAddrPort("10.0.0.1:80")}
+	if _, err := y.client.Dial(t.Context(), ask); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("without an agent: %v", err)
+	}
+	y.connect()
+	y.snapshotEnd(1)
+	type result struct {
+		fd  int
+		err error
+	}
+	dial := func(ctx context.Context) chan result {
+		done := make(chan result, 1)
+		go func() {
+			fd, err := y.client.Dial(ctx, ask)
+			done <- result{fd, err}
+		}()
+		return done
+	}
+	first, second := dial(t.Context()), dial(t.Context())
+	m1, m2 := y.receive(), y.receive()
+	// Answers come in any order and find their question.
+	_, w := pipe(t)
+	y.send(NewDialResult(m2.Seq, nil), int(w.Fd()))
+	y.send(NewDialResult(m1.Seq, &DialError{Code: DialDenied, Text: "because"}))
+	results := []result{<-first, <-second}
+	if results[0].err == nil {
+		results[0], results[1] = results[1], results[0]
+	}
+	var refused *DialError
+	if !errors.As(results[0].err, &refused) || refused.Code != DialDenied || refused.Text != "because" {
+		t.Errorf("refused dial ended with %v", results[0].err)
+	}
+	if results[1].err != nil || unix.Close(results[1].fd) != nil {
+		t.Errorf("good dial ended with %v", results[1])
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	late := dial(ctx)
+	m := y.receive()
+	cancel()
+	if r := <-late; !errors.Is(r.err, context.Canceled) {
+		t.Errorf("cancelled dial ended with %v", r)
+	}
+	before := openFDs(t)
+	y.send(NewDialResult(m.Seq, nil), int(w.Fd()))
+	y.snapshotEnd(2) // the client has handled the late answer when it acks this
+	if after := openFDs(t); after != before {
+		t.Errorf("a late answer leaves %d descriptors", after-before)
+	}
+
+	lost := dial(t.Context())
+	y.receive()
+	y.hangUp()
+	if r := <-lost; !errors.Is(r.err, ErrNotConnected) {
+		t.Errorf("dial of a lost connection ended with %v", r)
+	}
+}
+
+func TestClientDestinations(t *testing.T) {
+	y := newToy(t)
+	y.connect()
+	y.snapshotEnd(1)
+	var all []Destination
+	for i := range 3*entriesPerPart + 1 {
+		a := netip.AddrFrom16([16]byte{0xfd, 14: byte(i >> 8), 15: byte(i)})
+		all = append(all, Destination{Prefix: netip.PrefixFrom(a, 128), Port: 65535})
+	}
+	done := make(chan error, 1)
+	publish := func(generation uint64, entries []Destination) {
+		go func() { done <- y.client.Destinations(t.Context(), generation, entries) }()
+	}
+	publish(7, all)
+	var got []Destination
+	for last := false; !last; {
+		m := y.receive()
+		if m.Destinations == nil || m.Destinations.Generation != 7 {
+			t.Fatalf("got %s", show(t, m))
+		}
+		got = append(got, m.Destinations.Entries...)
+		if last = m.Destinations.Last; last {
+			y.send(NewAck(m.Seq, nil))
+		}
+	}
+	if err := <-done; err != nil || !slices.Equal(got, all) {
+		t.Errorf("published %d of %d: %v", len(got), len(all), err)
+	}
+	publish(8, nil)
+	y.send(NewAck(y.receive().Seq, errors.New("map is full")))
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "map is full") {
+		t.Errorf("refused generation ended with %v", err)
+	}
+}
+
+func TestClientEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		m    *Message
+		want string
+	}{
+		"goodbye":    {&Message{Kind: KindGoodbye}, ErrReplaced.Error()},
+		"unexpected": {samples()["dial"], "unexpected dial"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y := newToy(t)
+			y.connect()
+			y.send(c.m)
+			if err := <-y.done; !strings.Contains(err.Error(), c.want) {
+				t.Errorf("run ended with %v", err)
+			}
+			y.done <- nil
+		})
+	}
+	t.Run("cancelled", func(t *testing.T) {
+		y := newToy(t)
+		y.connect()
+		y.cancel()
+		if err := <-y.done; !errors.Is(err, context.Canceled) {
+			t.Errorf("run ended with %v", err)
+		}
+		y.done <- nil
+	})
+}
+
+// TestClientCloses: a closed client holds nothing, though its Run goes on.
+func TestClientCloses(t *testing.T) {
+	y := newToy(t)
+	y.connect()
+	y.workload("a", 1)
+	before := openFDs(t)
+	y.client.Close()
+	if after := openFDs(t); after != before-2 {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+	if got := y.workload("b", 2); got.Ack == nil || got.Ack.Error == "" {
+		t.Errorf("a closed client took a workload: %s", show(t, got))
+	}
+}

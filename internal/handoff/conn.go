@@ -1,0 +1,216 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// network is SOCK_SEQPACKET: one message is one packet, and the descriptors
+// that belong to it arrive with it.
+const network = "unixpacket"
+
+// sendTimeout bounds how long a peer that does not read holds a sender up.
+const sendTimeout = 10 * time.Second
+
+// maxFDs is one more than any message has, so that too many are seen as such.
+const maxFDs = maxListeners + 1
+
+// Acceptor accepts connections of proxies.
+type Acceptor struct {
+	l *net.UnixListener
+}
+
+// Listen makes the socket at path, which only owner (and root) may connect to.
+// Without CAP_CHOWN anybody may: who it is, PeerUID tells. A socket left there
+// by a dead agent is replaced.
+func Listen(path string, owner int) (*Acceptor, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("listen on handoff socket: %w", err)
+	}
+	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
+	if err != nil {
+		return nil, fmt.Errorf("listen on handoff socket: %w", err)
+	}
+	mode := os.FileMode(0o600)
+	err = os.Lchown(path, owner, -1)
+	if errors.Is(err, os.ErrPermission) {
+		mode, err = 0o666, nil
+	}
+	if err := errors.Join(err, os.Chmod(path, mode)); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen on handoff socket: %w", err)
+	}
+	return &Acceptor{l: l}, nil
+}
+
+// Accept waits for the next connection.
+func (a *Acceptor) Accept() (*Conn, error) {
+	c, err := a.l.AcceptUnix()
+	if err != nil {
+		return nil, fmt.Errorf("accept handoff connection: %w", err)
+	}
+	return newConn(c)
+}
+
+// Close stops accepting and removes the socket.
+func (a *Acceptor) Close() error {
+	if err := a.l.Close(); err != nil {
+		return fmt.Errorf("close handoff socket: %w", err)
+	}
+	return nil
+}
+
+// Conn is one connection between an agent and a proxy. Any number of goroutines
+// may Send, one Receives.
+type Conn struct {
+	unix *net.UnixConn
+	peer unix.Ucred
+
+	send sync.Mutex // packets need no lock, deadlines do
+	buf  []byte
+	oob  []byte
+}
+
+// Connect connects to the agent's socket.
+func Connect(ctx context.Context, path string) (*Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to handoff socket: %w", err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		_ = c.Close()
+		return nil, fmt.Errorf("connect to handoff socket: %T is not a unix connection", c)
+	}
+	return newConn(u)
+}
+
+func newConn(u *net.UnixConn) (*Conn, error) {
+	c := &Conn{unix: u, buf: make([]byte, MaxMessage+1), oob: make([]byte, unix.CmsgSpace(maxFDs*4))}
+	raw, err := u.SyscallConn()
+	if err == nil {
+		var cred *unix.Ucred
+		var credErr error
+		err = raw.Control(func(fd uintptr) {
+			cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		})
+		if err = errors.Join(err, credErr); err == nil {
+			c.peer = *cred
+			return c, nil
+		}
+	}
+	_ = u.Close()
+	return nil, fmt.Errorf("read peer credentials: %w", err)
+}
+
+// PeerUID returns the user that the peer ran as when it connected or listened.
+func (c *Conn) PeerUID() int { return int(c.peer.Uid) }
+
+// PeerPID returns the peer's process id, 0 if it is in another pid namespace.
+func (c *Conn) PeerPID() int { return int(c.peer.Pid) }
+
+// Close ends the connection; a blocked Receive returns.
+func (c *Conn) Close() error {
+	if err := c.unix.Close(); err != nil {
+		return fmt.Errorf("close handoff connection: %w", err)
+	}
+	return nil
+}
+
+// Send writes one message. The peer gets duplicates of fds, which stay the
+// caller's. Their number must be the one that m calls for.
+func (c *Conn) Send(m *Message, fds ...int) error {
+	packet, err := Encode(m)
+	if err != nil {
+		return err
+	}
+	if len(fds) != m.fds() {
+		return fmt.Errorf("send %s: %d descriptors instead of %d", m.Kind, len(fds), m.fds())
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	c.send.Lock()
+	defer c.send.Unlock()
+	if err := c.unix.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return fmt.Errorf("send %s: %w", m.Kind, err)
+	}
+	if _, _, err := c.unix.WriteMsgUnix(packet, oob, nil); err != nil {
+		return fmt.Errorf("send %s: %w", m.Kind, err)
+	}
+	return nil
+}
+
+// Receive waits for the next message. The descriptors, close-on-exec, are the
+// caller's and exactly as many as the message calls for. After any error the
+// connection is of no more use; the end of it is io.EOF.
+func (c *Conn) Receive() (*Message, []int, error) {
+	n, oobn, flags, _, err := c.unix.ReadMsgUnix(c.buf, c.oob)
+	if err != nil {
+		return nil, nil, fmt.Errorf("receive message: %w", err)
+	}
+	fds, err := parseRights(c.oob[:oobn])
+	if err != nil {
+		return nil, nil, fmt.Errorf("receive message: %w", err)
+	}
+	m, err := c.check(c.buf[:n], flags, len(fds))
+	if err != nil {
+		closeFDs(fds)
+		return nil, nil, err
+	}
+	return m, fds, nil
+}
+
+// check decodes a packet and compares the number of descriptors with it.
+func (c *Conn) check(packet []byte, flags, fds int) (*Message, error) {
+	if flags&syscall.MSG_TRUNC != 0 {
+		return nil, fmt.Errorf("receive message: %w", ErrTooLarge)
+	}
+	if flags&syscall.MSG_CTRUNC != 0 {
+		return nil, errors.New("receive message: too many descriptors, or no room for them in this process")
+	}
+	m, err := Decode(packet)
+	if err != nil {
+		return nil, err
+	}
+	if fds != m.fds() {
+		return nil, fmt.Errorf("receive %s: %d descriptors instead of %d", m.Kind, fds, m.fds())
+	}
+	return m, nil
+}
+
+// parseRights collects the descriptors of all control messages.
+func parseRights(oob []byte) ([]int, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	controls, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("parse control messages: %w", err)
+	}
+	var fds []int
+	for i := range controls {
+		got, err := unix.ParseUnixRights(&controls[i])
+		if err != nil {
+			continue // credentials and the like: not descriptors, nothing to close
+		}
+		fds = append(fds, got...)
+	}
+	return fds, nil
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}

@@ -1,0 +1,233 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Limits of what one message may hold, beside MaxMessage.
+const (
+	maxListeners = 4 // two directions, two families
+	maxAddresses = 16
+	maxName      = 512 // bytes of a uid, a name, a namespace
+	maxText      = 4096
+)
+
+// validate checks that m holds exactly the body that Kind names, and the body.
+func (m *Message) validate() error {
+	if err := m.validateBody(); err != nil {
+		return err
+	}
+	switch m.Kind {
+	case KindHello:
+		return m.Hello.validate()
+	case KindWorkload:
+		return m.Workload.validate()
+	case KindWorkloadGone:
+		return validateName("uid", m.WorkloadGone.UID)
+	case KindAck:
+		return m.Ack.validate()
+	case KindDial:
+		return m.Dial.validate()
+	case KindDialResult:
+		return m.DialResult.validate()
+	case KindDestinations:
+		return m.Destinations.validate()
+	case KindSnapshotEnd, KindGoodbye:
+	}
+	return nil
+}
+
+// validateBody compares the bodies that are set, and Seq, with what Kind wants.
+func (m *Message) validateBody() error {
+	bodies := []struct {
+		kind Kind
+		set  bool
+	}{
+		{KindHello, m.Hello != nil},
+		{KindWorkload, m.Workload != nil},
+		{KindWorkloadGone, m.WorkloadGone != nil},
+		{KindAck, m.Ack != nil},
+		{KindDial, m.Dial != nil},
+		{KindDialResult, m.DialResult != nil},
+		{KindDestinations, m.Destinations != nil},
+	}
+	known := m.Kind == KindSnapshotEnd || m.Kind == KindGoodbye
+	for _, b := range bodies {
+		known = known || b.kind == m.Kind
+		if b.set && b.kind != m.Kind {
+			return fmt.Errorf("body %s does not belong to kind %q", b.kind, m.Kind)
+		}
+		if !b.set && b.kind == m.Kind && m.Kind != KindAck {
+			return errors.New("body is missing")
+		}
+	}
+	if !known {
+		return fmt.Errorf("unknown kind %q", m.Kind)
+	}
+	if wants := m.Kind == KindAck || m.Kind == KindDial || m.Kind == KindDialResult; wants && m.Seq == 0 {
+		return errors.New("seq is missing")
+	}
+	return nil
+}
+
+func (h *Hello) validate() error {
+	if h.Version < 1 {
+		return fmt.Errorf("version %d", h.Version)
+	}
+	return errors.Join(validateText("release", h.Release), validateText("node", h.Node))
+}
+
+func (w *Workload) validate() error {
+	if err := validateName("uid", w.UID); err != nil {
+		return err
+	}
+	if err := validateName("name", w.Name); err != nil {
+		return err
+	}
+	if err := errors.Join(validateText("namespace", w.Namespace),
+		validateText("serviceAccount", w.ServiceAccount)); err != nil {
+		return err
+	}
+	for k, v := range w.Labels {
+		if err := errors.Join(validateName("label", k), validateText("label "+k, v)); err != nil {
+			return err
+		}
+	}
+	if w.NetnsCookie == 0 {
+		return errors.New("netnsCookie is missing")
+	}
+	if n := len(w.Addresses); n == 0 || n > maxAddresses {
+		return fmt.Errorf("%d addresses", n)
+	}
+	for _, a := range w.Addresses {
+		if err := validateAddr("address", a); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(w.Ports, 0) {
+		return errors.New("port 0")
+	}
+	return validateListeners(w.Listeners)
+}
+
+func validateListeners(listeners []Listener) error {
+	if n := len(listeners); n == 0 || n > maxListeners {
+		return fmt.Errorf("%d listeners", n)
+	}
+	seen := make(map[Listener]bool, maxListeners)
+	for _, l := range listeners {
+		if l.Direction != Outbound && l.Direction != Inbound {
+			return fmt.Errorf("listener of direction %q", l.Direction)
+		}
+		if l.Family != 4 && l.Family != 6 {
+			return fmt.Errorf("listener of family %d", l.Family)
+		}
+		if seen[l] {
+			return fmt.Errorf("two %s listeners of family %d", l.Direction, l.Family)
+		}
+		seen[l] = true
+	}
+	return nil
+}
+
+func (a *Ack) validate() error {
+	if a == nil {
+		return nil
+	}
+	return validateText("error", a.Error)
+}
+
+func (d *Dial) validate() error {
+	if err := validateName("workload", d.Workload); err != nil {
+		return err
+	}
+	if err := validateAddrPort("destination", d.Destination); err != nil {
+		return err
+	}
+	if d.Client == (netip.AddrPort{}) {
+		return nil
+	}
+	return validateAddrPort("client", d.Client)
+}
+
+func (r *DialResult) validate() error {
+	switch r.Code {
+	case "":
+		if r.Error != "" {
+			return errors.New("error without a code")
+		}
+	case DialDenied, DialUnknown, DialExhausted, DialFailed:
+	default:
+		return fmt.Errorf("unknown code %q", r.Code)
+	}
+	return validateText("error", r.Error)
+}
+
+func (d *Destinations) validate() error {
+	if d.Generation == 0 {
+		return errors.New("generation is missing")
+	}
+	for _, e := range d.Entries {
+		if err := validatePrefix(e.Prefix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validatePrefix(p netip.Prefix) error {
+	if !p.IsValid() {
+		return errors.New("prefix is missing")
+	}
+	if err := validateAddr("prefix", p.Addr()); err != nil {
+		return err
+	}
+	if p != p.Masked() {
+		return fmt.Errorf("prefix %s has bits beyond its length", p)
+	}
+	return nil
+}
+
+func validateAddrPort(what string, a netip.AddrPort) error {
+	if a.Port() == 0 {
+		return fmt.Errorf("%s %s: port is missing", what, a)
+	}
+	return validateAddr(what, a.Addr())
+}
+
+// validateAddr refuses the forms that would let one address have two
+// spellings: v4-mapped addresses and zones. Who has one normalises it first.
+func validateAddr(what string, a netip.Addr) error {
+	switch {
+	case !a.IsValid():
+		return fmt.Errorf("%s is missing", what)
+	case a.Is4In6():
+		return fmt.Errorf("%s %s is v4-mapped", what, a)
+	case a.Zone() != "":
+		return fmt.Errorf("%s %s has a zone", what, a)
+	}
+	return nil
+}
+
+func validateName(what, s string) error {
+	switch {
+	case s == "":
+		return fmt.Errorf("%s is missing", what)
+	case len(s) > maxName:
+		return fmt.Errorf("%s is %d bytes long", what, len(s))
+	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("%s has control characters", what)
+	}
+	return nil
+}
+
+func validateText(what, s string) error {
+	if len(s) > maxText {
+		return fmt.Errorf("%s is %d bytes long", what, len(s))
+	}
+	return nil
+}

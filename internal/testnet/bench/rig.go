@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dubway/dubway/internal/testnet"
+)
+
+// paths are what is compared with direct.
+var paths = []string{"relay", "relay2", "proxy", "proxy2", "unsteered"} //nolint:gochecknoglobals // a table
+
+const (
+	priority = 5
+	vip      = "198.51.100.1:20880" // leads to the provider of the same node
+	vipFar   = "198.51.100.2:20880" // leads to the provider of the other node
+)
+
+// rig is two nodes with everything running: near has both consumers and a
+// provider, far has a provider.
+type rig struct {
+	near, far  *testnet.Node
+	plain, pod *testnet.Pod // a consumer outside of the mesh, and one in it
+	self, bin  string
+	hops       map[string][]*testnet.Process // by path
+	providers  []*testnet.Process
+	targets    map[string]string
+	version    int // of what is pushed
+	cleanups   []func() error
+}
+
+// Close removes everything; it may be called twice.
+func (r *rig) Close() {
+	for _, cleanup := range slices.Backward(r.cleanups) {
+		if err := cleanup(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: clean up:", err)
+		}
+	}
+	r.cleanups = nil
+}
+
+// role starts this binary in another role in a pod.
+func (r *rig) role(p *testnet.Pod, name string, args ...string) (*testnet.Process, error) {
+	return p.Start(testnet.Command{
+		Name: p.Name + "-" + name, Path: r.self, Args: append([]string{"as-" + name}, args...), RealtimePriority: priority,
+	})
+}
+
+// newRig builds it. The provider's port 20880 is enrolled, 20881 is not: direct
+// connections use the latter, so that nothing of the mesh is in their way.
+func newRig(ctx context.Context, bin string) (r *rig, err error) {
+	r = &rig{hops: map[string][]*testnet.Process{}, bin: filepath.Join(bin, "dubway-proxy")}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	if r.self, err = os.Executable(); err != nil {
+		return nil, fmt.Errorf("find own binary: %w", err)
+	}
+	nodes := make([]*testnet.Node, 2)
+	for i := range nodes {
+		nodes[i], err = testnet.New(testnet.Options{
+			Tag: "bench" + strconv.Itoa(i), Number: 101 + i,
+			Agent: filepath.Join(bin, "dubway-agent"), Proxy: filepath.Join(bin, "dubway-proxy"),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("make node: %w", err)
+		}
+		r.cleanups = append(r.cleanups, nodes[i].Close)
+	}
+	r.near, r.far = nodes[0], nodes[1]
+	if err := testnet.Link(r.near, r.far); err != nil {
+		return nil, fmt.Errorf("link nodes: %w", err)
+	}
+	return r, r.populate(ctx)
+}
+
+func (r *rig) populate(ctx context.Context) (err error) {
+	if r.plain, err = r.near.AddPod("plain", nil); err != nil {
+		return err
+	}
+	if r.pod, err = r.near.AddPod("consumer", map[string]string{"app": "consumer"}); err != nil {
+		return err
+	}
+	var provider [2]*testnet.Pod
+	for i, n := range []*testnet.Node{r.near, r.far} {
+		if provider[i], err = n.AddPod("provider", map[string]string{"app": "provider"}, 20880); err != nil {
+			return err
+		}
+		p, err := r.role(provider[i], "provider", "[::]:20880", "[::]:20881")
+		if err != nil {
+			return err
+		}
+		r.providers = append(r.providers, p)
+		if err := provider[i].Enroll(); err != nil {
+			return err
+		}
+	}
+	if err := r.pod.Enroll(); err != nil {
+		return err
+	}
+	if err := r.relays(provider); err != nil {
+		return err
+	}
+	if err := r.mesh(ctx, provider); err != nil {
+		return err
+	}
+	direct := provider[0].Addr(20881).String()
+	r.targets = map[string]string{
+		"direct": direct, "relay": "127.0.0.1:19000", "relay2": "127.0.0.1:19001",
+		"proxy": vip, "proxy2": vipFar, "unsteered": direct,
+	}
+	return nil
+}
+
+// relays starts the plain relays where the proxy's sockets would be: in the
+// consumer's namespace, and for two hops in the provider's too.
+func (r *rig) relays(provider [2]*testnet.Pod) error {
+	for _, x := range []struct {
+		path, target, listen string
+		pod                  *testnet.Pod
+	}{
+		{"relay", provider[0].Addr(20881).String(), "127.0.0.1:19000", r.plain},
+		{"relay2", "127.0.0.1:20881", "[::]:19002", provider[1]},
+		{"relay2", provider[1].Addr(19002).String(), "127.0.0.1:19001", r.plain},
+	} {
+		p, err := r.role(x.pod, "relay", x.target, x.listen)
+		if err != nil {
+			return err
+		}
+		r.hops[x.path] = append(r.hops[x.path], p)
+	}
+	return nil
+}
+
+// mesh starts agents and proxies and waits until calls pass.
+func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
+	for _, n := range []*testnet.Node{r.near, r.far} {
+		if err := n.PutXDS("bench.yaml", []byte(config(provider))); err != nil {
+			return err
+		}
+		if err := n.PutXDS("others.yaml", []byte(others())); err != nil {
+			return err
+		}
+		if _, err := n.StartAgent(ctx); err != nil {
+			return err
+		}
+		proxy, err := n.StartProxyAs(ctx, testnet.Command{
+			Name: "proxy", Path: r.bin,
+			Args: []string{"--access-log", "off"}, RealtimePriority: priority,
+		})
+		if err != nil {
+			return err
+		}
+		if n == r.near {
+			r.hops["proxy"] = append(r.hops["proxy"], proxy)
+		}
+		r.hops["proxy2"] = append(r.hops["proxy2"], proxy)
+	}
+	if err := r.near.WaitEnrolled(ctx, r.pod, provider[0]); err != nil {
+		return err
+	}
+	return r.far.WaitEnrolled(ctx, provider[1])
+}
+
+// run measures one path once and returns what the load saw and the CPU time of
+// everything that took part. In the middle of an open loop the configuration
+// changes.
+func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outcome, time.Duration, error) {
+	pod := r.plain
+	if path == "proxy" || path == "proxy2" || path == "unsteered" {
+		pod = r.pod
+	}
+	arg, err := json.Marshal(job{Target: r.targets[path], Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis})
+	if err != nil {
+		return outcome{}, 0, fmt.Errorf("write job: %w", err)
+	}
+	others := append(append([]*testnet.Process{}, r.providers...), r.hops[path]...)
+	before := cpuOf(others)
+	p, err := r.role(pod, "load", string(arg))
+	if err != nil {
+		return outcome{}, 0, err
+	}
+	defer os.Remove(p.LogPath())
+	if plan.kind == open {
+		time.Sleep(time.Duration(millis) * time.Millisecond / 2)
+		if err := r.push(); err != nil {
+			return outcome{}, 0, err
+		}
+	}
+	if err := p.Wait(ctx); err != nil {
+		return outcome{}, 0, fmt.Errorf("%s: %w: %s", path, err, p.Output())
+	}
+	var o outcome
+	if err := json.Unmarshal([]byte(p.Output()), &o); err != nil {
+		return outcome{}, 0, fmt.Errorf("%s: read %q: %w", path, p.Output(), err)
+	}
+	return o, cpuOf(others) - before + o.CPU, nil
+}

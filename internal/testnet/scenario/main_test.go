@@ -1,0 +1,239 @@
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/dubbotest"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
+)
+
+func TestMain(m *testing.M) {
+	testnet.Dispatch(map[string]testnet.Helper{
+		"provider": provide, "calls": callAll, "verify": verify, "many": many, "probe": probing, "speak": speak,
+		"subscribe": subscribing, "hostile": hostile, "churn": churn, "export": export, "zookeeper": zkServer, "session": zkClient,
+	})
+	os.Exit(meshtest.Main(m, "sc", "sc2"))
+}
+
+// provide is the provider's process: provide NAME ADDRESS.
+func provide(args []string) error {
+	ln, err := net.Listen("tcp", args[1])
+	if err != nil {
+		return err
+	}
+	return (&dubbotest.Provider{Name: args[0]}).Serve(ln)
+}
+
+// callsOf is what the consumer's process is asked to do.
+type callsOf struct {
+	Target  string
+	N       int
+	Request dubbotest.Request
+	Pause   time.Duration
+	Timeout time.Duration
+	Raw     bool // connect only, and tell the addresses
+	Value   bool // the answers' values are told, not compared
+	Burst   bool // all at the same time
+}
+
+// callsResult is what it saw.
+type callsResult struct {
+	Answers   map[string]int // by provider, or "status N", "thrown" or "error"
+	Errors    []string
+	Local     string // the consumer's addresses of its connection
+	Remote    string
+	Peer      string // the consumer as the provider's accept shows it
+	ConnectMs int64
+	Said      string // the last answer's value
+
+	mu *sync.Mutex
+}
+
+// callAll is the consumer's process: calls JSON.
+func callAll(args []string) error {
+	var ask callsOf
+	if err := json.Unmarshal([]byte(args[1]), &ask); err != nil {
+		return err
+	}
+	result := callsResult{Answers: map[string]int{}, mu: &sync.Mutex{}}
+	start := time.Now()
+	c, err := dubbotest.Dial(ask.Target)
+	if err != nil {
+		result.Errors = append(result.Errors, err.Error())
+		return say(args[0], result)
+	}
+	result.ConnectMs = time.Since(start).Milliseconds()
+	defer func() { _ = c.Close() }()
+	result.Local, result.Remote = c.Conn().LocalAddr().String(), c.Conn().RemoteAddr().String()
+	var all sync.WaitGroup
+	for i := range ask.N {
+		if !ask.Burst {
+			result.call(c, &ask, i)
+			continue
+		}
+		all.Go(func() { result.call(c, &ask, i) })
+	}
+	all.Wait()
+	return say(args[0], result)
+}
+
+// call makes call i and notes what became of it.
+func (r *callsResult) call(c *dubbotest.Client, ask *callsOf, i int) {
+	a, err := c.Call(ask.Request, []byte(fmt.Sprint(i)), ask.Timeout)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err != nil:
+		r.Answers["error"]++
+		r.Errors = append(r.Errors, err.Error())
+	case a.Status != dubbotest.StatusOK:
+		r.Answers[fmt.Sprintf("status %d", a.Status)]++
+		r.Errors = append(r.Errors, a.Error)
+	case a.Error != "":
+		r.Answers["thrown"]++
+		r.Errors = append(r.Errors, a.Error)
+	case !ask.Value && string(a.Value) != fmt.Sprint(i):
+		r.Answers["wrong"]++
+	default:
+		r.Answers[a.Provider]++
+		r.Peer, r.Said = a.Peer, string(a.Value)
+	}
+	time.Sleep(ask.Pause)
+}
+
+// verify is the byte-exactness consumer: verify JSON.
+func verify(args []string) error {
+	var v dubbotest.Verify
+	if err := json.Unmarshal([]byte(args[1]), &v); err != nil {
+		return err
+	}
+	result, err := v.Run(context.Background())
+	if err != nil {
+		return err
+	}
+	return say(args[0], result)
+}
+
+// mesh is one node with its processes, and the test that it belongs to.
+type mesh struct {
+	*meshtest.Mesh
+
+	t    *testing.T
+	ctx  context.Context //nolint:containedctx // the time limit of the whole test
+	tags int
+}
+
+// newMesh makes a node whose agent and proxy are not started yet.
+func newMesh(t *testing.T) *mesh {
+	t.Helper()
+	return newNode(t, "sc", 1)
+}
+
+// newNode makes one of several nodes.
+func newNode(t *testing.T, tag string, number int) *mesh {
+	t.Helper()
+	m := meshtest.New(t, tag, number, 2*time.Minute)
+	return &mesh{Mesh: m, t: t, ctx: m.Ctx}
+}
+
+func (m *mesh) must(err error) {
+	m.t.Helper()
+	m.Must(err)
+}
+
+// pod adds a pod that is enrolled when the agent runs.
+func (m *mesh) pod(name string, ports ...uint16) *testnet.Pod {
+	m.t.Helper()
+	return m.Pod(name, ports...)
+}
+
+// provider starts a provider in a pod and waits until it listens.
+func (m *mesh) provider(p *testnet.Pod, name string) *testnet.Process {
+	m.t.Helper()
+	proc, err := p.StartHelper("provider", name, "[::]:20880")
+	m.must(err)
+	m.eventually("provider "+name+" listens", func() bool {
+		return p.Do(func() error {
+			c, err := net.DialTimeout("tcp", "127.0.0.1:20880", time.Second)
+			if err == nil {
+				_ = c.Close()
+			}
+			return err
+		}) == nil
+	})
+	return proc
+}
+
+// start starts agent and proxy and waits until the pods are enrolled.
+func (m *mesh) start(pods ...*testnet.Pod) (agent, proxy *testnet.Process) {
+	m.t.Helper()
+	return m.Start(pods)
+}
+
+// calls runs a consumer in a pod and returns what it saw.
+func (m *mesh) calls(p *testnet.Pod, ask callsOf) (result callsResult) {
+	m.t.Helper()
+	m.launch(p, "calls", &ask)(&result)
+	return result
+}
+
+// launch starts a helper with a JSON argument and returns a function that waits
+// for its end and reads its JSON. Helpers of one pod share a log: a tag tells
+// their lines apart.
+func (m *mesh) launch(p *testnet.Pod, name string, ask any) func(result any) {
+	m.t.Helper()
+	arg, err := json.Marshal(ask)
+	m.must(err)
+	m.tags++
+	tag := fmt.Sprintf("%d:", m.tags)
+	proc, err := p.StartHelper(name, tag, string(arg))
+	m.must(err)
+	return func(result any) {
+		m.t.Helper()
+		select {
+		case <-proc.Done():
+		case <-m.ctx.Done():
+			m.t.Fatalf("helper %s does not end", name)
+		}
+		out, err := os.ReadFile(proc.LogPath())
+		m.must(err)
+		for line := range strings.Lines(string(out)) {
+			if said, ok := strings.CutPrefix(line, tag); ok {
+				m.must(json.Unmarshal([]byte(said), result))
+				return
+			}
+		}
+		m.t.Fatalf("helper %s said %q", name, out)
+	}
+}
+
+// say prints a helper's result.
+func say(tag string, result any) error {
+	b, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(os.Stdout, "%s%s\n", tag, b)
+	return err
+}
+
+// eventually waits for a condition.
+func (m *mesh) eventually(what string, ok func() bool) {
+	m.t.Helper()
+	m.Eventually(what, ok)
+}
+
+// counted waits until the samples whose lines hold all the parts sum to want.
+func (m *mesh) counted(prefix string, want int, parts ...string) {
+	m.t.Helper()
+	m.Counted(prefix, want, parts...)
+}

@@ -1,0 +1,205 @@
+package l7proxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/version"
+	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/router"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+)
+
+// adminHandler answers the operators' questions.
+func (p *Proxy) adminHandler() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.status()) })
+	m.HandleFunc("GET "+admin.PathWorkloads, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.pods()) })
+	m.HandleFunc("GET "+admin.PathRoutes, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, Routes(p.snap.Load())) })
+	m.HandleFunc("GET "+admin.PathClusters, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, clusterList(p.clusters)) })
+	m.HandleFunc("GET "+admin.PathMode, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.modes()) })
+	m.HandleFunc("POST "+admin.PathMode, p.setMode)
+	m.HandleFunc("POST "+admin.PathExplain, p.explain)
+	m.Handle(admin.PathAccessLog, p.recorder.AccessLogHandler())
+	m.Handle("POST "+admin.PathTap, p.tap.TapHandler(p.opts.TapBodies, p.log))
+	m.Handle("POST "+admin.PathTop, p.tap.TopHandler())
+	m.Handle("GET "+admin.PathMetrics, p.metricsHandler())
+	return m
+}
+
+func (p *Proxy) metricsHandler() http.Handler {
+	return p.recorder.Handler(p.metrics, admin.NewClient(admin.AgentSocket(p.opts.StateDir)), p.log)
+}
+
+// healthHandler says ready when the proxy knows its pods and its routes.
+func (p *Proxy) healthHandler() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /healthz/live", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	m.HandleFunc("GET /healthz/ready", func(w http.ResponseWriter, _ *http.Request) {
+		switch {
+		case !p.connected.Load():
+			http.Error(w, "not connected to dubway-agent", http.StatusServiceUnavailable)
+		case p.snap.Load().Generation == 0:
+			http.Error(w, "no configuration yet", http.StatusServiceUnavailable)
+		case p.env.Stopping.Load():
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+		default:
+			w.WriteHeader(http.StatusOK)
+		}
+	})
+	return m
+}
+
+func (p *Proxy) status() admin.ProxyStatus {
+	snap := p.snap.Load()
+	s := admin.ProxyStatus{
+		APIVersion: admin.APIVersion,
+		Process: admin.Process{
+			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: p.started, Node: p.opts.Node,
+			Uptime: time.Since(p.started).Round(time.Second).String(), Capabilities: Capabilities(),
+		},
+		AgentConnected: p.connected.Load(), Generation: snap.Generation, Source: "files " + p.opts.XDSDir,
+		Snapshot: size(snap), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
+		Connections: admin.Connections{
+			Downstream: int(p.listeners.Stats().Active.Load()), Upstream: p.pool.Count(),
+		},
+		AccessLog: p.recorder.Sample() > 0,
+	}
+	memory := p.memory.State()
+	s.Memory = admin.Memory{Used: memory.Used, Limit: memory.Limit, Level: memory.Level.String(), Shed: memory.Shed}
+	for _, name := range memory.Shed {
+		s.Problems = append(s.Problems, "memory is nearly used up: requests of "+name+" are refused")
+	}
+	for _, a := range p.env.Stale.All() {
+		s.StaleAddresses = append(s.StaleAddresses, admin.StaleAddress{
+			Address: a.Key.Address.String(), Interface: a.Key.Interface, Consumer: a.Key.Consumer, Count: a.Count, Last: a.Last,
+		})
+	}
+	for _, a := range p.env.Inverted.All() {
+		s.InvertedTimeouts = append(s.InvertedTimeouts, admin.InvertedTimeout{
+			Consumer: a.Key.Consumer, Interface: a.Key.Interface, Method: a.Key.Method, Route: a.Key.Route,
+			RouteMillis: a.Key.Allows.Milliseconds(), ConsumerMillis: a.Key.Waits.Milliseconds(), Count: a.Count, Last: a.Last,
+		})
+	}
+	for _, r := range p.source.Rejections() {
+		s.Rejections = append(s.Rejections, admin.Rejection{
+			File: r.File, Kind: r.Kind, Name: r.Name, Field: r.Field, Reason: r.Reason,
+		})
+	}
+	return s
+}
+
+func size(s *snapshot.Snapshot) admin.SnapshotSize {
+	n := admin.SnapshotSize{Listeners: len(s.Listeners) + len(s.Inbounds), Routes: len(s.Routes), Clusters: len(s.Clusters)}
+	for _, c := range s.Clusters {
+		for _, l := range c.Localities {
+			n.Endpoints += len(l.Endpoints)
+		}
+	}
+	return n
+}
+
+// pods tells what the proxy knows of the pods.
+func (p *Proxy) pods() admin.WorkloadList {
+	list := admin.WorkloadList{APIVersion: admin.APIVersion, Items: []admin.WorkloadStatus{}}
+	for _, w := range p.workloads.All() {
+		s := admin.WorkloadStatus{
+			UID: w.UID, Name: w.Name, Namespace: w.Namespace, Ports: w.Ports, Labels: w.Labels,
+			ServiceAccount: w.ServiceAccount, NetnsCookie: w.NetnsCookie, Enrolled: true,
+			Connections: admin.Connections{Downstream: int(p.listeners.Active(w.UID))},
+		}
+		for _, a := range w.Addresses {
+			s.Addresses = append(s.Addresses, a.String())
+		}
+		list.Items = append(list.Items, s)
+	}
+	return list
+}
+
+func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
+	var q admin.ExplainRequest
+	if err := admin.ReadJSON(r, &q); err != nil {
+		admin.WriteError(w, http.StatusBadRequest, err)
+		return
+	}
+	consumer := &subject.Consumer{Principal: q.Principal}
+	if q.From != "" {
+		from := p.workloads.ByUID(p.pod(q.From))
+		if from == nil {
+			admin.WriteError(w, http.StatusNotFound, fmt.Errorf("no enrolled workload is called %q", q.From))
+			return
+		}
+		consumer = subject.NewConsumer(from.Peer, from.Peer.Address, subject.DefaultTrustDomain, true)
+	}
+	answer, err := explained(p.snap.Load(), q, consumer)
+	if err != nil {
+		admin.WriteError(w, http.StatusBadRequest, err)
+		return
+	}
+	admin.WriteJSON(w, answer)
+}
+
+// pod finds the UID of a workload by UID, namespace/name or name.
+func (p *Proxy) pod(name string) string {
+	for _, w := range p.workloads.All() {
+		if name == w.UID || name == w.Namespace+"/"+w.Name || name == w.Name {
+			return w.UID
+		}
+	}
+	return ""
+}
+
+// Explain tells what would become of a call under a snapshot, whoever it comes from.
+func Explain(s *snapshot.Snapshot, q admin.ExplainRequest) (admin.Explanation, error) {
+	return explained(s, q, &subject.Consumer{Principal: q.Principal})
+}
+
+func explained(s *snapshot.Snapshot, q admin.ExplainRequest, from *subject.Consumer) (admin.Explanation, error) {
+	to, err := netip.ParseAddrPort(q.To)
+	if err != nil {
+		return admin.Explanation{}, fmt.Errorf("read destination: %w", err)
+	}
+	d := router.Explain(s, router.Question{
+		Destination: netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), Interface: q.Interface, Method: q.Method,
+		Group: q.Group, Version: q.Version, Attachments: q.Attachments, Arguments: q.Arguments, Consumer: from,
+	})
+	e := admin.Explanation{
+		APIVersion: admin.APIVersion, Generation: s.Generation, Outcome: string(d.Outcome), Reason: d.Reason,
+		Listener: d.Listener, Route: d.Route, Origin: d.Origin, Share: d.Share, Clusters: explainTargets(d.Clusters),
+		Steps: []admin.ExplainStep{},
+	}
+	for _, t := range d.Clusters {
+		for _, c := range t.Endpoints {
+			e.Endpoints = append(e.Endpoints, c.Address)
+		}
+	}
+	for _, w := range d.Otherwise {
+		e.Otherwise = append(e.Otherwise, admin.ExplainWay{
+			Route: w.Route, Origin: w.Origin, Share: w.Share, Clusters: explainTargets(w.Clusters),
+		})
+	}
+	for _, step := range d.Steps {
+		e.Steps = append(e.Steps, admin.ExplainStep(step))
+	}
+	return e, nil
+}
+
+func explainTargets(list []router.Target) []admin.RouteTarget {
+	targets := make([]admin.RouteTarget, 0, len(list))
+	for _, t := range list {
+		target := admin.RouteTarget{
+			Cluster: t.Cluster, Weight: t.Weight, Subset: t.Subset, Known: t.Known, Endpoints: len(t.Endpoints),
+		}
+		for _, c := range t.Endpoints {
+			if c.Healthy {
+				target.Healthy++
+			}
+		}
+		targets = append(targets, target)
+	}
+	return targets
+}

@@ -1,0 +1,129 @@
+package cluster
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/dubway/dubway/l7proxy/cluster/names"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+)
+
+// Status is a cluster as operators see it.
+type Status struct {
+	Name      string           `json:"name"`
+	Kind      string           `json:"kind"`
+	Policy    string           `json:"policy"`
+	Endpoints []EndpointStatus `json:"endpoints"`
+	// Unresolved tells of names that do not resolve at present, and why.
+	Unresolved []string `json:"unresolved,omitempty"`
+}
+
+// EndpointStatus is an endpoint as operators see it.
+type EndpointStatus struct {
+	Address  string `json:"address"`
+	Hostname string `json:"hostname,omitempty"`
+	Locality string `json:"locality,omitempty"` // region/zone/subzone
+	Priority uint32 `json:"priority"`
+	Weight   uint32 `json:"weight"`
+	Healthy  bool   `json:"healthy"` // as the control plane says
+	// Unfit says that it failed its active health checks, or has not passed one yet.
+	Unfit bool `json:"unfit,omitempty"`
+	// Failure is why its last check failed.
+	Failure string `json:"failure,omitempty"`
+	// Ejected says that outlier detection leaves it alone for a while.
+	Ejected bool `json:"ejected,omitempty"`
+	// Avoided says that the last connect failed and its back-off runs, or that
+	// the provider said that it is about to stop.
+	Avoided  bool  `json:"avoided"`
+	Failures int   `json:"failures"` // connects, since the last success
+	Active   int64 `json:"active"`   // requests in flight
+}
+
+// Status tells of all clusters, by name.
+func (m *Manager) Status() []Status {
+	sets := *m.sets.Load()
+	list := make([]Status, 0, len(sets))
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		set := sets[name]
+		if st := set.state.Load(); st != nil {
+			list = append(list, m.status(set, st))
+		}
+	}
+	return list
+}
+
+func (m *Manager) status(set *Set, st *state) Status {
+	cs := Status{Name: set.name, Kind: kindName(st.config.Kind), Policy: policyName(st.config.Policy)}
+	cs.Endpoints = make([]EndpointStatus, 0)
+	for _, p := range st.places {
+		for _, e := range p.endpoints {
+			es := e.State()
+			es.Priority, es.Locality = p.Priority, localityName(p.Locality)
+			cs.Endpoints = append(cs.Endpoints, es)
+		}
+	}
+	for _, e := range set.originals.all() {
+		cs.Endpoints = append(cs.Endpoints, e.State())
+	}
+	for name := range names.All(st.config) {
+		if err := m.dns.Failure(name); err != nil {
+			cs.Unresolved = append(cs.Unresolved, name.Host+": "+err.Error())
+		}
+	}
+	slices.Sort(cs.Unresolved)
+	slices.SortStableFunc(cs.Endpoints, func(a, b EndpointStatus) int { return cmp.Compare(a.Priority, b.Priority) })
+	return cs
+}
+
+// State tells how the endpoint is; without the place that it has in its cluster.
+func (e *Endpoint) State() EndpointStatus {
+	s := EndpointStatus{
+		Address: e.Address.String(), Hostname: e.Info.Hostname, Weight: uint32(e.weight()),
+		Healthy: e.Info.Healthy, Ejected: e.Ejected(), Avoided: e.Avoided(), Failures: e.Failures(), Active: e.Active(),
+	}
+	if e.check != nil {
+		s.Unfit, s.Failure = !e.check.Fit(), e.check.Failure()
+	}
+	return s
+}
+
+func localityName(l *snapshot.Locality) string {
+	switch {
+	case l.SubZone != "":
+		return l.Region + "/" + l.Zone + "/" + l.SubZone
+	case l.Zone != "":
+		return l.Region + "/" + l.Zone
+	}
+	return l.Region
+}
+
+func kindName(k snapshot.ClusterKind) string {
+	switch k {
+	case snapshot.ClusterStatic:
+		return "STATIC"
+	case snapshot.ClusterEDS:
+		return "EDS"
+	case snapshot.ClusterStrictDNS:
+		return "STRICT_DNS"
+	case snapshot.ClusterOriginalDst:
+		return "ORIGINAL_DST"
+	}
+	return "UNKNOWN"
+}
+
+func policyName(p snapshot.Policy) string {
+	switch p {
+	case snapshot.RoundRobin:
+		return "ROUND_ROBIN"
+	case snapshot.Random:
+		return "RANDOM"
+	case snapshot.LeastRequest:
+		return "LEAST_REQUEST"
+	case snapshot.RingHash:
+		return "RING_HASH"
+	case snapshot.Maglev:
+		return "MAGLEV"
+	}
+	return "UNKNOWN"
+}

@@ -1,0 +1,152 @@
+package downstream
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/relay"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/sock"
+)
+
+// patience is how long a connection to a pod's own port may be silent before
+// its application is connected to: it may be the one that speaks first.
+const patience = 100 * time.Millisecond
+
+// Period is the clock of connections.
+const Period = 10 * time.Second
+
+// stalledAfter is how many ticks a consumer may take nothing before it is ended:
+// its answers hold up those of its neighbours on the same upstream connection.
+const stalledAfter = 3
+
+// quietAfter is how many ticks without a frame make a connection idle.
+const quietAfter = 2
+
+// Live is a connection that is being served.
+type Live interface {
+	// Drain lets the connection end as soon as nothing is pending on it.
+	Drain()
+	// Tick is called every Period, by one goroutine.
+	Tick()
+}
+
+// Serve serves one accepted connection until its end. Started is told what can
+// be drained, as soon as it is known.
+func Serve(env *Env, in *Accepted, started func(Live)) {
+	if env.Modes.Of(in.Workload.UID).Mode() == mode.Off {
+		in.Off = true
+		opaque(env, in).Relay(rpc.ProtocolTCP, nil)
+		return
+	}
+	if !in.Inbound && !declared(env, in) {
+		opaque(env, in).Relay(rpc.ProtocolTCP, nil)
+		return
+	}
+	s := newSession(env, in)
+	started(s)
+	bound := s.bind()
+	defer func() { s.unbind(bound) }()
+	protocol, app := first(env, in)
+	switch protocol {
+	case rpc.ProtocolDubbo:
+		s.serve()
+	case rpc.ProtocolUnknown:
+		_ = in.Conn.Close()
+	case rpc.ProtocolHTTP1, rpc.ProtocolHTTP2, rpc.ProtocolTLS, rpc.ProtocolTCP:
+		// A relay has its own provider, which dies by itself.
+		s.unbind(bound)
+		bound = nil
+		s.hand()
+		opaque(env, in).Relay(protocol, app)
+	}
+}
+
+// opaque is a connection as what is passed on unseen.
+func opaque(env *Env, in *Accepted) *relay.Opaque {
+	return &relay.Opaque{Source: &in.Source, Env: &env.Env, Conn: in.Conn, Off: in.Off}
+}
+
+// declared tells whether the dialled address has a chain for requests.
+func declared(env *Env, in *Accepted) bool {
+	l := env.Snapshot().Listener(in.Original)
+	return l != nil && l.RouteName != ""
+}
+
+// first waits for the consumer's first bytes and tells their protocol;
+// ProtocolUnknown means that the connection ended without any. If the pod's own
+// application may have to speak first, it is connected to meanwhile and returned
+// unless the protocol is Dubbo.
+func first(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
+	limit := time.Duration(0)
+	if in.Inbound {
+		limit = patience
+	}
+	protocol, err := sniff(in.Conn, limit, !in.Inbound)
+	if in.Inbound && errors.Is(err, os.ErrDeadlineExceeded) && !env.Stopping.Load() {
+		return either(env, in)
+	}
+	return protocol, nil
+}
+
+// either waits for whoever speaks first.
+func either(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
+	app, _, err := opaque(env, in).Connect()
+	if err != nil {
+		_ = in.Conn.Reset()
+		return rpc.ProtocolUnknown, nil
+	}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		var b [1]byte
+		if _, err := app.Peek(b[:], 0, 0); !errors.Is(err, os.ErrDeadlineExceeded) {
+			in.Conn.Interrupt()
+		}
+	}()
+	protocol, err := sniff(in.Conn, 0, false)
+	app.Interrupt()
+	<-answered
+	app.Resume()
+	in.Conn.Resume()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return rpc.ProtocolTCP, app
+	}
+	if protocol == rpc.ProtocolDubbo || protocol == rpc.ProtocolUnknown {
+		_ = app.Close()
+		return protocol, nil
+	}
+	return protocol, app
+}
+
+// sniff tells the protocol of the first bytes without consuming them. Limit is
+// for the first byte (0: none); a beginning that stays undecided is opaque after
+// patience. Half a magic of Dubbo is not: where Dubbo is declared, a consumer that
+// is slow says nothing else.
+func sniff(c *sock.Conn, limit time.Duration, declared bool) (rpc.Protocol, error) {
+	var b [codec.SniffLen]byte
+	for seen := 0; ; {
+		n, err := c.Peek(b[:], seen, limit)
+		switch {
+		case seen > 0 && errors.Is(err, os.ErrDeadlineExceeded):
+			return rpc.ProtocolTCP, nil
+		case err != nil || n == 0:
+			return rpc.ProtocolUnknown, err
+		}
+		protocol, ok := codec.Sniff(b[:n])
+		switch {
+		case ok:
+			return protocol, nil
+		case n == seen: // the end, inside a beginning
+			return rpc.ProtocolTCP, nil
+		case protocol == rpc.ProtocolDubbo && declared:
+			limit = 0
+		default:
+			limit = patience
+		}
+		seen = n
+	}
+}

@@ -1,0 +1,276 @@
+// Package downstream serves the connections of consumers: it walks the frames
+// of a Dubbo connection through route, cluster and upstream, and relays what is
+// not Dubbo. It accepts nothing and holds no connection to a provider.
+package downstream
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/callback"
+	"github.com/dubway/dubway/l7proxy/mirror"
+	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/relay"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/tap"
+	"github.com/dubway/dubway/l7proxy/upstream"
+)
+
+// Env is what all connections share.
+type Env struct {
+	relay.Env
+
+	Tap      *tap.Hub // nil: nobody can look
+	Mirror   *mirror.Mirror
+	MaxFrame int // bytes, header included
+	Stopping atomic.Bool
+}
+
+// Accepted is a connection as a listener accepted it. It is passed by reference,
+// because every byte on the stack of an idle connection counts.
+type Accepted struct {
+	plan.Source
+
+	Conn *sock.Conn
+	Off  bool // passed on as it is, to what was dialled
+}
+
+// lastLook is how long a stopping proxy waits for one more request.
+const lastLook = 50 * time.Millisecond
+
+// lingering is how long a consumer that has closed its side may wait for the
+// answers that are pending.
+const lingering = 60 * time.Second
+
+// partedAfter is how long a consumer whose provider has gone may go on sending
+// before its connection ends in spite of that.
+const partedAfter = time.Second
+
+// Session is one consumer connection that speaks Dubbo. It is its own reader;
+// answers are written by the readers of upstream connections.
+type Session struct {
+	env *Env
+	in  *Accepted
+
+	pending atomic.Int64
+	gone    atomic.Bool
+	dead    atomic.Bool   // the dialled provider; ends when nothing is pending
+	idle    chan struct{} // a token each time pending reaches 0
+
+	// Of the reader, and of Again under again.
+	again   sync.Mutex
+	plans   plan.Planner
+	batches []batch
+	holds   map[*hold]bool
+	used    int  // batches in use
+	tapped  bool // somebody asks for bodies; looked at once for each read
+	out     []byte
+	rec     rpc.Record // of Refuse, under refusing
+
+	refusing sync.Mutex
+	busy     bool       // a request came since the last Tick; under again
+	mode     sync.Mutex // of relayed
+	relayed  bool
+	line     callback.Line
+	quiet    int        // ticks without one; of Tick
+	stall    sock.Stall // of Tick
+}
+
+func newSession(env *Env, in *Accepted) *Session {
+	s := &Session{env: env, in: in, idle: make(chan struct{}, 1)}
+	s.plans.Init(&env.Env.Env, &in.Source, s, &s.line)
+	s.line.Init(s, env.Pool.Stats())
+	return s
+}
+
+// serve reads requests until the connection ends. The connection is closed when
+// it returns and every request has been answered or given up.
+func (s *Session) serve() {
+	err := s.loop()
+	s.line.HangUp() // the consumer answers no more
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
+		s.linger()
+		if s.line.Parted() || s.plans.Off() {
+			s.bye()
+		}
+	case errors.Is(err, errFraming) && s.Pending():
+		s.linger() // what came before is answered
+		s.bye()
+	}
+	_ = s.in.Conn.Close()
+	s.again.Lock() // what Again has begun is over, and it begins nothing more
+	s.gone.Store(true)
+	s.dropHolds()
+	s.plans.Forget()
+	s.again.Unlock()
+	s.plans.Close()
+	s.line.Close()
+	s.in.Conn.Release()
+}
+
+// bind connects to a dialled provider before anything is sent, so that a dead
+// one looks dead.
+func (s *Session) bind() *upstream.Group {
+	if !s.plans.Binds() {
+		return nil
+	}
+	g := s.env.Pool.Group(s.in.Key(s.in.Original), s.in.Remote)
+	g.Bind(s)
+	return g
+}
+
+// unbind undoes bind.
+func (s *Session) unbind(g *upstream.Group) {
+	if g != nil {
+		g.Unbind(s)
+		g.Release()
+	}
+}
+
+// Dead closes the connection of a consumer that dialled a provider which cannot
+// be reached, as the provider's kernel would: at once, or a little after what is
+// pending has been answered. Part of upstream.Bound. One that has a connection of
+// its own ends with that.
+func (s *Session) Dead() {
+	if s.line.Any() || s.plans.Served() {
+		return
+	}
+	s.dead.Store(true)
+	switch {
+	case s.pending.Load() != 0:
+	case len(s.idle) > 0: // there have been answers, maybe just now: as in Refuse
+		s.in.Conn.Within(lastLook)
+	default:
+		_ = s.in.Conn.Reset()
+	}
+}
+
+// Drain lets the connection end when no request is pending. A relayed one ends
+// by itself.
+func (s *Session) Drain() {
+	s.mode.Lock()
+	defer s.mode.Unlock()
+	if !s.relayed {
+		s.in.Conn.Interrupt()
+		if s.Pending() {
+			go s.hurry() // not here: the reader may be busy
+		}
+	}
+}
+
+// hand makes the connection a relay's: deadlines are no longer ours to set.
+func (s *Session) hand() {
+	s.mode.Lock()
+	defer s.mode.Unlock()
+	s.relayed = true
+	s.in.Conn.Resume()
+}
+
+// Tick ends a consumer that does not read what it asked for.
+func (s *Session) Tick() {
+	if s.stall.Look(s.in.Conn) >= stalledAfter {
+		_ = s.in.Conn.Reset()
+	}
+	if !s.again.TryLock() {
+		return // in use: not idle, and nobody else's clock waits
+	}
+	defer s.again.Unlock()
+	s.quiet++
+	if s.busy {
+		s.busy, s.quiet = false, 0
+	}
+	if s.quiet == quietAfter {
+		// An idle connection remembers nothing: there are tens of thousands.
+		s.plans.Forget()
+		s.batches, s.out = nil, nil
+	}
+}
+
+func (s *Session) loop() error {
+	for {
+		if s.env.Stopping.Load() || s.line.Parted() || s.plans.Off() {
+			// Requests still come while others are pending: they are answered too.
+			s.in.Conn.Within(lastLook)
+		}
+		if s.overdue() {
+			return os.ErrDeadlineExceeded
+		}
+		if err := s.fill(); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) || s.pending.Load() == 0 && !s.justParted() {
+				return err
+			}
+			if !s.env.Stopping.Load() {
+				s.in.Conn.Resume() // of a dead provider's, with a request that came since
+			}
+			continue
+		}
+		s.again.Lock()
+		s.busy, s.tapped = true, s.env.Tap.Bodies()
+		used, need, err := s.consume(time.Now())
+		s.flush()
+		doomed := s.plans.Doomed() && s.pending.Load() == 0
+		s.again.Unlock()
+		s.in.Conn.Discard(used)
+		if err != nil {
+			return err
+		}
+		if doomed {
+			return io.EOF
+		}
+		if need > 0 {
+			s.in.Conn.Need(need)
+		}
+	}
+}
+
+// linger waits for pending answers of a consumer that sends no more.
+func (s *Session) linger() {
+	end := time.Now().Add(lingering)
+	for s.pending.Load() > 0 && time.Now().Before(end) && s.in.Conn.Err() == nil {
+		s.waitIdle(time.Second)
+	}
+	s.in.Conn.Drained() // Tick ends it if the consumer takes nothing
+}
+
+// justParted tells whether a request may be on its way that the consumer sent
+// before it could know.
+func (s *Session) justParted() bool {
+	since := s.line.PartedFor()
+	return since > 0 && since < lastLook
+}
+
+// overdue tells whether a consumer whose provider has gone has gone on sending
+// for too long. What is pending elsewhere has as long as behind a half-close.
+func (s *Session) overdue() bool {
+	since := s.line.PartedFor()
+	return since > partedAfter && s.pending.Load() == 0 || since > lingering
+}
+
+// bye ends the connection of a consumer that has not ended it, so that it reads
+// everything: a close with unread requests would be a reset, which overtakes the
+// answers.
+func (s *Session) bye() {
+	_ = s.in.Conn.TCP().CloseWrite()
+	for end := time.Now().Add(partedAfter); time.Now().Before(end); {
+		s.in.Conn.Within(partedAfter)
+		if s.in.Conn.Fill() != nil {
+			return
+		}
+		s.in.Conn.Discard(len(s.in.Conn.Bytes()))
+	}
+}
+
+func (s *Session) waitIdle(limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-s.idle:
+	case <-t.C:
+	}
+}

@@ -1,0 +1,33 @@
+package l7proxy
+
+import (
+	"net/netip"
+
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/upstream"
+	"github.com/dubway/dubway/l7proxy/workload"
+)
+
+// guarded tells whether a provider of this node holds policies against the node's own
+// pods at an address of its own: then they come in by its listener like everybody else,
+// behind all that their own side does to a request, and take no short cut.
+func (p *Proxy) guarded(provider *workload.Workload, at netip.AddrPort) bool {
+	return guards(p.snap.Load(), provider, at)
+}
+
+func guards(s *snapshot.Snapshot, provider *workload.Workload, at netip.AddrPort) bool {
+	in := s.Inbound(at, provider.Whole())
+	return in != nil && in.Known.Judges()
+}
+
+// regard makes connections follow a snapshot that replaced another: those which took
+// the short cut past a provider that has policies now.
+func (p *Proxy) regard(old, now *snapshot.Snapshot) {
+	if len(old.Inbounds)+len(now.Inbounds) == 0 {
+		return
+	}
+	p.pool.Rotate(func(k upstream.Key) bool {
+		w := p.workloads.ByAddress(k.Endpoint.Addr())
+		return !k.Inbound && w != nil && guards(old, w, k.Endpoint) != guards(now, w, k.Endpoint)
+	})
+}

@@ -1,0 +1,131 @@
+package plan
+
+import (
+	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/upstream"
+)
+
+// chosen is the way to an endpoint that may not export the interface yet.
+func (p *Planner) chosen(pl *plan, route *snapshot.Route, set *cluster.Set, endpoint *cluster.Endpoint) *upstream.Edge {
+	k := edgeKey{route: route, cluster: set.Name(), endpoint: endpoint, observed: p.observed, would: p.would}
+	if e := pl.edges[k]; e != nil {
+		return e
+	}
+	e := p.edge(pl, k)
+	if set.Others(endpoint.Address) {
+		e.Export = p.export(pl, endpoint.Address)
+	}
+	return e
+}
+
+// edge remembers the way to an endpoint.
+func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
+	if e := pl.edges[k]; e != nil {
+		return e
+	}
+	e := p.newEdge(p.call(pl, k), p.guarded(k.cluster, k.endpoint))
+	if !k.observed {
+		e.Retry = k.route.Action.Retry
+	}
+	e.Group.Watch(k.endpoint)
+	k.endpoint.UsedBy(p.source.Workload.UID)
+	p.watched = append(p.watched, watch{e.Group, k.endpoint})
+	pl.edges[k] = e
+	return e
+}
+
+// newEdge makes what is remembered of one way through the mesh.
+func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint) *upstream.Edge {
+	e := &upstream.Edge{Group: p.group(p.source.Key(call.Endpoint))}
+	e.Endpoint, e.Remote, e.Downstream = endpoint, call, p.source.Remote
+	e.Remote.Reporter = rpc.ReporterSource
+	same := *e.Remote
+	same.SameNode, same.Reporter = true, rpc.ReporterSource|rpc.ReporterDestination
+	e.SameNode = &same
+	e.Remote.Observer = p.env.Recorder.Prepare(e.Remote)
+	e.SameNode.Observer = p.env.Recorder.Prepare(e.SameNode)
+	return e
+}
+
+// refuse returns an edge that leads nowhere, for the refusal's record.
+func (p *Planner) refuse(pl *plan, route *snapshot.Route, why rpc.Why) (*upstream.Edge, rpc.Why) {
+	if known := pl.refusal[why]; known.edge != nil && known.route == route {
+		return known.edge, why
+	}
+	k := edgeKey{route: route}
+	if route != nil {
+		k.cluster = route.Action.Clusters[0].Cluster
+	}
+	call := p.call(pl, k)
+	call.Reporter = rpc.ReporterSource
+	call.Observer = p.env.Recorder.Prepare(call)
+	made := &upstream.Edge{Edge: p.nowhere(call)}
+	pl.refusal[why] = refusal{route, made}
+	return made, why
+}
+
+// nowhere is an edge to no endpoint that anybody balances.
+func (p *Planner) nowhere(call *rpc.Call) exchange.Edge {
+	return exchange.Edge{Endpoint: unwatched{}, Remote: call, SameNode: call, Downstream: p.source.Remote}
+}
+
+// call describes a way for telemetry.
+func (p *Planner) call(pl *plan, k edgeKey) *rpc.Call {
+	c := &rpc.Call{
+		Protocol: rpc.ProtocolDubbo, Source: p.source.Workload.Peer, Interface: pl.iface, Method: pl.method,
+		Version: pl.version, Generic: pl.generic, Application: pl.application,
+		Original: p.source.Original, Cluster: k.cluster,
+	}
+	k.would.tell(c)
+	if p.listener != nil {
+		c.Listener = p.listener.Name
+	}
+	if k.route != nil {
+		c.Route = k.route.Name
+		if c.Route == "" {
+			c.Route = k.route.Origin
+		}
+	}
+	if cl := p.snap.Clusters[k.cluster]; cl != nil {
+		c.Service = rpc.Service(cl.Service)
+	}
+	if k.endpoint != nil {
+		c.Endpoint = k.endpoint.Address
+		c.Destination = p.env.Workloads.Peer(k.endpoint.Address.Addr(), k.endpoint.Info)
+	}
+	return c
+}
+
+// group references a group once per connection.
+func (p *Planner) group(k upstream.Key) *upstream.Group {
+	g := p.env.Pool.Group(k, p.source.Remote)
+	if p.groups[g] {
+		g.Release()
+	}
+	p.groups[g] = true
+	return g
+}
+
+// unwatched is the endpoint of requests that no load balancing was done for.
+type unwatched struct{}
+
+var _ herald.Endpoint = unwatched{}
+
+// Begin does nothing. Part of herald.Endpoint.
+func (unwatched) Begin() {}
+
+// End does nothing. Part of herald.Endpoint.
+func (unwatched) End(rpc.Outcome) {}
+
+// Failed does nothing. Part of herald.Endpoint.
+func (unwatched) Failed() {}
+
+// Draining does nothing. Part of herald.Endpoint.
+func (unwatched) Draining() {}
+
+// Connected does nothing. Part of herald.Endpoint.
+func (unwatched) Connected() {}

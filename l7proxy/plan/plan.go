@@ -1,0 +1,277 @@
+package plan
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/router"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/upstream"
+)
+
+// maxPlans bounds what one connection remembers; beyond it, it starts afresh.
+const maxPlans = 256
+
+// plan is what a connection remembers of the requests that look alike.
+type plan struct {
+	route       *snapshot.Route // of a static table; nil: look again
+	iface       string          // copies, not aliases of a buffer
+	method      string
+	version     string
+	generic     bool
+	application string // of the first request of the kind, if it was asked for
+	asked       bool
+	edges       map[edgeKey]*upstream.Edge
+	refusal     [rpc.Whys]refusal // for requests that reach no endpoint, and for delayed ones
+	undecodable bool
+	dialled     dialled
+	inverted    inversion
+	verdict     *filter.Verdict // of policies, that holds for all of the plan; nil: judge
+	judged      *snapshot.Route // that verdict is of
+	seen        bool            // that verdict is of a workload that is only observed
+}
+
+// refusal is an edge that leads nowhere, of the requests that took one route.
+type refusal struct {
+	route *snapshot.Route
+	edge  *upstream.Edge
+}
+
+type edgeKey struct {
+	mirror   bool
+	observed bool
+	would    *would
+	route    *snapshot.Route
+	cluster  string
+	endpoint *cluster.Endpoint
+}
+
+// of returns the plan of a request whose prefix ends at p.End: of a generic call
+// behind the method that it names.
+func (p *Planner) of(prefix dubbo.Prefix, body []byte, decoded bool) *plan {
+	var look []byte
+	if decoded {
+		look = body[:prefix.End]
+	}
+	if found := p.plans[string(look)]; found != nil {
+		return found
+	}
+	made := &plan{
+		iface: strings.Clone(prefix.Path), method: strings.Clone(prefix.Method), version: strings.Clone(prefix.Version),
+		generic: prefix.Generic, edges: make(map[edgeKey]*upstream.Edge), undecodable: !decoded,
+	}
+	made.dialled.pinned = decoded && router.Pinned(made.iface, made.method)
+	p.remember(look, made)
+	return made
+}
+
+// readApplication reads the consumer's own name in the first request of a kind: a
+// connection is one process, which has one name.
+func (pl *plan) readApplication(h dubbo.Header, body []byte, prefix dubbo.Prefix) {
+	pl.asked = true
+	var b dubbo.Body
+	b.Reset(h.Serialization(), body, prefix)
+	// An error is a body that cannot be read, or the beginning of a large one.
+	if name, _, err := b.Lookup("remote.application"); err == nil {
+		pl.application = strings.Clone(name)
+	}
+}
+
+// Edge decides where a request goes: the one function through which every
+// request of the connection passes. The edge is the request's record's even where
+// why says that it reaches no endpoint. Limit and Fault tell of the same request:
+// where Fault says that it is delayed, the edge leads nowhere yet, and Resume finds
+// the way.
+func (p *Planner) Edge(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
+	p.admitted, p.next = false, 0
+	return p.find(h, body)
+}
+
+// find is Edge for a request that policies may have let pass already.
+func (p *Planner) find(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
+	p.refresh()
+	e, why := p.decide(h, body)
+	if why == rpc.WhyNoCluster && p.snap != p.env.Snapshot() {
+		// The snapshot went while the request was looked at, and its cluster too.
+		p.doomed = false
+		p.refresh()
+		e, why = p.decide(h, body)
+	}
+	if why == rpc.WhyNone && p.line.Parted() {
+		return e, rpc.WhyUpstreamClosed // the consumer's connection ends too
+	}
+	return e, why
+}
+
+// Elsewhere is Edge for a request that Edge has found a way for already, and that some
+// endpoints could not serve. Policies are not asked again.
+func (p *Planner) Elsewhere(h dubbo.Header, body []byte, except ...netip.AddrPort) (*upstream.Edge, rpc.Why) {
+	p.except, p.admitted, p.next = except, true, noFault
+	e, why := p.find(h, body)
+	p.except = nil
+	return e, why
+}
+
+// Limit returns how long the request of the last Edge may take; 0: there is no limit.
+func (p *Planner) Limit() time.Duration { return p.limit }
+
+func (p *Planner) decide(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
+	p.limit, p.edits, p.mirrors, p.fault = 0, nil, p.mirrors[:0], nil
+	p.observed, p.would = p.mode.Mode() != mode.Enforce, nil
+	prefix, state := dubbo.ParsePrefix(h.Serialization(), body)
+	pl := p.of(prefix, body, state == dubbo.Complete)
+	if p.env.Applications && !pl.asked && !pl.undecodable {
+		pl.readApplication(h, body, prefix)
+	}
+	open := func() { p.open(h, body, prefix) }
+	switch shed := p.source.Quota.Shedding(); {
+	case shed && p.source.Inbound:
+		return p.turnAway(pl, rpc.WhyOverload)
+	case shed:
+		return p.refuse(pl, nil, rpc.WhyOverload)
+	case p.source.Inbound:
+		return p.enter(pl, open)
+	}
+	p.described = false
+	pinned := pl.dialled.pinned && p.dialled.Own
+	route, resumed := pl.route, p.resumed != nil && p.resumed.way.snap == p.snap
+	switch {
+	case resumed:
+		route = p.resumed.way.route
+	case route != nil, pinned:
+	case p.listener == nil, p.listener.Route == nil:
+		p.doomed = p.dialled.Gone() // looks dead
+		return p.refuse(pl, nil, rpc.WhyNoRoute)
+	default:
+		route = p.match(pl, open)
+	}
+	if guarded(p.listener) && !p.admitted {
+		if why := p.admit(pl, route, open); why != rpc.WhyNone {
+			return p.refuse(pl, route, why)
+		}
+		p.admitted = true
+	}
+	switch {
+	case pinned:
+		return p.pinnedEdge(pl), rpc.WhyNone
+	case route == nil:
+		return p.refuse(pl, nil, rpc.WhyNoRoute)
+	}
+	p.shape(pl, route, open)
+	var target snapshot.WeightedCluster
+	if resumed {
+		target = p.resumed.way.target
+	} else {
+		target = p.target(pl, route)
+	}
+	if len(p.listener.Faults) > 0 && p.next != noFault && !p.observed {
+		if p.inject(pl, way{p.snap, route, target}, open); p.fault != nil {
+			e, why := p.refuse(pl, route, rpc.WhyFault)
+			if p.fault.Delay > 0 {
+				why = rpc.WhyNone // e is for its record if it ends meanwhile
+			}
+			return e, why
+		}
+	}
+	return p.choose(pl, route, target)
+}
+
+// match finds the route of a request that its plan has none of. Open opens its body.
+func (p *Planner) match(pl *plan, open func()) *snapshot.Route {
+	p.describe(pl)
+	if !p.listener.Route.Static && !pl.undecodable {
+		open()
+	}
+	route := router.Match(p.listener.Route, &p.request, p.random.Uint64())
+	if p.listener.Route.Static {
+		pl.route = route
+	}
+	return route
+}
+
+// shape notes what else the route says of the request: how long it may take, what it
+// changes, where copies go, and what it is hashed by. Open opens the request's body.
+func (p *Planner) shape(pl *plan, route *snapshot.Route, open func()) {
+	a := &route.Action
+	p.hash = 0
+	if !p.observed {
+		p.edits, p.limit = a.Edits, a.Timeout
+	}
+	if p.limit > 0 || len(a.Hash) > 0 {
+		if p.describe(pl); !pl.undecodable && p.request.Attachments == nil && (p.limit > 0 || a.HashBody) {
+			open()
+		}
+	}
+	if p.limit > 0 && !pl.undecodable && p.resumed == nil { // which has its limit already
+		if waits := p.callersLimit(); waits < p.limit {
+			p.invert(pl, route, waits)
+			p.limit = waits
+		}
+	}
+	if len(a.Hash) > 0 {
+		p.hash = router.Hash(a.Hash, &p.request, p.source.Remote.Addr())
+	}
+	if len(a.Mirrors) > 0 && !p.observed {
+		p.mirror(pl, route)
+	}
+}
+
+// open lets the rules read the body of the request that is being decided.
+func (p *Planner) open(h dubbo.Header, body []byte, prefix dubbo.Prefix) {
+	if p.body == nil {
+		p.body = new(dubbo.Body)
+	}
+	p.body.Reset(h.Serialization(), body, prefix)
+	p.request.Attachments, p.request.Arguments = p.body, p.body
+}
+
+// target picks the cluster of a route.
+func (p *Planner) target(pl *plan, route *snapshot.Route) snapshot.WeightedCluster {
+	if pair, ok := p.line.Leads(&route.Action); ok {
+		return snapshot.WeightedCluster{Cluster: pair.Cluster}
+	}
+	target := router.Cluster(&route.Action, p.random.Uint64())
+	if p.dialled.Own {
+		target = p.rightful(pl, route, target)
+	}
+	return target
+}
+
+// choose picks the endpoint in a cluster of a route.
+func (p *Planner) choose(pl *plan, route *snapshot.Route, target snapshot.WeightedCluster) (*upstream.Edge, rpc.Why) {
+	if pair, ok := p.line.Leads(&route.Action); ok {
+		k := edgeKey{route: route, cluster: pair.Cluster, endpoint: pair.Endpoint, observed: p.observed, would: p.would}
+		return p.edge(pl, k), rpc.WhyNone
+	}
+	set := p.env.Clusters.Set(target.Cluster)
+	if set == nil {
+		p.dead(pl, target.Cluster)
+		return p.refuse(pl, route, rpc.WhyNoCluster)
+	}
+	if p.full(set) {
+		return p.refuse(pl, route, rpc.WhyOverflow)
+	}
+	endpoint, err := p.pick(set, route, target)
+	if err != nil {
+		p.dead(pl, target.Cluster)
+		return p.refuse(pl, route, rpc.WhyNoEndpoint)
+	}
+	e := p.chosen(pl, route, set, endpoint)
+	if e.Export != nil && e.Export.Deaf() && len(p.except) == 0 {
+		p.except = append(p.except, endpoint.Address)
+		if other, err := p.pick(set, route, target); err == nil && !other.Avoided() {
+			endpoint, e = other, p.chosen(pl, route, set, other)
+		}
+		p.except = nil
+	}
+	if p.dialled.Own && endpoint.Address != p.source.Original {
+		p.stale(pl, target.Cluster).Add()
+	}
+	return e, rpc.WhyNone
+}

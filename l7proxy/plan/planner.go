@@ -1,0 +1,228 @@
+// Package plan decides where the requests of one consumer connection go, and
+// remembers it: requests that look alike have one plan, with an edge for each
+// endpoint that it has led to. It follows the snapshots, the consumer's own choice
+// of a provider, and what is known of interfaces that are not exported yet. It
+// reads no socket and sends nothing.
+package plan
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/breaker"
+	"github.com/dubway/dubway/l7proxy/callback"
+	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/export"
+	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/quota"
+	"github.com/dubway/dubway/l7proxy/router"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
+	"github.com/dubway/dubway/l7proxy/telemetry/stale"
+	"github.com/dubway/dubway/l7proxy/upstream"
+	"github.com/dubway/dubway/l7proxy/workload"
+)
+
+// Clusters finds the endpoints of a cluster; nil if there is no such cluster.
+type Clusters interface {
+	Set(name string) *cluster.Set
+}
+
+// Recorder makes telemetry of calls and connections.
+type Recorder interface {
+	Prepare(c *rpc.Call) rpc.Observer
+	Connection(c *rpc.Connection)
+}
+
+// Env is what all planners share.
+type Env struct {
+	Snapshot  func() *snapshot.Snapshot
+	Clusters  Clusters
+	Pool      *upstream.Pool
+	Recorder  Recorder
+	Workloads *workload.Registry
+	Stale     *stale.List
+	Inverted  *inverted.List
+	Breakers  *breaker.Breakers
+	// Policies has the counters and the buckets of policies; TrustDomain is that of
+	// principals.
+	Policies    *filter.Policies
+	TrustDomain string
+	Modes       *mode.Table // nil: everything is enforced
+	// Applications says that a metric asks for the consumers' own names, which
+	// stand behind the arguments.
+	Applications bool
+}
+
+// Source is where the requests of a connection come from.
+type Source struct {
+	Workload *workload.Workload // in whose namespace the connection was accepted
+	Quota    *quota.Workload    // nil: none
+	Inbound  bool
+	// Original is what the consumer dialled; Remote is the consumer. Neither is
+	// v4-mapped.
+	Original netip.AddrPort
+	Remote   netip.AddrPort
+}
+
+// Key names the connections that a source's requests to an endpoint share.
+func (s *Source) Key(endpoint netip.AddrPort) upstream.Key {
+	k := upstream.Key{Workload: s.Workload.UID, Endpoint: endpoint}
+	if s.Inbound {
+		k.Inbound, k.Client = true, s.Remote.Addr()
+	}
+	return k
+}
+
+// Host is the connection whose requests are planned.
+type Host interface {
+	upstream.Owner
+	// Pending tells whether a request has no answer yet.
+	Pending() bool
+	// ReadOnly says that the pod's own application is about to stop. It must not wait.
+	ReadOnly()
+}
+
+// Planner routes the requests of one connection. Its owner locks, but for Binds
+// and Served.
+type Planner struct {
+	env       *Env
+	source    *Source
+	host      Host
+	line      *callback.Line
+	authority string
+
+	snap     *snapshot.Snapshot
+	listener *snapshot.Listener
+	plans    map[string]*plan
+	groups   map[*upstream.Group]bool // referenced
+	exports  map[exportKey]*export.Export
+	except   []netip.AddrPort // not to be chosen. Of Elsewhere
+	limit    time.Duration    // of Limit
+	edits    []snapshot.Edit  // of Edited
+	mirrors  []*upstream.Edge // of Mirrors
+	watched  []watch
+	held     int              // bytes of the quota, for plans
+	breakers map[string]*held // by cluster, of those that have thresholds
+	dialled  router.Dialled
+	doomed   bool
+	request  rpc.Request
+	fault    *Faulted // of Fault
+	// Of the request that is being planned: the fault filter to begin with; what it was
+	// held for; p.request describes it; policies have let it pass already.
+	next                int
+	resumed             *Faulted
+	injector            *injector // nil: no faults so far
+	described, admitted bool
+	guard               *guard // nil: no policies so far
+	mode                *mode.Cell
+	// Of the request that is being planned: its workload is only observed, and what
+	// policies would have done to it; nil: nothing.
+	observed bool
+	would    *would
+
+	hash   uint64      // of the request that is being planned; 0: none
+	body   *dubbo.Body // 2 KiB: only where a rule reads them
+	random *rand.Rand
+}
+
+// watch is an endpoint that is told how a group fares, while plans choose it.
+type watch struct {
+	group    *upstream.Group
+	endpoint herald.Endpoint
+}
+
+// Init makes p the planner of a host, whose line it follows. All of them outlive
+// it.
+func (p *Planner) Init(env *Env, source *Source, host Host, line *callback.Line) {
+	p.env, p.source, p.host, p.line = env, source, host, line
+	p.mode = env.Modes.Of(source.Workload.UID)
+	p.authority = source.Original.String()
+	p.groups = make(map[*upstream.Group]bool)
+	p.dialled.Address = source.Original
+	p.random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+}
+
+// refresh follows the current snapshot. What was remembered of another one goes.
+func (p *Planner) refresh() {
+	snap := p.env.Snapshot()
+	if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
+		return
+	}
+	if !p.host.Pending() {
+		p.Close()
+		clear(p.groups)
+	}
+	p.unwatch()
+	p.release()
+	p.snap, p.plans, p.breakers = snap, make(map[string]*plan), nil
+	if p.source.Inbound {
+		p.listener = p.source.Entrance(p.env, snap, false)
+	} else {
+		p.listener = p.dialled.Look(snap)
+	}
+	// References that the new plans do not take again are given back when the
+	// connection ends: a group without requests costs a heartbeat.
+}
+
+// Forget drops what was remembered; requests to come are looked at anew.
+func (p *Planner) Forget() {
+	p.unwatch()
+	p.snap, p.listener, p.plans, p.exports = nil, nil, nil, nil
+	p.body, p.request, p.guard = nil, rpc.Request{}, nil // which refer to body
+	p.fault, p.injector = nil, nil
+	p.release()
+}
+
+// unwatch takes back what newEdge watched: each snapshot has endpoints of its own.
+func (p *Planner) unwatch() {
+	for _, w := range p.watched {
+		w.group.Unwatch(w.endpoint)
+	}
+	p.watched = nil
+}
+
+// Close gives back what the plans referenced, and abandons what is pending.
+func (p *Planner) Close() {
+	p.unwatch()
+	pending := p.host.Pending() // or there is nothing to search for
+	for g := range p.groups {
+		if pending {
+			for _, c := range g.Conns() {
+				c.Abandon(p.host)
+			}
+		}
+		g.Release()
+	}
+}
+
+// Streamable tells whether requests can be routed by their first bytes.
+func (p *Planner) Streamable() bool {
+	p.refresh()
+	l := p.listener
+	if p.source.Inbound {
+		return !guarded(l) || (l.Route == nil || l.Route.Static) && !filter.Whole(l, true)
+	}
+	return l == nil || l.Route == nil || l.Route.Static && !l.Route.Whole && !filter.Whole(l, false)
+}
+
+// Doomed tells whether the connection is to end once nothing is pending: the
+// provider that its consumer dialled is dead, and nobody serves in its stead.
+func (p *Planner) Doomed() bool { return p.doomed }
+
+// Off tells whether the workload is to be left alone: what serves its connection ends it,
+// and those to come are passed on as they are.
+func (p *Planner) Off() bool { return p.mode.Mode() == mode.Off }
+
+// Binds tells whether the connection lives and dies with the address that its
+// consumer dialled. It is asked before the first request.
+func (p *Planner) Binds() bool { return !p.source.Inbound && p.dialled.Binds(p.env.Snapshot()) }
+
+// Served tells whether requests can be served although nobody is at the dialled
+// address. Any goroutine may ask.
+func (p *Planner) Served() bool { return p.dialled.Served(p.env.Snapshot()) }

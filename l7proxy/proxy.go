@@ -1,0 +1,243 @@
+// Package l7proxy is the unprivileged half of Dubway: one process on each node
+// that decodes what pods say to each other and applies the policies of its
+// snapshot. Here it is put together; the rooms below do the work, in the order
+// of a request: listener, downstream, router, cluster, upstream, telemetry.
+package l7proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/breaker"
+	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/cluster/zone"
+	"github.com/dubway/dubway/l7proxy/downstream"
+	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/listener"
+	"github.com/dubway/dubway/l7proxy/mirror"
+	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/overload"
+	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/probe"
+	"github.com/dubway/dubway/l7proxy/quota"
+	"github.com/dubway/dubway/l7proxy/relay"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/tap"
+	"github.com/dubway/dubway/l7proxy/telemetry"
+	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
+	"github.com/dubway/dubway/l7proxy/telemetry/stale"
+	"github.com/dubway/dubway/l7proxy/telemetry/verdicts"
+	"github.com/dubway/dubway/l7proxy/upstream"
+	"github.com/dubway/dubway/l7proxy/witness"
+	"github.com/dubway/dubway/l7proxy/workload"
+	"github.com/dubway/dubway/l7proxy/xds"
+)
+
+// Options are the proxy's flags.
+type Options struct {
+	StateDir       string
+	HandoffSocket  string
+	XDSDir         string
+	Node           string
+	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
+	MetricsAddress string // "" for none
+	HealthAddress  string // "" for none
+	AccessLog      io.Writer
+	Sample         float64       // share of requests that are logged
+	Applications   bool          // consumers' own names are a label
+	TapBodies      bool          // root and our own user may read what calls say
+	MaxFrame       int           // bytes
+	MaxConnections int64         // of one workload
+	MaxTotal       int64         // of all workloads
+	MaxBuffers     int64         // bytes of one workload's read buffers
+	MemoryLimit    uint64        // bytes; 0: none
+	Drain          time.Duration // how long pending requests may take at the end
+	Logger         *slog.Logger
+}
+
+// Proxy is the running proxy.
+type Proxy struct {
+	opts      Options
+	log       *slog.Logger
+	started   time.Time
+	workloads *workload.Registry
+	source    *xds.Source
+	clusters  *cluster.Manager
+	dialer    *witness.Dialer
+	pool      *upstream.Pool
+	recorder  *telemetry.Recorder
+	tap       *tap.Hub
+	metrics   *prometheus.Registry
+	env       *downstream.Env
+	listeners *listener.Set
+	agent     *handoff.Client
+	memory    *overload.Monitor
+
+	snap      atomic.Pointer[snapshot.Snapshot] // what requests see
+	connected atomic.Bool                       // to the agent, and told of every pod
+	publish   chan struct{}
+}
+
+// New puts the proxy together. It opens nothing yet.
+func New(opts Options) (*Proxy, error) {
+	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1), tap: &tap.Hub{}}
+	p.metrics = telemetry.NewRegistry()
+	var err error
+	p.recorder, err = telemetry.New(telemetry.Options{
+		AccessLog: opts.AccessLog, Sample: opts.Sample, Applications: opts.Applications, Tap: p.tap,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make telemetry: %w", err)
+	}
+	p.workloads = workload.NewRegistry()
+	p.source = xds.NewSource(opts.XDSDir, p.log)
+	p.source.OnChange(p.apply)
+	p.snap.Store(p.source.Snapshot())
+	p.agent = handoff.NewClient(opts.HandoffSocket, opts.Node, p, p.log)
+	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
+	p.dialer.Guard(p.guarded)
+	where, err := zone.Parse(opts.Locality)
+	if err != nil {
+		return nil, err
+	}
+	p.clusters = cluster.NewManager(p.log, cluster.Options{Prober: probe.New(p.dialer), Zone: where})
+	p.pool = upstream.NewPool(p.dialer, upstream.Limits{MaxFrame: opts.MaxFrame})
+	p.env = &downstream.Env{
+		Env: relay.Env{
+			Env: plan.Env{
+				Snapshot: p.snap.Load, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
+				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
+				Applications: opts.Applications,
+				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
+			},
+			Dialer: p.dialer, Logger: p.log,
+		},
+		Tap: p.tap, Mirror: &mirror.Mirror{}, MaxFrame: opts.MaxFrame,
+	}
+	p.listeners = listener.NewSet(listener.Options{
+		Serve: func(in *downstream.Accepted, started func(downstream.Live)) {
+			downstream.Serve(p.env, in, started)
+		},
+		Witness: p.dialer.Arrived, Logger: p.log,
+		Quotas: quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers),
+		Tight:  func() bool { return p.memory.Level() >= overload.Tight },
+	})
+	p.memory = overload.New(overload.Options{Limit: opts.MemoryLimit, Heaviest: p.listeners.Heaviest, Logger: p.log})
+	if err := p.metrics.Register(p.counters()); err != nil {
+		return nil, fmt.Errorf("register counters: %w", err)
+	}
+	if err := p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)); err != nil {
+		return nil, fmt.Errorf("register verdicts: %w", err)
+	}
+	return p, nil
+}
+
+// Run runs until ctx ends, then drains: no new connections, pending requests
+// get their answers or, after Options.Drain, one error each.
+func (p *Proxy) Run(ctx context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	failed := make(chan error, 9)
+	run := func(what string, f func(context.Context) error) {
+		go func() {
+			if err := f(serving); err != nil && serving.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		}()
+	}
+	// Before the agent hands over listeners: what waits in their backlogs is
+	// routed by a snapshot from the first connection on.
+	p.source.Reload()
+	run("watch xds", p.source.Run)
+	run("watch connections", p.listeners.Run)
+	run("watch memory", p.memory.Run)
+	run("follow agent", p.followAgent)
+	run("publish destinations", p.publishDestinations)
+	run("serve admin", func(ctx context.Context) error {
+		return admin.Serve(ctx, admin.ProxySocket(p.opts.StateDir), p.adminHandler(), p.log)
+	})
+	run("serve metrics", func(ctx context.Context) error {
+		return serveHTTP(ctx, p.opts.MetricsAddress, p.metricsHandler())
+	})
+	run("serve health", func(ctx context.Context) error {
+		return serveHTTP(ctx, p.opts.HealthAddress, p.healthHandler())
+	})
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	p.drain()
+	return errors.Join(err, p.recorder.Close())
+}
+
+// drain ends the proxy without leaving a request unanswered.
+func (p *Proxy) drain() {
+	p.log.Info("draining", "limit", p.opts.Drain)
+	p.env.Stopping.Store(true)
+	p.listeners.Shut()
+	if !p.listeners.Wait(p.opts.Drain) {
+		p.log.Warn("requests still pending at the end of the drain are refused")
+	}
+	p.pool.Close()
+	p.listeners.Wait(time.Second)
+	p.dialer.Close()
+	p.clusters.Close()
+	p.agent.Close()
+}
+
+// apply takes a new snapshot, one at a time. Clusters that are new are there
+// before a route leads to them, and those that are gone stay until none does.
+func (p *Proxy) apply(s *snapshot.Snapshot) {
+	old := p.snap.Load()
+	both := maps.Clone(old.Clusters)
+	if both == nil {
+		both = make(map[string]*snapshot.Cluster)
+	}
+	maps.Copy(both, s.Clusters)
+	p.clusters.Update(&snapshot.Snapshot{Clusters: both})
+	p.snap.Store(s)
+	p.regard(old, s)
+	p.clusters.Update(s)
+	p.env.Policies.Keep(s)
+	p.askPublish()
+}
+
+// wayChanged makes connections follow a witness that came or went.
+func (p *Proxy) wayChanged(workload string, endpoint netip.AddrPort) {
+	p.pool.Rotate(func(k upstream.Key) bool {
+		return k.Workload == workload && k.Endpoint == endpoint && !k.Inbound
+	})
+}
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, address string, h http.Handler) error {
+	if address == "" {
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", address, err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", address, err)
+	}
+	return nil
+}

@@ -1,0 +1,21 @@
+package rpc
+
+// Explain is the text of a local reply: why, and for what. Call may be nil.
+func Explain(why Why, call *Call) string {
+	text := why.String()
+	if call == nil {
+		return text
+	}
+	if call.Interface != "" {
+		text += ": " + call.Interface + "." + call.Method
+	} else {
+		text += ": a request that cannot be decoded"
+	}
+	if call.Cluster != "" {
+		text += ", cluster " + call.Cluster
+	}
+	if call.Endpoint.IsValid() {
+		text += ", endpoint " + call.Endpoint.String()
+	}
+	return text
+}

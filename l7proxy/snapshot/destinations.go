@@ -1,0 +1,48 @@
+package snapshot
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Destination is what the agent is asked to steer: connections to the
+// addresses of Prefix, at Port or, when it is 0, at every port.
+type Destination struct {
+	Prefix netip.Prefix
+	Port   uint16
+}
+
+// Destinations lists what the listeners are for, without duplicates, ordered by
+// prefix and port. A prefix inside the loopback range is never listed: what a
+// pod says to itself is its own. (A wider range, such as 0.0.0.0/0, does cover
+// loopback; the datapath leaves that out.)
+func (s *Snapshot) Destinations() []Destination {
+	list := make([]Destination, 0, len(s.Listeners))
+	for _, l := range s.Listeners {
+		p := l.Prefix.Masked()
+		if isLoopback(p) {
+			continue
+		}
+		list = append(list, Destination{Prefix: p, Port: l.Port})
+	}
+	slices.SortFunc(list, compareDestinations)
+	return slices.Compact(list)
+}
+
+// isLoopback tells whether all of p is loopback: 127.0.0.0/8 or ::1.
+func isLoopback(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() >= 8 && p.Addr().IsLoopback()
+	}
+	return p.IsSingleIP() && p.Addr().IsLoopback()
+}
+
+func compareDestinations(a, b Destination) int {
+	if d := a.Prefix.Addr().Compare(b.Prefix.Addr()); d != 0 {
+		return d
+	}
+	if d := a.Prefix.Bits() - b.Prefix.Bits(); d != 0 {
+		return d
+	}
+	return int(a.Port) - int(b.Port)
+}

@@ -1,0 +1,29 @@
+package snapshot_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/dubway/dubway/l7proxy/snapshot"
+)
+
+func TestDestinations(t *testing.T) {
+	at := func(prefix string, port uint16) *snapshot.Listener {
+		return &snapshot.Listener{Name: "l", Prefix: netip.MustParsePrefix(prefix), Port: port}
+	}
+	s := (&snapshot.Snapshot{Listeners: []*snapshot.Listener{
+		at("fd00::1/128", 1), at("10.0.0.2/32", 2), at("10.0.0.2/32", 1), at("10.0.0.1/32", 9), at("10.0.0.2/32", 2),
+		at("127.0.0.1/32", 1), at("127.0.0.0/8", 0), at("::1/128", 1),
+		at("0.0.0.0/0", 20880), at("::/0", 0), at("10.0.0.0/8", 1),
+	}}).Seal()
+	want := "[{0.0.0.0/0 20880} {10.0.0.0/8 1} {10.0.0.1/32 9} {10.0.0.2/32 1} {10.0.0.2/32 2} {::/0 0} {fd00::1/128 1}]"
+	for range 2 {
+		if got := fmt.Sprint(s.Destinations()); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := (&snapshot.Snapshot{}).Seal().Destinations(); len(got) != 0 {
+		t.Errorf("an empty snapshot has destinations %v", got)
+	}
+}

@@ -1,0 +1,149 @@
+package telemetry
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/rpc"
+)
+
+// requestSeries are the values of one set of labels of the request metrics.
+type requestSeries struct {
+	labels                      string
+	duration, request, response tally
+}
+
+// tcpSeries are the values of one set of labels of the TCP metrics.
+type tcpSeries struct {
+	labels string
+	tcpCounts
+}
+
+// overheadSeries are the values of one set of labels of dubway_overhead_seconds.
+type overheadSeries struct {
+	labels string
+	tally
+}
+
+// serializationSeries are the requests of one set of labels of
+// dubway_serialization_requests_total.
+type serializationSeries struct {
+	labels string
+	total  uint64
+}
+
+// collection is all series as they were at one moment, ordered by their labels.
+type collection struct {
+	requests       []*requestSeries
+	tcp            []*tcpSeries
+	overheads      []*overheadSeries
+	serializations []serializationSeries
+}
+
+func (r *Recorder) collect() collection {
+	var (
+		now   = time.Now()
+		found collection
+		spent = make(map[overheadKey]*tally)
+		spoke = make(map[serializationKey]uint64)
+	)
+	for _, g := range r.series.sweep(now) {
+		for _, s := range sides {
+			found.requests = append(found.requests, r.merge(g, s)...)
+			addSerializations(spoke, g, s)
+		}
+		addOverheads(spent, g)
+	}
+	for key, sum := range spent {
+		text := appendLabels(nil, []string{"reporter", "request_protocol"}, []string{key.reporter.String(), key.protocol})
+		found.overheads = append(found.overheads, &overheadSeries{labels: string(text), tally: *sum})
+	}
+	for key, counts := range r.tcp.sweep(now) {
+		for _, s := range sides {
+			if key.reporter&s.reporter != 0 {
+				text := key.identity.tcpText(s.name, key.flags)
+				found.tcp = append(found.tcp, &tcpSeries{labels: text, tcpCounts: counts})
+			}
+		}
+	}
+	for key, total := range spoke {
+		found.serializations = append(found.serializations, serializationSeries{labels: key.text(), total: total})
+	}
+	slices.SortFunc(found.serializations, func(a, b serializationSeries) int { return strings.Compare(a.labels, b.labels) })
+	slices.SortFunc(found.requests, func(a, b *requestSeries) int { return strings.Compare(a.labels, b.labels) })
+	slices.SortFunc(found.tcp, func(a, b *tcpSeries) int { return strings.Compare(a.labels, b.labels) })
+	slices.SortFunc(found.overheads, func(a, b *overheadSeries) int { return strings.Compare(a.labels, b.labels) })
+	return found
+}
+
+// published is an outcome as the labels tell of it: several outcomes may look
+// the same.
+type published struct {
+	code, status, flags, result, exception string
+}
+
+// merge adds up the cells of a group that count for one side. A call that was
+// counted for both sides in one cell is told of by both.
+func (r *Recorder) merge(g *group, s side) []*requestSeries {
+	merged := make(map[published]*requestSeries)
+	for _, c := range g.all() {
+		if c.outcome.reporter&s.reporter == 0 {
+			continue
+		}
+		out := published{
+			code:      responseCode(c.outcome.status),
+			status:    statusName(c.outcome.status),
+			flags:     rpc.Flags(c.outcome.why, c.outcome.delayed),
+			result:    c.outcome.result.String(),
+			exception: r.classes.name(c.outcome.exception),
+		}
+		series := merged[out]
+		if series == nil {
+			series = &requestSeries{labels: g.identity.requestText(s.name, out)}
+			merged[out] = series
+		}
+		series.duration.add(&c.duration)
+		series.request.add(&c.request)
+		series.response.add(&c.response)
+	}
+	list := make([]*requestSeries, 0, len(merged))
+	for _, series := range merged {
+		list = append(list, series)
+	}
+	return list
+}
+
+type overheadKey struct {
+	reporter rpc.Reporter
+	protocol string
+}
+
+func addOverheads(spent map[overheadKey]*tally, g *group) {
+	for _, c := range g.all() {
+		key := overheadKey{reporter: c.outcome.reporter, protocol: g.identity.protocol}
+		if spent[key] == nil {
+			spent[key] = &tally{}
+		}
+		spent[key].add(&c.overhead)
+	}
+}
+
+type serializationKey struct {
+	service, reporter, workload, namespace string
+	id                                     uint8
+}
+
+func addSerializations(spoke map[serializationKey]uint64, g *group, s side) {
+	for _, c := range g.all() {
+		if c.outcome.reporter&s.reporter == 0 || c.outcome.serialization == 0 {
+			continue
+		}
+		var t tally
+		t.add(&c.duration)
+		spoke[serializationKey{
+			service: g.identity.serviceHost, reporter: s.name, workload: g.identity.source.workload,
+			namespace: g.identity.source.namespace, id: c.outcome.serialization,
+		}] += t.total()
+	}
+}

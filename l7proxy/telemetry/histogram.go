@@ -1,0 +1,99 @@
+package telemetry
+
+import (
+	"math"
+	"math/bits"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// numBounds is the number of finite buckets, the same for every layout so that a
+// histogram is a plain array.
+const numBounds = 19
+
+// layout is the buckets of a histogram: values are integers (nanoseconds,
+// bytes), the exposed ones are value/unit.
+type layout struct {
+	unit   float64
+	bounds [numBounds]uint64 // inclusive
+	text   [numBounds]string // as exposed
+	// first is the first bucket that a value of so many bits can fall into, so
+	// that a search takes one or two steps.
+	first [65]uint8
+}
+
+func newLayout(unit float64, le [numBounds]float64) *layout {
+	l := &layout{unit: unit}
+	for i, bound := range le {
+		l.bounds[i] = uint64(math.Floor(bound*unit + 1e-6)) // 0.5 bytes: only 0 is not above it
+		l.text[i] = strconv.FormatFloat(bound, 'g', -1, 64)
+	}
+	for n := range l.first {
+		var smallest uint64
+		if n > 0 {
+			smallest = 1 << (n - 1)
+		}
+		for l.first[n] < numBounds && smallest > l.bounds[l.first[n]] {
+			l.first[n]++
+		}
+	}
+	return l
+}
+
+// envoyBounds are the buckets of Envoy, hence of Istio's sidecars: kept exactly,
+// because a sum over le of two layouts is nonsense.
+var envoyBounds = [numBounds]float64{
+	0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000,
+	300000, 600000, 1800000, 3600000,
+}
+
+var (
+	durations = newLayout(float64(time.Millisecond), envoyBounds)
+	sizes     = newLayout(1, envoyBounds)
+	// overheads are seconds, fine where a proxy's own work lies.
+	overheads = newLayout(float64(time.Second), [numBounds]float64{
+		5e-6, 10e-6, 15e-6, 20e-6, 30e-6, 40e-6, 50e-6, 75e-6, 100e-6, 150e-6, 200e-6,
+		300e-6, 500e-6, 750e-6, 1e-3, 2.5e-3, 5e-3, 25e-3, 100e-3,
+	})
+)
+
+// histogram counts values. A histogram of client_golang costs a float CAS loop
+// and a reader's lock; these are two additions.
+type histogram struct {
+	counts [numBounds + 1]atomic.Uint64
+	sum    atomic.Uint64
+}
+
+func (h *histogram) observe(l *layout, value int64) {
+	v := uint64(max(value, 0)) // a clock may step, a size is never negative
+	i := l.first[bits.Len64(v)]
+	for i < numBounds && v > l.bounds[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(v)
+}
+
+// tally is a histogram at rest, or a sum of several.
+type tally struct {
+	counts [numBounds + 1]uint64
+	sum    uint64
+}
+
+func (t *tally) add(h *histogram) {
+	for i := range h.counts {
+		t.counts[i] += h.counts[i].Load()
+	}
+	t.sum += h.sum.Load()
+}
+
+// total is the number of values. It is computed, not kept, so that it always
+// agrees with the buckets.
+func (t *tally) total() uint64 {
+	var n uint64
+	for _, c := range t.counts {
+		n += c
+	}
+	return n
+}

@@ -1,0 +1,215 @@
+package telemetry
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+
+	"github.com/dubway/dubway/l7proxy/rpc"
+)
+
+// idle is how long series that nobody uses any more are still exposed. Pods come
+// and go for as long as the node lives; their series must not stay with it.
+const idle = 30 * time.Minute
+
+// shards is into how many cells the requests of equal labels are spread, by
+// connection: many cores that add to one cache line wait for each other.
+const shards = 8
+
+// identity is what calls with equal labels have in common: label values, already
+// fit to be shown, so that two identities never look alike.
+type identity struct {
+	source, destination                                  peer
+	serviceHost, serviceName, serviceNamespace, protocol string
+	iface, method                                        string
+	application                                          string // "" unless a label asks
+}
+
+// peer is one end of a call.
+type peer struct {
+	workload, namespace, app, version, canonical, revision, cluster string
+}
+
+func (r *Recorder) identify(call *rpc.Call, v verdict) identity {
+	id := identity{
+		source: r.identifyPeer(call.Source), destination: r.identifyPeer(call.Destination),
+		serviceHost: known(call.Service.Host), serviceName: known(call.Service.Name),
+		serviceNamespace: known(call.Service.Namespace),
+		protocol:         call.Protocol.String(), iface: v.iface, method: v.method,
+	}
+	if r.apps != nil {
+		id.application = r.apps.look(call)
+	}
+	return id
+}
+
+func (r *Recorder) identifyPeer(p *rpc.Peer) peer {
+	if p == nil {
+		p = &rpc.Peer{}
+	}
+	found := peer{
+		workload: known(p.Workload), namespace: known(p.Namespace), app: known(p.App), version: known(p.Version),
+		canonical: known(p.App), revision: known(p.Version), cluster: r.cluster,
+	}
+	if p.App == "" {
+		found.canonical = found.workload
+	}
+	switch {
+	case p.Workload == "":
+		found.cluster = unknown
+	case p.Version == "":
+		found.revision = "latest" // Istio's word for no revision
+	}
+	return found
+}
+
+// outcome packs what may differ between two records of equal identity.
+type outcome struct {
+	reporter rpc.Reporter
+	status   uint8 // 0, one of Dubbo's, or statusOther
+	result   rpc.Result
+	why      rpc.Why
+	delayed  bool // by a fault
+	shard    uint8
+	// serialization is 0, one of Dubbo's, or serializationOther.
+	serialization uint8
+	exception     uint16 // number in classes
+}
+
+// perMethod is how many classes of exceptions the calls of one identity may
+// have: each is a set of histograms.
+const perMethod = 20
+
+// cell holds the values of one outcome. Every record adds to each of the first
+// three, so the number of requests is the total of any.
+type cell struct {
+	group   *group
+	outcome outcome
+
+	duration, request, response histogram
+	overhead                    histogram // only of calls that reached a provider
+}
+
+// group is all cells of one identity.
+type group struct {
+	identity identity
+	cells    atomic.Pointer[[]*cell] // copied when one is added
+	mu       sync.Mutex              // held to add a cell
+}
+
+// cell returns the cell of an outcome, made if need be: one with another
+// exception if the group has as many as it may.
+func (g *group) cell(o outcome) *cell {
+	if c := g.find(o); c != nil {
+		return c
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if o.exception >= firstClass && g.full(o.exception) {
+		o.exception = otherClass
+	}
+	if c := g.find(o); c != nil {
+		return c
+	}
+	c := &cell{group: g, outcome: o}
+	cells := slices.Concat(g.all(), []*cell{c})
+	g.cells.Store(&cells)
+	return c
+}
+
+// full tells whether a further class is one too many.
+func (g *group) full(class uint16) bool {
+	var seen []uint16
+	for _, c := range g.all() {
+		switch n := c.outcome.exception; {
+		case n == class:
+			return false
+		case n >= firstClass && !slices.Contains(seen, n):
+			seen = append(seen, n)
+		}
+	}
+	return len(seen) >= perMethod
+}
+
+func (g *group) find(o outcome) *cell {
+	for _, c := range g.all() {
+		if c.outcome == o {
+			return c
+		}
+	}
+	return nil
+}
+
+func (g *group) all() []*cell {
+	if cells := g.cells.Load(); cells != nil {
+		return *cells
+	}
+	return nil
+}
+
+// total is the number of requests of all cells.
+func (g *group) total() uint64 {
+	var t tally
+	for _, c := range g.all() {
+		t.add(&c.duration)
+	}
+	return t.total()
+}
+
+// slot is a group's place in the store. A group in use is also held by its
+// observers; the store alone holds it strongly until it has been idle, then
+// weakly, so that it goes when its last observer does and no count is lost.
+type slot struct {
+	strong  *group
+	weak    weak.Pointer[group]
+	total   uint64
+	changed time.Time
+}
+
+// store finds the group of an identity.
+type store struct {
+	mu    sync.Mutex
+	slots map[identity]*slot
+}
+
+func newStore() *store { return &store{slots: make(map[identity]*slot)} }
+
+func (s *store) group(id identity) *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found := s.slots[id]; found != nil {
+		if g := found.weak.Value(); g != nil {
+			found.strong, found.changed = g, time.Now()
+			return g
+		}
+	}
+	// Names may alias what the caller re-uses.
+	id.iface, id.method = strings.Clone(id.iface), strings.Clone(id.method)
+	g := &group{identity: id}
+	s.slots[id] = &slot{strong: g, weak: weak.Make(g), changed: time.Now()}
+	return g
+}
+
+// sweep returns all groups, after it has let go of the idle ones.
+func (s *store) sweep(now time.Time) []*group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	groups := make([]*group, 0, len(s.slots))
+	for id, found := range s.slots {
+		g := found.weak.Value()
+		if g == nil {
+			delete(s.slots, id)
+			continue
+		}
+		groups = append(groups, g)
+		if total := g.total(); total != found.total {
+			found.strong, found.total, found.changed = g, total, now
+		} else if now.Sub(found.changed) > idle {
+			found.strong = nil
+		}
+	}
+	return groups
+}

@@ -1,0 +1,170 @@
+// Package telemetry turns the one Record of each request into Istio's metrics,
+// and into one line of the access log. It decides nothing about a request, keeps
+// no Record, and never makes the data path wait: a metric is a few atomic
+// additions, a log line is copied to a buffer or dropped and counted.
+//
+// The proxy prepares each rpc.Call once; records of that call are then observed
+// without a look-up and without an allocation. Calls with equal labels share
+// their series, so the number of series depends on workloads and on names that a
+// provider has confirmed by an answer (see Options), not on what consumers send.
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
+)
+
+// The default budget of names, see Options.
+const (
+	DefaultInterfaces = 500
+	DefaultMethods    = 50
+	// DefaultExceptions are classes of the node, and DefaultApplications those
+	// of its consumers.
+	DefaultExceptions   = 200
+	DefaultApplications = 500
+)
+
+// Tap is shown every record while somebody looks. It keeps none.
+type Tap interface {
+	Watched() bool
+	Observe(rec *rpc.Record)
+}
+
+// Options configures a Recorder.
+type Options struct {
+	// AccessLog takes whole lines from one goroutine. Nil: there is no log.
+	AccessLog io.Writer
+	// Sample is the share of requests to log at first: 0 none, 1 every one.
+	Sample float64
+	// Interfaces and Methods are the budget of names: the first so many
+	// interfaces of the node, and methods of each, that got an answer have their
+	// own label value; all others are "other". 0 means the default.
+	Interfaces int
+	Methods    int
+	// Exceptions is the budget of classes of business exceptions: the first so
+	// many of the node have their own label value, of each method perMethod of
+	// them; all others are "other". 0 means the default.
+	Exceptions int
+	// Applications adds the label dubbo_consumer_application, whose value
+	// rpc.Call.Application is.
+	Applications bool
+	// Tap is shown the records. Nil: nobody can look.
+	Tap Tap
+	// Cluster is Istio's cluster id for source_cluster and destination_cluster.
+	Cluster string
+}
+
+// Recorder records requests and connections. Safe for concurrent use.
+type Recorder struct {
+	cluster string
+	names   *names
+	classes *classes
+	apps    *applications // nil unless a label asks
+	series  *store
+	tcp     *tcpStore
+	log     *accesslog.Log // nil when there is none
+	tap     Tap            // nil when there is none
+
+	// strangers counts responses whose status is not one of Dubbo's.
+	strangers atomic.Uint64
+	observers atomic.Uint32
+}
+
+// NewRegistry returns a registry with the metrics of the Go runtime and of the
+// process, for Handler. Other parts of the proxy may add their own.
+func NewRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// New returns a Recorder. Handler exposes its metrics; Close flushes its access
+// log.
+func New(opts Options) (*Recorder, error) {
+	if opts.Interfaces == 0 {
+		opts.Interfaces = DefaultInterfaces
+	}
+	if opts.Methods == 0 {
+		opts.Methods = DefaultMethods
+	}
+	if opts.Exceptions == 0 {
+		opts.Exceptions = DefaultExceptions
+	}
+	r := &Recorder{
+		cluster: known(opts.Cluster),
+		names:   newNames(opts.Interfaces, opts.Methods),
+		classes: newClasses(opts.Exceptions),
+		series:  newStore(),
+		tcp:     newTCPStore(),
+		tap:     opts.Tap,
+	}
+	if opts.Applications {
+		r.apps = newApplications(DefaultApplications)
+	}
+	if opts.AccessLog != nil {
+		r.log = accesslog.New(opts.AccessLog)
+		if err := r.SetSample(opts.Sample); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Prepare returns the Observer for the records of a call, and sets it in the
+// call, which must not change afterwards.
+func (r *Recorder) Prepare(call *rpc.Call) rpc.Observer {
+	o := &observer{recorder: r, call: call, shard: uint8(r.observers.Add(1) % shards)}
+	o.aim(r.names.look(call.Interface, call.Method))
+	call.Observer = o
+	return o
+}
+
+// Connection records that an opaque connection opened, or that it closed.
+func (r *Recorder) Connection(c *rpc.Connection) {
+	r.tcp.add(r.identify(c.Call, verdict{}), c)
+	if c.Closed && r.log != nil && r.log.Sampled() {
+		r.log.Connection(c)
+	}
+}
+
+// Sample returns the share of requests that are logged.
+func (r *Recorder) Sample() float64 {
+	if r.log == nil {
+		return 0
+	}
+	return r.log.Sample()
+}
+
+// SetSample changes the share of requests that are logged, from 0 to 1, for the
+// records that follow.
+func (r *Recorder) SetSample(share float64) error {
+	if !(share >= 0 && share <= 1) {
+		return fmt.Errorf("set access log sample: %v is not between 0 and 1", share)
+	}
+	if r.log == nil {
+		if share == 0 {
+			return nil
+		}
+		return errors.New("set access log sample: the proxy was started without an access log")
+	}
+	r.log.SetSample(share)
+	return nil
+}
+
+// Close flushes the access log and stops its writer. It waits for a second at
+// most: a reader of the log that is stuck does not hold the process.
+func (r *Recorder) Close() error {
+	if r.log == nil {
+		return nil
+	}
+	return r.log.Close()
+}

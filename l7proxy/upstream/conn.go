@@ -1,0 +1,398 @@
+package upstream
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/pending"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/sock"
+)
+
+// maxEarly bounds the bytes that wait for a connection to be made. Beyond it
+// the consumer's connection waits, and so reads less.
+const maxEarly = 1 << 20
+
+// state is the life of a Conn, in order.
+type state uint8
+
+const (
+	connecting state = iota
+	open
+	retiring // takes no new requests, closes when the last one is answered
+	closed
+)
+
+// waiting is a request for which a connection is being made.
+type waiting struct {
+	exchange.Request
+
+	owner exchange.Consumer
+}
+
+// end takes the request out of what is in flight at its endpoint.
+func (w *waiting) end() {
+	if w.Begun {
+		w.Edge.Endpoint.End(rpc.OutcomeNone)
+		w.Begun = false
+	}
+}
+
+// refuse ends a request that was not sent.
+func (w *waiting) refuse(why rpc.Why) {
+	w.end()
+	w.Token.End()
+	w.owner.Refuse(w.Refusal(false, why))
+}
+
+// Conn is one connection to a provider.
+type Conn struct {
+	group *Group
+	bulk  bool // carries one request at a time
+
+	mu        sync.Mutex
+	ready     sync.Cond // left connecting
+	state     state
+	retired   bool      // before it was open
+	excused   bool      // its end is not held against the endpoint
+	answered  bool      // bulk: since it was parked
+	uploading bool      // bulk: the request is not complete
+	since     time.Time // open
+	serial    uint64    // from 1, once it is open
+	sock      *sock.Conn
+	sameNode  bool
+	slots     pending.Table[exchange.Flight]
+	kept      int       // bytes of the requests that are kept
+	timed     int       // requests that have a deadline
+	swept     bool      // the clock knows of them
+	early     []waiting // waiting for the connection; frames are copies
+	earlyLen  int
+	use       use
+
+	beat    beat
+	answers answers // of the reader
+}
+
+// Send assigns ids to the requests and writes them with as few writes as
+// possible. From then on each of them is answered exactly once through its
+// owner, unless it is one-way. False means that the connection takes no more
+// requests and none was taken.
+func (c *Conn) Send(owner Owner, requests []exchange.Request, spans [][]byte) bool {
+	c.mu.Lock()
+	for c.state == connecting && c.earlyLen > maxEarly {
+		c.ready.Wait()
+	}
+	if !c.use.Use(owner, requests[0].Edge) {
+		c.mu.Unlock()
+		return false
+	}
+	switch c.state {
+	case connecting:
+		clock := c.keep(owner, requests)
+		c.mu.Unlock()
+		if clock {
+			c.group.pool.deadlines.Add(c)
+		}
+		return true
+	case retiring, closed:
+		c.mu.Unlock()
+		return false
+	case open:
+	}
+	now := time.Now()
+	full, clock := c.assign(owner, requests, now)
+	sameNode := c.sameNode
+	c.mu.Unlock()
+	if clock {
+		c.group.pool.deadlines.Add(c)
+	}
+
+	if full < len(requests) {
+		spans = overflow(owner, requests, full, sameNode)
+	}
+	if len(spans) > 0 && c.sock.Send(spans...) != nil {
+		// The reader sees the end of the connection too and settles what is in
+		// the slots; one-way requests end here, like on a broken direct one.
+		c.Close()
+		return true
+	}
+	c.sentOneWay(requests[:full], sameNode)
+	return true
+}
+
+// assign gives ids to requests until the slots are full, and returns how many
+// got one, and whether the clock must be told of a deadline. The caller locks.
+func (c *Conn) assign(owner exchange.Consumer, requests []exchange.Request, now time.Time) (n int, clock bool) {
+	for i := range requests {
+		r := &requests[i]
+		if r.OneWay {
+			continue
+		}
+		f := exchange.FlightOf(owner, r, now)
+		f.Kept = c.keepCopy(r)
+		if !f.Due.IsZero() {
+			clock = c.timing() || clock
+		}
+		id, ok := c.slots.Take(f)
+		if !ok {
+			c.uncount(&f)
+			return i, clock
+		}
+		if !r.Begun {
+			r.Edge.Endpoint.Begin()
+		}
+		r.PutID(id)
+	}
+	return len(requests), clock
+}
+
+// overflow refuses the requests that got no slot and returns the frames of
+// those that did.
+func overflow(owner Owner, requests []exchange.Request, n int, sameNode bool) [][]byte {
+	for i := range requests[n:] {
+		owner.Refuse(requests[n+i].Refusal(sameNode, rpc.WhyOverflow))
+	}
+	spans := make([][]byte, 0, n)
+	for i := range requests[:n] {
+		spans = append(spans, requests[i].Frame)
+	}
+	return spans
+}
+
+// sentOneWay records one-way requests: nothing comes back, so they end here.
+func (c *Conn) sentOneWay(requests []exchange.Request, sameNode bool) {
+	for i := range requests {
+		if requests[i].OneWay {
+			requests[i].Sent(sameNode)
+		}
+	}
+}
+
+// keep copies requests until there is a connection, and returns whether the clock
+// must be told of a deadline. The caller locks.
+func (c *Conn) keep(owner Owner, requests []exchange.Request) (clock bool) {
+	for _, r := range requests {
+		r.Frame = append([]byte(nil), r.Frame...)
+		c.earlyLen += len(r.Frame)
+		if r.Begun = !r.OneWay; r.Begun {
+			r.Edge.Endpoint.Begin()
+		}
+		c.early = append(c.early, waiting{Request: r, owner: owner})
+		if !r.Until.IsZero() {
+			clock = c.timing() || clock
+		}
+	}
+	return clock
+}
+
+// takeEarly returns what waits for the connection, and forgets it. The caller locks.
+func (c *Conn) takeEarly() []waiting {
+	early := c.early
+	c.early, c.earlyLen = nil, 0
+	for i := range early {
+		if !early[i].Until.IsZero() {
+			c.timed--
+		}
+	}
+	return early
+}
+
+// run connects, serves and ends the connection.
+func (c *Conn) run(ctx context.Context, client netip.AddrPort) {
+	way, err := c.group.pool.dialer.Dial(ctx, c.group.key, client)
+	var s *sock.Conn
+	if err == nil {
+		s, err = sock.New(way.TCP)
+	}
+	c.group.dialled(err)
+	if err != nil {
+		c.failed(err)
+		return
+	}
+	c.opened(s, way.SameNode)
+	c.read()
+	c.Close()
+	c.settle()
+	c.part(true)
+}
+
+// opened sends what waited and lets others send.
+func (c *Conn) opened(s *sock.Conn, sameNode bool) {
+	c.mu.Lock()
+	c.sock, c.sameNode, c.since = s, sameNode, time.Now()
+	c.serial = c.group.pool.serial.Add(1)
+	if c.state == closed {
+		c.mu.Unlock()
+		_ = s.Close()
+		return
+	}
+	now := time.Now()
+	early := c.takeEarly()
+	clock := false
+	spans := make([][]byte, 0, len(early))
+	requests := make([]exchange.Request, len(early))
+	for i := range early {
+		requests[i] = early[i].Request
+		_, tell := c.assign(early[i].owner, requests[i:i+1], now)
+		clock = clock || tell
+		spans = append(spans, early[i].Frame)
+	}
+	// Whoever comes later queues behind what waited.
+	_ = s.Acquire()
+	c.state = open
+	if c.retired {
+		c.state = retiring
+	}
+	c.ready.Broadcast()
+	c.mu.Unlock()
+	if clock {
+		c.group.pool.deadlines.Add(c)
+	}
+	// Not here: a provider that answers while it reads must be read meanwhile.
+	go func() {
+		var err error
+		for _, b := range spans {
+			if err == nil {
+				err = s.Write(b)
+			}
+		}
+		_ = s.Done(err)
+		c.sentOneWay(requests, sameNode)
+		c.endIdle()
+	}()
+}
+
+// failed routes what waited anew.
+func (c *Conn) failed(error) {
+	c.group.forget(c)
+	// Before anybody is told: what waited is routed without this connection.
+	c.part(false)
+	c.mu.Lock()
+	c.state = closed
+	early := c.takeEarly()
+	c.ready.Broadcast()
+	c.mu.Unlock()
+	for _, r := range early {
+		r.end()
+		r.Attempt++
+		// Each by itself: an owner may be busy, and the others must not wait.
+		c.group.pool.running.Go(func() { r.owner.Again(r.Request) })
+	}
+}
+
+// Retire lets the connection end when its last request is answered. The consumer
+// connection whose alone it is ends with it.
+func (c *Conn) Retire() {
+	c.group.replace(c, nil)
+	c.mu.Lock()
+	if c.state == open {
+		c.state = retiring
+	}
+	c.retired = true
+	c.mu.Unlock()
+	c.part(true)
+	c.endIdle()
+}
+
+// endIdle ends a retiring connection without requests in flight. What was
+// queued, like one-way requests, is written first.
+func (c *Conn) endIdle() {
+	c.mu.Lock()
+	s := c.sock
+	c.mu.Unlock()
+	if s != nil && c.finished() {
+		go c.end(s)
+	}
+}
+
+// end closes the connection behind what was sent.
+func (c *Conn) end(s *sock.Conn) {
+	s.Drained()
+	c.Close()
+}
+
+// Close ends the connection; its reader then settles what is pending.
+func (c *Conn) Close() {
+	c.group.forget(c)
+	c.mu.Lock()
+	s := c.sock
+	c.state = closed
+	c.ready.Broadcast()
+	c.mu.Unlock()
+	if s != nil {
+		_ = s.Close()
+	}
+}
+
+// settle answers every request whose answer can no longer come.
+func (c *Conn) settle() {
+	c.mu.Lock()
+	left := c.leave(func(*exchange.Flight) bool { return true })
+	early := c.takeEarly() // closed while it was connecting
+	loss := herald.Loss{Excused: c.retired || c.excused || c.group.pool.ctx.Err() != nil}
+	c.mu.Unlock()
+	for i := range early {
+		early[i].refuse(rpc.WhyUpstreamClosed)
+	}
+	now := time.Now()
+	for i := range left {
+		loss.End(left[i].Edge.Endpoint)
+		c.lost(&left[i], rpc.WhyUpstreamClosed, now)
+	}
+}
+
+// Abandon forgets the requests of an owner that has gone.
+func (c *Conn) Abandon(owner Owner) {
+	c.mu.Lock()
+	left := c.leave(func(f *exchange.Flight) bool { return f.Owner == owner })
+	c.mu.Unlock()
+	for i := range left {
+		left[i].Edge.Endpoint.End(rpc.OutcomeNone)
+		left[i].Gone(c.sameNode)
+	}
+	owner.Settled(len(left))
+	if c.bulk && len(left) > 0 {
+		c.Close() // nobody waits for its answer, which would have parked it
+	}
+}
+
+// give returns the request that an answer belongs to.
+func (c *Conn) give(h dubbo.Header) (exchange.Flight, bool) {
+	c.mu.Lock()
+	s, ok := c.slots.Give(h.ID)
+	c.answered = c.answered || ok
+	c.uncount(&s)
+	c.mu.Unlock()
+	if ok {
+		s.Edge.Endpoint.End(dubbo.Outcome(h.Status))
+	}
+	return s, ok
+}
+
+// leave takes requests out of the slots. The caller locks.
+func (c *Conn) leave(mine func(*exchange.Flight) bool) []exchange.Flight {
+	left := c.slots.Leave(mine)
+	for i := range left {
+		c.uncount(&left[i])
+	}
+	return left
+}
+
+// lived tells whether the connection was made, and for how long.
+func (c *Conn) lived() (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.since), c.sock != nil
+}
+
+// excuse says that the connection's end will not be the provider's doing.
+func (c *Conn) excuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.excused = true
+}

@@ -1,0 +1,148 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/lot"
+)
+
+// minLife is how long a connection must have been open to be made anew at once.
+const minLife = time.Second
+
+// Endpoint is told how its connections and requests fare.
+type Endpoint = herald.Endpoint
+
+// Bound is a consumer connection whose application dialled this very endpoint.
+type Bound = herald.Bound
+
+// Group is the connections of one Key.
+type Group struct {
+	pool   *Pool
+	key    Key
+	client netip.AddrPort
+	refs   atomic.Int64
+
+	current atomic.Pointer[Conn] // takes requests; nil: none yet
+	// callsBack is set when the provider called on a connection that is shared.
+	callsBack atomic.Bool
+	bulks     *lot.Lot[*Conn] // those that carry one large request at a time
+
+	herald herald.Herald
+
+	mu     sync.Mutex
+	conns  map[*Conn]bool
+	unused int // ticks without a reference; the clock's
+}
+
+// Conn returns the connection that takes requests now, dialling one if there is
+// none. It does not wait.
+func (g *Group) Conn() *Conn {
+	if c := g.current.Load(); c != nil {
+		return c
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c := g.current.Load(); c != nil {
+		return c
+	}
+	c := g.dial(&Conn{})
+	g.current.Store(c)
+	return c
+}
+
+// Group returns the group that the connection is of.
+func (c *Conn) Group() *Group { return c.group }
+
+// Watch adds an endpoint that wants to know how this group fares, until Unwatch.
+func (g *Group) Watch(e Endpoint) { g.herald.Watch(e) }
+
+// Unwatch undoes one Watch.
+func (g *Group) Unwatch(e Endpoint) { g.herald.Unwatch(e) }
+
+// Bind keeps the group connected as long as b lives, and tells b when it cannot
+// be: a dead provider must look dead to whoever dialled it.
+func (g *Group) Bind(b Bound) {
+	g.herald.Bind(b)
+	g.Conn()
+}
+
+// Unbind ends Bind.
+func (g *Group) Unbind(b Bound) { g.herald.Unbind(b) }
+
+// Release gives back what Pool.Group gave.
+func (g *Group) Release() { g.refs.Add(-1) }
+
+// Rotate makes new requests take a new connection: the way to the endpoint has
+// changed. A connection that is one consumer connection's alone would take that
+// with it: it stays, unless it took the short cut, which may be forbidden now.
+func (g *Group) Rotate() {
+	for _, c := range g.Conns() {
+		if c.follows() {
+			c.Retire()
+		}
+	}
+}
+
+// dial makes a connection in the background. The caller locks.
+func (g *Group) dial(c *Conn) *Conn {
+	c.group, c.ready.L = g, &c.mu
+	g.conns[c] = true
+	g.pool.running.Go(func() { c.run(g.pool.ctx, g.client) })
+	return c
+}
+
+// dialled tells everyone concerned how a dial ended.
+func (g *Group) dialled(err error) {
+	if err != nil {
+		g.pool.stats.DialFailures.Add(1)
+	}
+	g.herald.Dialled(err)
+}
+
+// forget takes c out. If somebody's dialled address lost its connection, a new
+// one shows at once whether the provider is still there.
+func (g *Group) forget(c *Conn) {
+	current := g.current.CompareAndSwap(c, nil)
+	g.bulks.Remove(c)
+	g.mu.Lock()
+	known := g.conns[c]
+	delete(g.conns, c)
+	lived, opened := c.lived()
+	g.mu.Unlock()
+	switch {
+	case !known || !current || !opened || g.pool.ctx.Err() != nil || !g.herald.Wanted(nil):
+	case lived < minLife:
+		// It takes connections only to end them: so it looks to whoever dialled it.
+		g.herald.Dead()
+	default:
+		g.Conn()
+	}
+}
+
+// replace lets new requests take another connection; keeper, if any, goes on
+// with c. C stays known until it is closed: the clock and Close must find it.
+func (g *Group) replace(c *Conn, keeper Owner) {
+	current := g.current.CompareAndSwap(c, nil)
+	g.bulks.Remove(c)
+	g.mu.Lock()
+	known := g.conns[c]
+	g.mu.Unlock()
+	if current && known && g.pool.ctx.Err() == nil && g.herald.Wanted(keeper) {
+		g.Conn()
+	}
+}
+
+// Conns returns the live connections.
+func (g *Group) Conns() []*Conn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	conns := make([]*Conn, 0, len(g.conns))
+	for c := range g.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}

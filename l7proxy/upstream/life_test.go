@@ -1,0 +1,124 @@
+package upstream
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/rpc"
+)
+
+// TestHeartbeat: the clock's heartbeats, the provider's, and silence.
+func TestHeartbeat(t *testing.T) {
+	r, o := newRig(t), newConsumer()
+	c := r.send(o, 1)
+	p := r.prov.accept()
+	write(t, p, answer200(mustRead(t, p).ID))
+	take(t, o.delivered)
+	for range 2 {
+		// The ticks of a test follow each other at once: a write is not stalled.
+		eventually(t, "nothing is being written", func() bool { return !c.sock.Writing() })
+		for range beatEvery {
+			c.tick()
+		}
+		g := mustRead(t, p)
+		if !g.Event() || !g.Request() || !g.TwoWay() || g.ID != heartbeatID {
+			t.Errorf("frame %x came, want a heartbeat", g.frame)
+		}
+		// These ticks are microseconds apart: the write must not look stalled.
+		eventually(t, "it is written", func() bool { return !c.sock.Writing() })
+		before := c.sock.Reads()
+		write(t, p, dubbo.AppendHeartbeatReply(nil, g.Header))
+		eventually(t, "its answer is heard", func() bool { return c.sock.Reads() != before })
+	}
+	write(t, p, dubbo.AppendHeartbeat(nil, 4711))
+	if g := mustRead(t, p); !g.Event() || g.Request() || g.ID != 4711 {
+		t.Errorf("frame %x answers a heartbeat", g.frame)
+	}
+	if n := r.pool.Stats().Unasked.Load(); n != 0 {
+		t.Errorf("%d events were taken for answers", n)
+	}
+	r.send(o, 2)
+	mustRead(t, p)
+	for range deadAfter + 1 {
+		c.tick()
+	}
+	if f := take(t, o.refused); f.ID != 2 || f.Why != rpc.WhyUpstreamClosed {
+		t.Errorf("request %d was refused with %q, want 2 because the provider is silent", f.ID, f.Why)
+	}
+}
+
+// TestHeartbeatAlways: each connection that is held is heartbeated at most 60 s
+// apart, whatever flows on it or elsewhere.
+func TestHeartbeatAlways(t *testing.T) {
+	r, o := newRig(t), newConsumer()
+	own, ownP := r.dedicated(o)
+	defer own.Quit()
+	bulkP, g := r.upload(o, r.request(3, dubbo.FlagTwoWay), nil)
+	write(t, bulkP, answer200(g.ID))
+	take(t, o.delivered)
+	busy := r.send(newConsumer(), 2)
+	busyP := r.prov.accept()
+	mustRead(t, busyP)
+	retiring := busy
+	retiring.Retire() // something is pending: it stays
+	r.send(newConsumer(), 4)
+	freshP := r.prov.accept()
+	mustRead(t, freshP)
+
+	beats := make(map[*net.TCPConn]int)
+	peers := []*net.TCPConn{ownP, bulkP, busyP, freshP}
+	const ticks = 24 // four minutes
+	for range ticks {
+		for _, c := range r.group.Conns() {
+			eventually(t, "nothing is being written", func() bool { return !c.sock.Writing() })
+			c.beat.silent = 0 // something was heard
+			c.tick()
+			eventually(t, "nothing is being written", func() bool { return !c.sock.Writing() })
+		}
+		r.sendOne(own, o, 9) // busy all the time
+	}
+	for _, p := range peers {
+		_ = p.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		for {
+			f, err := readFrame(p)
+			if err != nil {
+				break
+			}
+			if f.Event() && f.Request() && f.TwoWay() {
+				beats[p]++
+			}
+		}
+	}
+	for i, p := range peers {
+		if n := beats[p]; n < ticks*int(tick/time.Second)/60 {
+			t.Errorf("connection %d: %d heartbeats in %s, want one a minute", i, n, ticks*tick)
+		}
+	}
+}
+
+// TestFinUnbound: the end of a connection on which nothing is pending is
+// nobody's error, and is followed by a connect only if somebody dialled the
+// address.
+func TestFinUnbound(t *testing.T) {
+	r, o := newRig(t), newConsumer()
+	r.send(o, 1)
+	p := r.prov.accept()
+	write(t, p, answer200(mustRead(t, p).ID))
+	take(t, o.delivered)
+	_ = p.CloseWrite()
+	wantEnd(t, p)
+	eventually(t, "no connection is left", func() bool { return r.pool.Count() == 0 })
+	time.Sleep(20 * time.Millisecond)
+	if n := r.dial.dials.Load(); n != 1 {
+		t.Errorf("%d connects, want 1", n)
+	}
+	wantNone(t, o.refused)
+	wantNone(t, o.parted)
+	r.send(o, 2)
+	go echo(r.prov.accept())
+	if a := take(t, o.delivered); a.ID != 2 {
+		t.Errorf("an answer to %d, want 2", a.ID)
+	}
+}

@@ -1,0 +1,62 @@
+package upstream
+
+import (
+	"strings"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/sock"
+)
+
+// stream passes one frame on that is too large to be held. The consumer's
+// connection is this frame's until its last byte; if the provider dies inside
+// it, the consumer's connection ends too, as it would without a proxy.
+func (c *Conn) stream(h dubbo.Header, read time.Time) bool {
+	if h.Request() {
+		return c.streamCall(h)
+	}
+	// The first bytes of the body tell a value from an exception, and which.
+	for len(c.sock.Bytes()) < dubbo.HeaderLen+min(h.Body, dubbo.ExceptionLen) {
+		if c.sock.Fill() != nil {
+			return false
+		}
+	}
+	f, known := c.give(h)
+	var to sock.Streamer = sock.Nowhere{}
+	if known {
+		to = f.Owner.Stream()
+	} else {
+		c.group.pool.stats.Unasked.Add(1)
+	}
+	head := answer{flight: f, status: h.Status, result: rpc.ResultValue, bytes: dubbo.HeaderLen + h.Body}
+	if known {
+		dubbo.PutID(c.sock.Bytes(), f.ID)
+		head.result = dubbo.AnswerKind(h, c.sock.Bytes()[dubbo.HeaderLen:])
+		if head.result == rpc.ResultException {
+			// The record is made when these bytes have gone.
+			head.exception = strings.Clone(dubbo.ExceptionClass(h.Serialization(), c.sock.Bytes()[dubbo.HeaderLen:]))
+		}
+		if f.Capture != nil {
+			f.Capture.Answer(c.sock.Bytes(), head.bytes)
+		}
+	}
+	lost, err := c.sock.Pump(to, head.bytes)
+	if known {
+		c.answers.read, c.answers.sameNode = read, c.sameNode
+		c.answers.Delivered(&head, time.Now(), lost)
+		f.Owner.Settled(1)
+	}
+	return err == nil
+}
+
+// streamCall passes on a large request of the provider.
+func (c *Conn) streamCall(h dubbo.Header) bool {
+	var to sock.Streamer = sock.Nowhere{}
+	if owner, id, ok := c.callee(h); ok {
+		dubbo.PutID(c.sock.Bytes(), id)
+		to = owner.Stream()
+	}
+	_, err := c.sock.Pump(to, dubbo.HeaderLen+h.Body)
+	return err == nil
+}

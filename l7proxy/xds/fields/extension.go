@@ -1,0 +1,120 @@
+package fields
+
+// Slot is a place where Envoy's API takes one of several extensions, as an Any.
+type Slot string
+
+// The slots that resources may fill.
+const (
+	SlotNone            Slot = ""
+	SlotListenerFilter  Slot = "Listener filters"
+	SlotNetworkFilter   Slot = "Network filters"
+	SlotHTTPFilter      Slot = "HTTP filters"
+	SlotPerRoute        Slot = "Per-route filters"
+	SlotDubboFilter     Slot = "Dubbo filters"
+	SlotTransportSocket Slot = "Transport sockets"
+	SlotProtocolOptions Slot = "Protocol options"
+	SlotClusterFilter   Slot = "Cluster filters"
+	SlotRetryHost       Slot = "Retry host predicates"
+	SlotBalancer        Slot = "Load balancing policies"
+	SlotHealthChecker   Slot = "Health checkers"
+)
+
+// Slots lists the slots in the order of docs/xds.md.
+func Slots() []Slot {
+	return []Slot{SlotListenerFilter, SlotNetworkFilter, SlotHTTPFilter, SlotPerRoute, SlotDubboFilter,
+		SlotTransportSocket, SlotProtocolOptions, SlotClusterFilter, SlotRetryHost, SlotBalancer, SlotHealthChecker}
+}
+
+// Types of the extensions that are converted.
+const (
+	TypeHTTPConnectionManager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+	TypeDubboProxy            = "envoy.extensions.filters.network.dubbo_proxy.v3.DubboProxy"
+	TypeTCPProxy              = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+	TypeRawBuffer             = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+	TypeDownstreamTLS         = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+	TypeNetworkRBAC           = "envoy.extensions.filters.network.rbac.v3.RBAC"
+	TypeNetworkLimit          = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit"
+	TypeRBAC                  = "envoy.extensions.filters.http.rbac.v3.RBAC"
+	TypeRBACPerRoute          = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
+	TypeLimit                 = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+	TypeFault                 = "envoy.extensions.filters.http.fault.v3.HTTPFault"
+	TypeRoundRobin            = policies + "round_robin.v3.RoundRobin"
+	TypeRandom                = policies + "random.v3.Random"
+	TypeLeastRequest          = policies + "least_request.v3.LeastRequest"
+	TypeRingHash              = policies + "ring_hash.v3.RingHash"
+	TypeMaglev                = policies + "maglev.v3.Maglev"
+	TypeWrrLocality           = policies + "wrr_locality.v3.WrrLocality"
+	TypeDubboCheck            = "dubway.health.v1.Dubbo" // ours; Envoy knows none for Dubbo
+)
+
+// Extension is one type that a slot takes.
+type Extension struct {
+	Slot   Slot
+	Type   string // full name of the message, inside a TypedStruct if there is one
+	Status Status
+	Note   string
+	// Config lists the fields that its configuration may set; anyConfig: all.
+	Config []string
+}
+
+// anyConfig stands for every field.
+const anyConfig = "*"
+
+// Extensions lists what a slot takes. Any other type is rejected.
+func Extensions(s Slot) []Extension {
+	var list []Extension
+	for _, e := range extensions {
+		if e.Slot == s {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+var extensions = []Extension{
+	{SlotListenerFilter, "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector", Accepted, "the proxy always looks at the first bytes", []string{anyConfig}},
+	{SlotListenerFilter, "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", Accepted, "the proxy always looks at the first bytes", []string{anyConfig}},
+	{SlotListenerFilter, "envoy.extensions.filters.listener.original_dst.v3.OriginalDst", Accepted, "the original destination is always known", []string{anyConfig}},
+	{SlotNetworkFilter, TypeHTTPConnectionManager, Implemented, "Dubbo requests", nil},
+	{SlotNetworkFilter, TypeDubboProxy, Implemented, "Dubbo requests, by its own table", nil},
+	{SlotNetworkFilter, TypeTCPProxy, Implemented, "everything else", nil},
+	{SlotNetworkFilter, TypeNetworkRBAC, Implemented, "who may connect", nil},
+	{SlotNetworkFilter, TypeNetworkLimit, Implemented, "how often one may connect", nil},
+	{SlotNetworkFilter, "envoy.tcp.metadataexchange.config.MetadataExchange", Accepted, "peers are known from the endpoints", []string{anyConfig}},
+	{SlotNetworkFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", []string{"tcp_reporting_duration", "tcpReportingDuration"}},
+	{SlotHTTPFilter, TypeRBAC, Implemented, "who may call", nil},
+	{SlotHTTPFilter, TypeLimit, Implemented, "how often one may call", nil},
+	{SlotHTTPFilter, TypeFault, Implemented, "delays and aborts calls", nil},
+	{SlotHTTPFilter, "envoy.extensions.filters.http.router.v3.Router", Accepted, "routing is what the proxy does", []string{anyConfig}},
+	{SlotHTTPFilter, "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", Accepted, "counts gRPC only", []string{anyConfig}},
+	{SlotHTTPFilter, "envoy.extensions.filters.http.cors.v3.Cors", Accepted, "for browsers; acts only where a route says so", nil},
+	{SlotHTTPFilter, "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", Accepted, "chooses an ALPN; there is no TLS yet", []string{anyConfig}},
+	{SlotHTTPFilter, "io.istio.http.peer_metadata.Config", Accepted, "peers are known from the endpoints", []string{anyConfig}},
+	{SlotHTTPFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", []string{"tcp_reporting_duration", "tcpReportingDuration"}},
+	{SlotPerRoute, TypeRBACPerRoute, Implemented, "in place of the RBAC filters of this name", nil},
+	{SlotPerRoute, TypeLimit, Implemented, "in place of the limit of this name", nil},
+	{SlotPerRoute, TypeFault, Implemented, "in place of the fault filter of this name", nil},
+	{SlotDubboFilter, "envoy.extensions.filters.network.dubbo_proxy.router.v3.Router", Accepted, "routing is what the proxy does", nil},
+	{SlotTransportSocket, TypeRawBuffer, Implemented, "no TLS", nil},
+	{SlotTransportSocket, TypeDownstreamTLS, Implemented, "only where traffic_direction is INBOUND and with require_client_certificate: the chain is for consumers of the provider's own node, whom the node vouches for. TLS is not spoken yet", []string{anyConfig}},
+	{SlotProtocolOptions, "envoy.extensions.upstreams.http.v3.HttpProtocolOptions", Accepted, httpOur, []string{anyConfig}},
+	{SlotRetryHost, "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate", Implemented, "not where it was tried already", nil},
+	{SlotClusterFilter, "envoy.tcp.metadataexchange.config.MetadataExchange", Accepted, "peers are known from the endpoints", []string{anyConfig}},
+	{SlotBalancer, TypeRoundRobin, Implemented, "", nil},
+	{SlotBalancer, TypeRandom, Implemented, "", nil},
+	{SlotBalancer, TypeLeastRequest, Implemented, "", nil},
+	{SlotBalancer, TypeRingHash, Implemented, "", nil},
+	{SlotBalancer, TypeMaglev, Implemented, "", nil},
+	{SlotBalancer, TypeWrrLocality, Implemented, "localities by weight, and in each of them the policy that it names", nil},
+	{SlotHealthChecker, TypeDubboCheck, Implemented, "probe: heartbeat (the default), or echo, a call of $echo to interface, version and group, which a provider answers that exports them", []string{"probe", "interface", "version", "group"}},
+}
+
+// find returns the entry for a type in a slot.
+func find(s Slot, typ string) (Extension, bool) {
+	for _, e := range extensions {
+		if e.Slot == s && e.Type == typ {
+			return e, true
+		}
+	}
+	return Extension{}, false
+}
