@@ -106,9 +106,10 @@ func (g *Group) dialled(err error) {
 // forget takes c out. If somebody's dialled address lost its connection, a new
 // one shows at once whether the provider is still there.
 func (g *Group) forget(c *Conn) {
-	current := g.current.CompareAndSwap(c, nil)
 	g.bulks.Remove(c)
 	g.mu.Lock()
+	// Under the lock: it may end before Conn has made it the current one.
+	current := g.current.CompareAndSwap(c, nil)
 	known := g.conns[c]
 	delete(g.conns, c)
 	lived, opened := c.lived()
@@ -126,9 +127,9 @@ func (g *Group) forget(c *Conn) {
 // replace lets new requests take another connection; keeper, if any, goes on
 // with c. C stays known until it is closed: the clock and Close must find it.
 func (g *Group) replace(c *Conn, keeper Owner) {
-	current := g.current.CompareAndSwap(c, nil)
 	g.bulks.Remove(c)
 	g.mu.Lock()
+	current := g.current.CompareAndSwap(c, nil)
 	known := g.conns[c]
 	g.mu.Unlock()
 	if current && known && g.pool.ctx.Err() == nil && g.herald.Wanted(keeper) {

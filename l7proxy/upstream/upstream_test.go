@@ -319,6 +319,20 @@ func TestBound(t *testing.T) {
 	r.group.Unbind(r.watch)
 }
 
+// TestConnFailing: a connection that ends while it is made the current one is not
+// the current one afterwards.
+func TestConnFailing(t *testing.T) {
+	r := newRig(t)
+	r.dial.gate = func(context.Context) error { return errors.New("refused") }
+	for range 500 {
+		r.group.Conn()
+		eventually(t, "it is gone", func() bool { return r.pool.Count() == 0 })
+		if r.group.current.Load() != nil {
+			t.Fatal("an ended connection takes requests")
+		}
+	}
+}
+
 // TestUnasked: late answers, answers to nobody, and callbacks disturb nothing.
 func TestUnasked(t *testing.T) {
 	r, o := newRig(t), newConsumer()
