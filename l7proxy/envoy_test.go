@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -80,11 +81,11 @@ func (r *recorded) compare(t *testing.T) {
 			t.Fatal(err)
 		}
 		p, state := dubbo.ParsePrefix(dubbo.Hessian2, body)
-		if state != dubbo.Complete {
+		if state != codec.Complete {
 			t.Fatalf("%s: %v", call.Name, state)
 		}
 		var values dubbo.Body
-		values.Reset(dubbo.Hessian2, body, p)
+		values.Reset(codec.Header{Flags: dubbo.Hessian2}, body, p)
 		got := "none"
 		if route := router.Match(s.Listeners[0].Route, &rpc.Request{
 			Protocol: rpc.ProtocolDubbo, Interface: p.Path, Method: p.Method, Version: p.Version,

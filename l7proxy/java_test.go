@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -107,10 +108,10 @@ func routed(t *testing.T, rc *snapshot.RouteConfig, name string) string {
 	}
 	body := frame[dubbo.HeaderLen:]
 	p, state := dubbo.ParsePrefix(h.Serialization(), body)
-	req := rpc.Request{Authority: "10.0.0.1:20880", Undecodable: state != dubbo.Complete}
+	req := rpc.Request{Authority: "10.0.0.1:20880", Undecodable: state != codec.Complete}
 	if !req.Undecodable {
 		var values dubbo.Body
-		values.Reset(h.Serialization(), body, p)
+		values.Reset(h, body, p)
 		req.Interface, req.Method, req.Version, req.Generic = p.Path, p.Method, p.Version, p.Generic
 		req.Attachments, req.Arguments = &values, &values
 	}

@@ -24,6 +24,9 @@ import (
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/cluster/zone"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
+	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
@@ -126,6 +129,7 @@ func New(opts Options) (*Proxy, error) {
 			},
 			Dialer: p.dialer, Logger: p.log,
 		},
+		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
 		Tap: p.tap, Mirror: &mirror.Mirror{}, MaxFrame: opts.MaxFrame,
 	}
 	p.listeners = listener.NewSet(listener.Options{

@@ -3,6 +3,7 @@ package callback
 import (
 	"sync"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/pending"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -25,7 +26,7 @@ type call struct {
 
 // Call takes a request of a provider on one of the line's connections. Part of
 // upstream.Called.
-func (l *Line) Call(c *upstream.Conn, h dubbo.Header) (uint64, bool) {
+func (l *Line) Call(c *upstream.Conn, h codec.Header) (uint64, bool) {
 	l.calls.mu.Lock()
 	defer l.calls.mu.Unlock()
 	if l.calls.closed || !h.TwoWay() {
@@ -61,7 +62,7 @@ func (l *Line) HangUp() {
 	left := l.calls.table.Leave(func(*call) bool { return true })
 	l.calls.mu.Unlock()
 	for _, one := range left {
-		one.conn.Answer(dubbo.AppendError(nil, dubbo.Header{ID: one.id}, dubbo.StatusChannelInactive,
+		one.conn.Answer(dubbo.AppendError(nil, codec.Header{ID: one.id}, dubbo.StatusChannelInactive,
 			"dubway: the consumer's connection has ended"))
 	}
 	l.gone(len(left))

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -37,7 +39,7 @@ func (h *host) Interrupt()    { h.wakeups.Add(1) }
 func (h *host) Connect() bool { return h.quota.Connect() }
 func (h *host) Disconnect()   { h.quota.Disconnect() }
 
-func (h *host) Call(c *upstream.Conn, head dubbo.Header) (uint64, bool) { return h.line.Call(c, head) }
+func (h *host) Call(c *upstream.Conn, head codec.Header) (uint64, bool) { return h.line.Call(c, head) }
 func (h *host) Adopt(c *upstream.Conn, e *exchange.Edge) bool           { return h.line.Adopt(c, e) }
 func (h *host) Part(c *upstream.Conn, made bool)                        { h.line.Part(c, made) }
 
@@ -81,7 +83,7 @@ func (h *host) edge(name string) *upstream.Edge {
 	address := h.provider.Addr().(*net.TCPAddr).AddrPort()
 	call := &rpc.Call{Cluster: name}
 	return &upstream.Edge{
-		Group: h.pool.Group(upstream.Key{Workload: name, Endpoint: address}, netip.AddrPort{}),
+		Group: h.pool.Group(upstream.Key{Protocol: seam.Protocol(), Workload: name, Endpoint: address}, netip.AddrPort{}),
 		Edge:  exchange.Edge{Remote: call, SameNode: call},
 	}
 }
@@ -95,8 +97,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func twoWay(id uint64) dubbo.Header {
-	return dubbo.Header{Flags: dubbo.FlagRequest | dubbo.FlagTwoWay | dubbo.Hessian2, ID: id}
+func twoWay(id uint64) codec.Header {
+	return codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | dubbo.Hessian2, ID: id}
 }
 
 // TestConn: a cluster has one connection of the line's, made when there must be
@@ -175,7 +177,7 @@ func TestCalls(t *testing.T) {
 	if first == second {
 		t.Fatal("two calls have one id")
 	}
-	if id, ok := h.line.Call(a, dubbo.Header{Flags: dubbo.FlagRequest, ID: 9}); !ok || id != 9 {
+	if id, ok := h.line.Call(a, codec.Header{Flags: codec.FlagRequest, ID: 9}); !ok || id != 9 {
 		t.Errorf("a one-way call has id %d, %v; want its own", id, ok)
 	}
 	if n := h.pending.Load(); n != 2 {
@@ -208,7 +210,7 @@ func TestHangUp(t *testing.T) {
 	c := h.line.Conn(h, h.edge("a"), true)
 	p := <-h.accepted
 	eventually(t, "the connection is open", func() bool {
-		c.Answer(dubbo.AppendHeartbeatReply(nil, dubbo.Header{ID: 1, Flags: dubbo.Hessian2}))
+		c.Answer(dubbo.AppendHeartbeatReply(nil, codec.Header{ID: 1, Flags: dubbo.Hessian2}))
 		_ = p.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 		_, err := io.ReadFull(p, make([]byte, 17))
 		return err == nil
@@ -216,7 +218,7 @@ func TestHangUp(t *testing.T) {
 	_ = p.SetReadDeadline(time.Now().Add(10 * time.Second))
 	h.line.Call(c, twoWay(7))
 	h.line.HangUp()
-	got := dubbo.Header{Flags: dubbo.FlagEvent}
+	got := codec.Header{Flags: codec.FlagEvent}
 	for got.Event() { // there may be more than one of those above
 		b := make([]byte, dubbo.HeaderLen)
 		if _, err := io.ReadFull(p, b); err != nil {

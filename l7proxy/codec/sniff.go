@@ -1,7 +1,8 @@
-// Package codec tells by a connection's first bytes which protocol it speaks.
-// The rooms below it read that protocol: codec/dubbo frames, codec/hessian
-// values. It reads nothing from a socket and knows no time: how long a silent
-// connection may stay undecided is its caller's business.
+// Package codec is the seam between the proxy and the protocols whose calls it holds
+// against policies: what a Protocol must know, each in a room of its own below
+// (codec/dubbo, codec/thrift), and which of them a connection speaks by its first
+// bytes. It reads nothing from a socket and knows no time: how long a silent connection
+// may stay undecided is its caller's business.
 package codec
 
 import (
@@ -23,6 +24,19 @@ var methods = []string{
 	"GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ",
 }
 
+// Set is the protocols of which calls are read.
+type Set []*Protocol
+
+// Of finds a protocol; nil: its calls are not read.
+func (s Set) Of(name rpc.Protocol) *Protocol {
+	for _, p := range s {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
 // Sniff tells the protocol by the first bytes that the client sent. A Dubbo
 // 3.3 provider serves dubbo, Triple, HTTP and telnet on one port, so the port's
 // declared protocol does not decide, these bytes do.
@@ -32,20 +46,18 @@ var methods = []string{
 // byte that excludes all but one, so that a protocol it does not know (telnet's
 // "ls", MySQL, Redis) is forwarded at once, and with SniffLen bytes it always
 // decides. It keeps nothing and allocates nothing.
-func Sniff(b []byte) (p rpc.Protocol, ok bool) {
+func (s Set) Sniff(b []byte) (p rpc.Protocol, ok bool) {
 	if len(b) == 0 {
 		return rpc.ProtocolUnknown, false
 	}
-	switch b[0] {
-	case 0xda:
-		if len(b) == 1 {
-			return rpc.ProtocolDubbo, false
+	for _, p := range s {
+		if is, sure := p.Frames.Begins(b); is {
+			return p.Name, sure
+		} else if !sure {
+			return rpc.ProtocolUnknown, false
 		}
-		if b[1] == 0xbb {
-			return rpc.ProtocolDubbo, true
-		}
-		return rpc.ProtocolTCP, true
-	case 0x16:
+	}
+	if b[0] == 0x16 {
 		return sniffTLS(b)
 	}
 	return sniffHTTP(b)

@@ -1,10 +1,18 @@
-package codec
+package codec_test
 
 import (
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
+	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
+
+// http2 is what an HTTP/2 client says first.
+const http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+var protocols = codec.Set{seam.Protocol(), thrift.Protocol()}
 
 func TestSniff(t *testing.T) {
 	tests := []struct {
@@ -15,7 +23,7 @@ func TestSniff(t *testing.T) {
 	}{
 		{"dubbo request", "\xda\xbb\xc2\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00", rpc.ProtocolDubbo, 2},
 		{"half of the magic", "\xda\xbc", rpc.ProtocolTCP, 2},
-		{"http/2 and triple", preface + "\x00\x00\x24\x04", rpc.ProtocolHTTP2, len(preface)},
+		{"http/2 and triple", http2 + "\x00\x00\x24\x04", rpc.ProtocolHTTP2, len(http2)},
 		{"rtsp-like PRI", "PRI * HTTP/2.1\r\n", rpc.ProtocolTCP, 14},
 		{"get", "GET / HTTP/1.1\r\n", rpc.ProtocolHTTP1, 4},
 		{"post", "POST /a HTTP/1.1\r\n", rpc.ProtocolHTTP1, 5},
@@ -35,13 +43,17 @@ func TestSniff(t *testing.T) {
 		{"telnet ls", "ls\r\n", rpc.ProtocolTCP, 1},
 		{"telnet status", "status -l\r\n", rpc.ProtocolTCP, 1},
 		{"redis", "*1\r\n$4\r\nPING\r\n", rpc.ProtocolTCP, 1},
-		{"zookeeper", "\x00\x00\x00\x2d", rpc.ProtocolTCP, 1},
+		{"zookeeper", "\x00\x00\x00\x2d\x00\x00", rpc.ProtocolTCP, 5},
+		{"thrift call", "\x00\x00\x00\x20\x80\x01\x00\x01\x00\x00\x00\x05", rpc.ProtocolThrift, 8},
+		{"thrift oneway", "\x00\x10\x00\x20\x80\x01\x00\x04", rpc.ProtocolThrift, 8},
+		{"thrift reply", "\x00\x00\x00\x20\x80\x01\x00\x02", rpc.ProtocolTCP, 8},
+		{"thrift of another version", "\x00\x00\x00\x20\x80\x02", rpc.ProtocolTCP, 6},
 		{"a word that begins as two", "PRIVMSG", rpc.ProtocolTCP, 4},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			for n := range len(tt.in) + 1 {
-				p, ok := Sniff([]byte(tt.in[:n]))
+				p, ok := protocols.Sniff([]byte(tt.in[:n]))
 				if ok != (n >= tt.need) {
 					t.Fatalf("%d bytes: decided is %v", n, ok)
 				}
@@ -64,6 +76,8 @@ func candidate(b string) rpc.Protocol {
 		return rpc.ProtocolUnknown
 	case b[0] == 0xda:
 		return rpc.ProtocolDubbo
+	case b[0] == 0 && len(b) > 4:
+		return rpc.ProtocolThrift
 	case b[0] == 0x16:
 		return rpc.ProtocolTLS
 	}
@@ -71,27 +85,27 @@ func candidate(b string) rpc.Protocol {
 }
 
 func TestSniffAllocatesNothing(t *testing.T) {
-	b := []byte(preface)
-	if n := testing.AllocsPerRun(100, func() { Sniff(b) }); n != 0 {
+	b := []byte(http2)
+	if n := testing.AllocsPerRun(100, func() { protocols.Sniff(b) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
 // FuzzSniff: SniffLen bytes decide, and a decision stands whatever follows.
 func FuzzSniff(f *testing.F) {
-	for _, s := range []string{"", "\xda\xbb", preface, "GET /", "\x16\x03\x01\x00\x05\x01", "ls\r\n"} {
+	for _, s := range []string{"", "\xda\xbb", http2, "GET /", "\x16\x03\x01\x00\x05\x01", "ls\r\n", "\x00\x00\x00\x20\x80\x01\x00\x01"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, ok := Sniff(b)
+		p, ok := protocols.Sniff(b)
 		if !ok {
-			if len(b) >= SniffLen || p != candidate(string(b)) {
+			if len(b) >= codec.SniffLen || p != candidate(string(b)) {
 				t.Fatalf("%d bytes do not decide: %v", len(b), p)
 			}
 			return
 		}
 		for n := len(b); n > 0; n-- {
-			if q, ok := Sniff(b[:n]); ok && q != p {
+			if q, ok := protocols.Sniff(b[:n]); ok && q != p {
 				t.Fatalf("%d bytes say %v, %d say %v", n, q, len(b), p)
 			}
 		}

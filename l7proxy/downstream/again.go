@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -18,7 +18,7 @@ const maxAttempts = 3
 // Again sends a request whose connection could not be made, or whose try has failed,
 // once more, or ends it. Part of upstream.Owner.
 func (s *Session) Again(r exchange.Request) {
-	dubbo.PutID(r.Frame, r.ID)
+	s.protocol.Frames.PutID(r.Frame, r.ID)
 	s.again.Lock()
 	defer s.again.Unlock()
 	s.route(r)
@@ -27,7 +27,7 @@ func (s *Session) Again(r exchange.Request) {
 
 // route is Again under its lock.
 func (s *Session) route(r exchange.Request) {
-	h, err := dubbo.ParseHeader(r.Frame)
+	h, err := s.protocol.Frames.ParseHeader(r.Frame)
 	if err != nil {
 		return // it was parsed before
 	}
@@ -48,8 +48,8 @@ func (s *Session) route(r exchange.Request) {
 }
 
 // another finds the way of one more try, or says why there can be none.
-func (s *Session) another(h dubbo.Header, r *exchange.Request) (*upstream.Edge, rpc.Why) {
-	body := r.Frame[dubbo.HeaderLen:]
+func (s *Session) another(h codec.Header, r *exchange.Request) (*upstream.Edge, rpc.Why) {
+	body := r.Frame[h.Head:]
 	switch {
 	case s.gone.Load(), r.Attempt >= maxAttempts:
 		return nil, rpc.WhyConnectFailed

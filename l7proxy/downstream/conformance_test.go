@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -164,7 +165,7 @@ func TestConformanceBroken(t *testing.T) {
 	r := newRig(t, p.addr)
 	broken := 0
 	for name, frame := range conformance(t) {
-		if _, err := dubbo.ParseHeader(frame); err == nil || errors.Is(err, dubbo.ErrShort) {
+		if _, err := dubbo.ParseHeader(frame); err == nil || errors.Is(err, codec.ErrShort) {
 			continue
 		}
 		broken++

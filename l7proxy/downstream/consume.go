@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -13,7 +13,7 @@ import (
 
 // errFraming ends a connection whose bytes are no frames: nobody can tell where
 // the next one begins.
-var errFraming = errors.New("the consumer's bytes are not Dubbo frames")
+var errFraming = errors.New("the consumer's bytes are not frames of its protocol")
 
 // batch is what one read has for one upstream connection.
 type batch struct {
@@ -23,18 +23,21 @@ type batch struct {
 	answers  [][]byte // to the provider's own requests
 }
 
-// consume walks the whole frames of what is buffered. It returns their length,
-// and the length of a frame of which only a part is there if a larger buffer
-// is needed for it.
+// consume walks the whole frames of what is buffered: of a protocol whose connections
+// carry one request at a time, up to the first one that is pending. It returns their
+// length, and the length of a frame of which only a part is there if a larger buffer is
+// needed for it.
 func (s *Session) consume(now time.Time) (used, need int, err error) {
 	b := s.in.Conn.Bytes()
-	for len(b)-used >= dubbo.HeaderLen {
+	for len(b) > used && !s.occupied() {
 		frame := b[used:]
-		h, err := dubbo.ParseHeader(frame)
-		if err != nil {
+		h, err := s.protocol.Frames.ParseHeader(frame)
+		if errors.Is(err, codec.ErrShort) {
+			break
+		} else if err != nil {
 			return used, 0, errFraming
 		}
-		total := dubbo.HeaderLen + h.Body
+		total := h.Len()
 		switch {
 		case total > s.env.MaxFrame, total > len(frame) && total > sock.Largest && (!h.Request() || s.plans.Streamable()):
 			s.flush()
@@ -54,22 +57,23 @@ func (s *Session) consume(now time.Time) (used, need int, err error) {
 }
 
 // frame takes one whole frame.
-func (s *Session) frame(h dubbo.Header, frame []byte, now time.Time) {
+func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	switch {
 	case h.Event():
-		if h.Request() && h.TwoWay() {
-			s.out = dubbo.AppendHeartbeatReply(s.out, h)
+		if events := s.protocol.Events; events != nil && h.Request() && h.TwoWay() {
+			s.out = events.AppendReply(s.out, h)
 		}
 		return
 	case !h.Request():
 		if conn, id, ok := s.line.Answered(h.ID); ok {
-			dubbo.PutID(frame, id)
+			s.protocol.Frames.PutID(frame, id)
 			b := s.batch(conn)
 			b.answers = append(b.answers, frame)
 		}
 		return
 	}
-	edge, why := s.plans.Edge(h, frame[dubbo.HeaderLen:])
+	s.asked = true
+	edge, why := s.plans.Edge(h, frame[h.Head:])
 	r := exchange.Request{
 		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
@@ -82,12 +86,12 @@ func (s *Session) frame(h dubbo.Header, frame []byte, now time.Time) {
 
 // forward takes a request the way that was planned for it last, delays it, or refuses
 // it. The caller flushes.
-func (s *Session) forward(h dubbo.Header, r *exchange.Request, edge *upstream.Edge, why rpc.Why) {
+func (s *Session) forward(h codec.Header, r *exchange.Request, edge *upstream.Edge, why rpc.Why) {
 	if why == rpc.WhyNone && s.delayed() {
 		if s.hold(r, time.Now()) {
 			return
 		}
-		edge, why = s.plans.Pass(h, r.Frame[dubbo.HeaderLen:], s.plans.Fault())
+		edge, why = s.plans.Pass(h, r.Frame[h.Head:], s.plans.Fault())
 		r.Edge = &edge.Edge
 	}
 	r.Frame = s.plans.Edited(r.Frame)
@@ -108,6 +112,10 @@ func (s *Session) forward(h dubbo.Header, r *exchange.Request, edge *upstream.Ed
 	}
 }
 
+// occupied tells whether the connection takes no more requests until what is pending
+// has been answered: its answers have its requests' order.
+func (s *Session) occupied() bool { return s.protocol.Serial && s.Pending() }
+
 // until returns when the request that was just planned ends; zero: never.
 func (s *Session) until(now time.Time) time.Time {
 	if limit := s.plans.Limit(); limit > 0 {
@@ -118,9 +126,10 @@ func (s *Session) until(now time.Time) time.Time {
 
 // conn returns the connection that takes a request: the one that all of the
 // workload share, or the one that is this connection's alone. Nil: it should be that
-// one, and the workload has too many connections.
+// one, and the workload has too many connections. It is for one request where the
+// protocol's connections carry one at a time.
 func (s *Session) conn(e *upstream.Edge, frame []byte) *upstream.Conn {
-	declares := e.Group.CallsBack() || dubbo.DeclaresCallback(frame)
+	declares := e.Group.CallsBack() || s.protocol.Events != nil && s.protocol.Events.DeclaresCallback(frame)
 	if !declares && !s.line.Any() {
 		return e.Group.Conn()
 	}
@@ -182,7 +191,7 @@ func (s *Session) resend(b *batch) {
 		return
 	}
 	for range maxAttempts {
-		if b.conn.Group().Conn().Send(s, b.requests, b.spans) {
+		if c := b.conn.Group().Conn(); c != nil && c.Send(s, b.requests, b.spans) {
 			return
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -348,7 +349,7 @@ func TestHeartbeatTellsTheTruth(t *testing.T) {
 		a.kill()
 		time.Sleep(100 * time.Millisecond)
 		_, _ = c.Write(dubbo.AppendHeartbeat(nil, 5)) // something is pending
-		if f, err := readFrame(c); err != nil || f[2]&dubbo.FlagEvent == 0 {
+		if f, err := readFrame(c); err != nil || f[2]&codec.FlagEvent == 0 {
 			t.Fatalf("own %v: the heartbeat's answer % x, %v", own, f, err)
 		}
 		b.kill() // the pending one is answered

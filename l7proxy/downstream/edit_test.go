@@ -4,6 +4,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -18,11 +19,11 @@ func arrived(t *testing.T, c net.Conn, frame []byte) *dubbo.Body {
 	}
 	body = body[1:] // the answer's kind
 	prefix, state := dubbo.ParsePrefix(dubbo.Hessian2, body)
-	if state != dubbo.Complete {
+	if state != codec.Complete {
 		t.Fatalf("%q arrived", body)
 	}
 	var b dubbo.Body
-	b.Reset(dubbo.Hessian2, body, prefix)
+	b.Reset(codec.Header{Flags: dubbo.Hessian2}, body, prefix)
 	return &b
 }
 

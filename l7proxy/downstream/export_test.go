@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -92,7 +93,7 @@ func TestDelayedExportPassedOn(t *testing.T) {
 	late, later := newProvider(t), newProvider(t)
 	late.unknown.Store(true)
 	later.unknown.Store(true)
-	want := dubbo.AppendError(nil, dubbo.Header{Flags: twoWay, ID: 77}, dubbo.StatusBadRequest, notKnown)
+	want := dubbo.AppendError(nil, codec.Header{Flags: twoWay, ID: 77}, dubbo.StatusBadRequest, notKnown)
 	for name, c := range map[string]struct {
 		r       *rig
 		frame   []byte

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/filter/tally"
 	"github.com/dubway/dubway/l7proxy/quota"
@@ -161,7 +162,7 @@ func TestDelayEndsInTime(t *testing.T) {
 
 	r.fault(delaying("", time.Hour), p.addr)
 	gone := r.dial()
-	write(t, gone, append(request(8, twoWay, nil), request(9, twoWay&^dubbo.FlagTwoWay, nil)...))
+	write(t, gone, append(request(8, twoWay, nil), request(9, twoWay&^codec.FlagTwoWay, nil)...))
 	r.injected(t, "delayed", 3)
 	_ = gone.(*net.TCPConn).SetLinger(0)
 	_ = gone.Close()
@@ -193,7 +194,7 @@ func TestHalfClosedWaitsForItsDelay(t *testing.T) {
 	p := newProvider(t)
 	r := newRig(t, p.addr)
 	r.fault(delaying("", 80*time.Millisecond), p.addr)
-	for _, frames := range [][]byte{request(1, twoWay, nil), request(2, twoWay&^dubbo.FlagTwoWay, nil)} {
+	for _, frames := range [][]byte{request(1, twoWay, nil), request(2, twoWay&^codec.FlagTwoWay, nil)} {
 		c := r.dial()
 		before := p.requests.Load()
 		write(t, c, frames)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/filter/tally"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -80,11 +79,11 @@ func (h *hold) end() {
 	case h.plan.Abort != nil:
 		s.abort(*r, h.plan)
 	default:
-		header, err := dubbo.ParseHeader(r.Frame)
+		header, err := s.protocol.Frames.ParseHeader(r.Frame)
 		if err != nil {
 			break // it was parsed before
 		}
-		edge, why := s.plans.Resume(header, r.Frame[dubbo.HeaderLen:], h.plan)
+		edge, why := s.plans.Resume(header, r.Frame[header.Head:], h.plan)
 		r.Edge = &edge.Edge
 		s.forward(header, r, edge, why)
 		s.flush()

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -23,16 +24,17 @@ var errFull = errors.New("the workload has as many connections as it may")
 
 // large passes on one frame that is not held whole, or refuses it if it is over
 // the limit. Its first bytes are buffered; the caller has flushed.
-func (s *Session) large(h dubbo.Header, total int, now time.Time) error {
+func (s *Session) large(h codec.Header, total int, now time.Time) error {
 	switch {
 	case h.Event():
 		return errFraming
 	case !h.Request():
 		return s.pump(s.largeAnswer(h, total), total)
 	}
+	s.asked = true
 	// The prefix is short, but may not have arrived yet.
-	for len(s.in.Conn.Bytes()) < min(total, dubbo.HeaderLen+dubbo.MaxPrefix) {
-		if _, state := dubbo.ParsePrefix(h.Serialization(), s.in.Conn.Bytes()[dubbo.HeaderLen:]); state != dubbo.More {
+	for len(s.in.Conn.Bytes()) < min(total, h.Head+s.protocol.MaxPrefix) {
+		if _, state := s.protocol.Requests.Prefix(h, s.in.Conn.Bytes()[h.Head:]); state != codec.More {
 			break
 		}
 		if err := s.more(); errors.Is(err, sock.ErrOver) {
@@ -65,17 +67,17 @@ func (s *Session) first(total int) []byte {
 
 // upload finds the connection for a large request and begins it. Without one it
 // says why; the error is the consumer's, which has left.
-func (s *Session) upload(h dubbo.Header, r *exchange.Request, total int) (*upstream.Upload, rpc.Why, error) {
+func (s *Session) upload(h codec.Header, r *exchange.Request, total int) (*upstream.Upload, rpc.Why, error) {
 	for attempt := 0; ; {
 		s.plans.Sent() // the attempt before has ended
 		find := s.plans.Edge
 		if r.Edge != nil { // policies have let it pass
-			find = func(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) { return s.plans.Elsewhere(h, body) }
+			find = func(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) { return s.plans.Elsewhere(h, body) }
 		}
-		edge, why := find(h, r.Frame[dubbo.HeaderLen:])
+		edge, why := find(h, r.Frame[h.Head:])
 		r.Until = s.until(r.Start)
 		if why == rpc.WhyNone && s.delayed() { // only since a moment ago: nothing to hold
-			edge, why = s.plans.Pass(h, r.Frame[dubbo.HeaderLen:], s.plans.Fault())
+			edge, why = s.plans.Pass(h, r.Frame[h.Head:], s.plans.Fault())
 		}
 		r.Edge = &edge.Edge
 		if s.tapped && r.Capture == nil && !r.OneWay {
@@ -149,7 +151,7 @@ func (s *Session) left(total int) bool {
 }
 
 // largeAnswer begins an answer that is not held whole; nil: it is dropped.
-func (s *Session) largeAnswer(h dubbo.Header, total int) *upstream.Upload {
+func (s *Session) largeAnswer(h codec.Header, total int) *upstream.Upload {
 	conn, id, ok := s.line.Answered(h.ID)
 	if !ok {
 		return nil
@@ -159,7 +161,7 @@ func (s *Session) largeAnswer(h dubbo.Header, total int) *upstream.Upload {
 		return nil
 	}
 	first := s.first(total)
-	dubbo.PutID(first, id)
+	s.protocol.Frames.PutID(first, id)
 	return conn.StartAnswer(first)
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -72,7 +73,7 @@ func TestMirrorHoldsUpNobody(t *testing.T) {
 	r.mirrored(p, shadow, 1_000_000)
 	stuck := make(chan struct{})
 	defer close(stuck)
-	shadow.fail = func(net.Conn, *bufio.Writer, dubbo.Header) { <-stuck }
+	shadow.fail = func(net.Conn, *bufio.Writer, codec.Header) { <-stuck }
 	shadow.failures.Store(1)
 	c := r.dial()
 	start := time.Now()

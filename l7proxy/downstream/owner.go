@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/callback"
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -53,8 +53,10 @@ func (s *Session) Interrupt() { s.in.Conn.Interrupt() }
 // ReadOnly tells a consumer that the pod's application is about to stop. Part of
 // plan.Host.
 func (s *Session) ReadOnly() {
-	// Not here: who says it reads for others too.
-	go func() { _ = s.in.Conn.Send(dubbo.AppendReadOnly(nil)) }()
+	if events := s.protocol.Events; events != nil {
+		// Not here: who says it reads for others too.
+		go func() { _ = s.in.Conn.Send(events.AppendReadOnly(nil)) }()
+	}
 }
 
 // Connect takes a descriptor for a connection of the line's. Part of callback.Host.
@@ -64,7 +66,7 @@ func (s *Session) Connect() bool { return s.in.Quota.Connect() }
 func (s *Session) Disconnect() { s.in.Quota.Disconnect() }
 
 // Call is part of upstream.Called.
-func (s *Session) Call(c *upstream.Conn, h dubbo.Header) (uint64, bool) { return s.line.Call(c, h) }
+func (s *Session) Call(c *upstream.Conn, h codec.Header) (uint64, bool) { return s.line.Call(c, h) }
 
 // Adopt is part of upstream.Called.
 func (s *Session) Adopt(c *upstream.Conn, e *exchange.Edge) bool { return s.line.Adopt(c, e) }
@@ -93,7 +95,7 @@ func (s *Session) Refuse(r exchange.Refusal) {
 	var answer []byte
 	var status byte
 	if !r.OneWay {
-		answer, status = r.Answer()
+		answer, status = r.Answer(s.protocol)
 		if s.in.Conn.Send(answer) != nil {
 			r.Why, answer, status = rpc.WhyDownstreamGone, nil, 0
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -199,7 +200,7 @@ func TestOneWayIsNotRetried(t *testing.T) {
 		a.Retry = &snapshot.Retry{Num: 5, On: snapshot.RetryReset}
 	}, snapshot.RetryBudget{}, p.addr)
 	c := r.dial()
-	write(t, c, request(7, twoWay&^dubbo.FlagTwoWay, nil))
+	write(t, c, request(7, twoWay&^codec.FlagTwoWay, nil))
 	waitFor(t, "it arrives", func() bool { return p.requests.Load() == 1 })
 	write(t, c, request(8, twoWay, nil))
 	if h, _ := mustAnswer(t, c); h.ID != 8 || h.Status != dubbo.StatusOK {

@@ -18,7 +18,10 @@ import (
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
+	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -132,7 +135,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 			},
 			Dialer: netDialer{&r.held}, Logger: log,
 		},
-		Mirror: &mirror.Mirror{}, MaxFrame: 16 << 20,
+		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()}, Mirror: &mirror.Mirror{}, MaxFrame: 16 << 20,
 	}
 	r.pod = workload.New(handoff.Workload{UID: "shop/consumer", Name: "consumer", Namespace: "shop"})
 	r.configure(endpoints...)
@@ -172,7 +175,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 // failing, throwing, dropping and silent are what a provider does instead of answering.
 func failing(status byte) func(*provider) {
 	return func(p *provider) {
-		p.fail = func(_ net.Conn, w *bufio.Writer, h dubbo.Header) {
+		p.fail = func(_ net.Conn, w *bufio.Writer, h codec.Header) {
 			_, _ = w.Write(dubbo.AppendError(nil, h, status, "as it is told"))
 		}
 	}
@@ -180,7 +183,7 @@ func failing(status byte) func(*provider) {
 
 func throwing(class string) func(*provider) {
 	return func(p *provider) {
-		p.fail = func(_ net.Conn, w *bufio.Writer, h dubbo.Header) {
+		p.fail = func(_ net.Conn, w *bufio.Writer, h codec.Header) {
 			body := "\x90C" + string(rune(len(class))) + class + "\x91\x07message\x60\x04busy"
 			f := []byte{0xda, 0xbb, 2, dubbo.StatusOK}
 			f = binary.BigEndian.AppendUint64(f, h.ID)
@@ -190,10 +193,10 @@ func throwing(class string) func(*provider) {
 }
 
 func dropping(p *provider) {
-	p.fail = func(c net.Conn, _ *bufio.Writer, _ dubbo.Header) { _ = c.Close() }
+	p.fail = func(c net.Conn, _ *bufio.Writer, _ codec.Header) { _ = c.Close() }
 }
 
-func silent(p *provider) { p.fail = func(net.Conn, *bufio.Writer, dubbo.Header) {} }
+func silent(p *provider) { p.fail = func(net.Conn, *bufio.Writer, codec.Header) {} }
 
 // holdDials makes connections to providers wait until the channel is closed.
 func holdDials(r *rig) chan struct{} {
@@ -263,7 +266,7 @@ type provider struct {
 	delay    atomic.Int64 // before each answer, in nanoseconds
 	unknown  atomic.Bool  // of the interface: answer as Java does
 	failures atomic.Int64 // how many requests fail from here on
-	fail     func(c net.Conn, w *bufio.Writer, h dubbo.Header)
+	fail     func(c net.Conn, w *bufio.Writer, h codec.Header)
 }
 
 func newProvider(t *testing.T) *provider {

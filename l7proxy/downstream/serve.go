@@ -50,18 +50,22 @@ func Serve(env *Env, in *Accepted, started func(Live)) {
 	started(s)
 	bound := s.bind()
 	defer func() { s.unbind(bound) }()
-	protocol, app := first(env, in)
-	switch protocol {
-	case rpc.ProtocolDubbo:
-		s.serve()
-	case rpc.ProtocolUnknown:
-		_ = in.Conn.Close()
-	case rpc.ProtocolHTTP1, rpc.ProtocolHTTP2, rpc.ProtocolTLS, rpc.ProtocolTCP:
-		// A relay has its own provider, which dies by itself.
+	name, app := first(env, in)
+	protocol := env.Protocols.Of(name)
+	if protocol != s.protocol {
+		// It has its own connections, which die by themselves.
 		s.unbind(bound)
 		bound = nil
+	}
+	switch {
+	case protocol != nil:
+		s.speak(protocol)
+		s.serve()
+	case name == rpc.ProtocolUnknown:
+		_ = in.Conn.Close()
+	default:
 		s.hand()
-		opaque(env, in).Relay(protocol, app)
+		opaque(env, in).Relay(name, app)
 	}
 }
 
@@ -79,13 +83,13 @@ func declared(env *Env, in *Accepted) bool {
 // first waits for the consumer's first bytes and tells their protocol;
 // ProtocolUnknown means that the connection ended without any. If the pod's own
 // application may have to speak first, it is connected to meanwhile and returned
-// unless the protocol is Dubbo.
+// unless the protocol is one that is read.
 func first(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
 	limit := time.Duration(0)
 	if in.Inbound {
 		limit = patience
 	}
-	protocol, err := sniff(in.Conn, limit, !in.Inbound)
+	protocol, err := sniff(env.Protocols, in.Conn, limit, !in.Inbound)
 	if in.Inbound && errors.Is(err, os.ErrDeadlineExceeded) && !env.Stopping.Load() {
 		return either(env, in)
 	}
@@ -107,7 +111,7 @@ func either(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
 			in.Conn.Interrupt()
 		}
 	}()
-	protocol, err := sniff(in.Conn, 0, false)
+	protocol, err := sniff(env.Protocols, in.Conn, 0, false)
 	app.Interrupt()
 	<-answered
 	app.Resume()
@@ -115,7 +119,7 @@ func either(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return rpc.ProtocolTCP, app
 	}
-	if protocol == rpc.ProtocolDubbo || protocol == rpc.ProtocolUnknown {
+	if protocol == rpc.ProtocolUnknown || env.Protocols.Of(protocol) != nil {
 		_ = app.Close()
 		return protocol, nil
 	}
@@ -124,9 +128,9 @@ func either(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
 
 // sniff tells the protocol of the first bytes without consuming them. Limit is
 // for the first byte (0: none); a beginning that stays undecided is opaque after
-// patience. Half a magic of Dubbo is not: where Dubbo is declared, a consumer that
+// patience. Half a magic of Dubbo is not: where requests are declared, a consumer that
 // is slow says nothing else.
-func sniff(c *sock.Conn, limit time.Duration, declared bool) (rpc.Protocol, error) {
+func sniff(known codec.Set, c *sock.Conn, limit time.Duration, declared bool) (rpc.Protocol, error) {
 	var b [codec.SniffLen]byte
 	for seen := 0; ; {
 		n, err := c.Peek(b[:], seen, limit)
@@ -136,13 +140,13 @@ func sniff(c *sock.Conn, limit time.Duration, declared bool) (rpc.Protocol, erro
 		case err != nil || n == 0:
 			return rpc.ProtocolUnknown, err
 		}
-		protocol, ok := codec.Sniff(b[:n])
+		protocol, ok := known.Sniff(b[:n])
 		switch {
 		case ok:
 			return protocol, nil
 		case n == seen: // the end, inside a beginning
 			return rpc.ProtocolTCP, nil
-		case protocol == rpc.ProtocolDubbo && declared:
+		case declared && known.Of(protocol) != nil:
 			limit = 0
 		default:
 			limit = patience

@@ -1,6 +1,5 @@
-// Package downstream serves the connections of consumers: it walks the frames
-// of a Dubbo connection through route, cluster and upstream, and relays what is
-// not Dubbo. It accepts nothing and holds no connection to a provider.
+// Package downstream serves the connections of consumers: it walks the frames of
+// one whose protocol is read through route, cluster and upstream, and relays others. It accepts nothing and holds no connection to a provider.
 package downstream
 
 import (
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/callback"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/relay"
@@ -25,10 +25,11 @@ import (
 type Env struct {
 	relay.Env
 
-	Tap      *tap.Hub // nil: nobody can look
-	Mirror   *mirror.Mirror
-	MaxFrame int // bytes, header included
-	Stopping atomic.Bool
+	Protocols codec.Set
+	Tap       *tap.Hub // nil: nobody can look
+	Mirror    *mirror.Mirror
+	MaxFrame  int // bytes, header included
+	Stopping  atomic.Bool
 }
 
 // Accepted is a connection as a listener accepted it. It is passed by reference,
@@ -51,11 +52,12 @@ const lingering = 60 * time.Second
 // before its connection ends in spite of that.
 const partedAfter = time.Second
 
-// Session is one consumer connection that speaks Dubbo. It is its own reader;
+// Session is one consumer connection whose requests are read. It is its own reader;
 // answers are written by the readers of upstream connections.
 type Session struct {
-	env *Env
-	in  *Accepted
+	env      *Env
+	in       *Accepted
+	protocol *codec.Protocol // Dubbo's until its first bytes tell
 
 	pending atomic.Int64
 	gone    atomic.Bool
@@ -69,6 +71,7 @@ type Session struct {
 	holds   map[*hold]bool
 	used    int  // batches in use
 	tapped  bool // somebody asks for bodies; looked at once for each read
+	asked   bool // a request came in this round
 	out     []byte
 	rec     rpc.Record // of Refuse, under refusing
 
@@ -83,9 +86,16 @@ type Session struct {
 
 func newSession(env *Env, in *Accepted) *Session {
 	s := &Session{env: env, in: in, idle: make(chan struct{}, 1)}
+	s.speak(env.Protocols.Of(rpc.ProtocolDubbo))
 	s.plans.Init(&env.Env.Env, &in.Source, s, &s.line)
 	s.line.Init(s, env.Pool.Stats())
 	return s
+}
+
+// speak makes p the connection's protocol.
+func (s *Session) speak(p *codec.Protocol) {
+	s.protocol = p
+	s.plans.Speak(p)
 }
 
 // serve reads requests until the connection ends. The connection is closed when
@@ -120,7 +130,7 @@ func (s *Session) bind() *upstream.Group {
 	if !s.plans.Binds() {
 		return nil
 	}
-	g := s.env.Pool.Group(s.in.Key(s.in.Original), s.in.Remote)
+	g := s.env.Pool.Group(s.in.Key(s.protocol, s.in.Original), s.in.Remote)
 	g.Bind(s)
 	return g
 }
@@ -210,23 +220,38 @@ func (s *Session) loop() error {
 			}
 			continue
 		}
-		s.again.Lock()
-		s.busy, s.tapped = true, s.env.Tap.Bodies()
-		used, need, err := s.consume(time.Now())
-		s.flush()
-		doomed := s.plans.Doomed() && s.pending.Load() == 0
-		s.again.Unlock()
-		s.in.Conn.Discard(used)
-		if err != nil {
-			return err
-		}
-		if doomed {
-			return io.EOF
-		}
-		if need > 0 {
-			s.in.Conn.Need(need)
+		for more := true; more; {
+			var err error
+			if more, err = s.round(); err != nil {
+				return err
+			}
+			for s.occupied() && s.in.Conn.Err() == nil {
+				s.waitIdle(time.Second)
+			}
 		}
 	}
+}
+
+// round takes what is buffered. More says that it left whole requests there, maybe.
+func (s *Session) round() (more bool, err error) {
+	s.again.Lock()
+	s.busy, s.tapped = true, s.env.Tap.Bodies()
+	s.asked = false
+	used, need, err := s.consume(time.Now())
+	s.flush()
+	doomed := s.plans.Doomed() && s.pending.Load() == 0
+	s.again.Unlock()
+	s.in.Conn.Discard(used)
+	if err != nil {
+		return false, err
+	}
+	if doomed {
+		return false, io.EOF
+	}
+	if need > 0 {
+		s.in.Conn.Need(need)
+	}
+	return s.asked && s.protocol.Serial, nil
 }
 
 // linger waits for pending answers of a consumer that sends no more.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -501,7 +502,7 @@ func TestInboundReadOnly(t *testing.T) {
 	asked(t, c, p, on, request(2, twoWay, nil))
 }
 
-func mustHeader(t *testing.T, frame []byte) dubbo.Header {
+func mustHeader(t *testing.T, frame []byte) codec.Header {
 	t.Helper()
 	h, err := dubbo.ParseHeader(frame)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -30,18 +29,18 @@ func (s *Session) shed() error {
 // drop is shed under the lock.
 func (s *Session) drop() error {
 	first := s.in.Conn.Bytes()
-	h, err := dubbo.ParseHeader(first)
+	h, err := s.protocol.Frames.ParseHeader(first)
 	if err != nil || !h.Request() || h.Event() {
 		return sock.ErrOver
 	}
-	edge, _ := s.plans.Elsewhere(h, first[dubbo.HeaderLen:]) // takes no tokens
+	edge, _ := s.plans.Elsewhere(h, first[h.Head:]) // takes no tokens
 	r := exchange.Request{
-		Frame: first, Length: dubbo.HeaderLen + h.Body, ID: h.ID, Edge: &edge.Edge, Start: time.Now(),
+		Frame: first, Length: h.Len(), ID: h.ID, Edge: &edge.Edge, Start: time.Now(),
 		OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
 	if !r.OneWay {
 		s.pending.Add(1)
 	}
 	s.refuseRequest(r, rpc.WhyOverflow)
-	return s.pump(nil, dubbo.HeaderLen+h.Body)
+	return s.pump(nil, h.Len())
 }

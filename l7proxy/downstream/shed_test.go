@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -125,7 +126,7 @@ func TestRelayQuota(t *testing.T) {
 	})
 }
 
-func mustAnswer(t *testing.T, c io.Reader) (dubbo.Header, []byte) {
+func mustAnswer(t *testing.T, c io.Reader) (codec.Header, []byte) {
 	t.Helper()
 	f, err := readFrame(c)
 	if err != nil {

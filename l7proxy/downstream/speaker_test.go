@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 )
 
@@ -97,7 +98,7 @@ func value(id uint64, payload []byte) []byte {
 }
 
 // next reads a frame and its header.
-func next(t *testing.T, r io.Reader) (dubbo.Header, []byte) {
+func next(t *testing.T, r io.Reader) (codec.Header, []byte) {
 	t.Helper()
 	f, err := readFrame(r)
 	if err != nil {

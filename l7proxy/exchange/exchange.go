@@ -6,6 +6,7 @@ package exchange
 import (
 	"net/netip"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/export"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -16,6 +17,7 @@ import (
 // Edge is what the requests of one kind to one endpoint have in common. It is
 // made by the consumer's side once and kept there.
 type Edge struct {
+	Protocol *codec.Protocol
 	Endpoint herald.Endpoint
 	Remote   *rpc.Call // when the endpoint was reached over the network
 	SameNode *rpc.Call // when the short cut was used

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/retry"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -56,36 +56,36 @@ func (f *Flight) Gone(sameNode bool) {
 // Unknown tells whether an answer says that the provider on a connection does not know
 // the interface that it was asked for, and remembers what it says. A bulk connection
 // carries one request, so that its number says nothing of the next one's provider.
-func (f *Flight) Unknown(h dubbo.Header, frame []byte, conn uint64, bulk bool) bool {
-	x := f.Edge.Export
-	if x != nil && h.Status == dubbo.StatusChannelInactive {
+func (f *Flight) Unknown(h codec.Header, frame []byte, conn uint64, bulk bool) bool {
+	x, answers := f.Edge.Export, f.Edge.Protocol.Answers
+	if x != nil && answers.Unreached(h) {
 		x.Unknown() // so says the proxy at a provider whose application is not there
 		return f.Kept == nil || f.Kept.Last == nil || !f.Kept.Last.Unknown
 	}
 	if x == nil || f.Kept == nil && x.Answers(conn) || f.Kept != nil && f.Kept.Last != nil && f.Kept.Last.Unknown {
 		return false
 	}
-	if dubbo.NotExported(h, frame[dubbo.HeaderLen:], f.Edge.Remote.Interface) {
+	if answers.NotServed(h, frame[h.Head:], f.Edge.Remote.Interface) {
 		x.Unknown()
 		return true
 	}
-	if h.Status == dubbo.StatusOK && !bulk {
+	if answers.Outcome(h.Status) == rpc.OutcomeOK && !bulk {
 		x.Answered(conn)
 	}
 	return false
 }
 
 // Retriable tells whether the route's policy wants another try after an answer.
-func (f *Flight) Retriable(h dubbo.Header, frame []byte) bool {
+func (f *Flight) Retriable(h codec.Header, frame []byte) bool {
 	p := f.Edge.Retry
 	if p == nil || f.Kept == nil || uint32(f.Kept.Failed) >= p.Num {
 		return false
 	}
-	class := ""
-	if len(p.Exceptions) > 0 && dubbo.AnswerKind(h, frame[dubbo.HeaderLen:]) == rpc.ResultException {
-		class = dubbo.ExceptionClass(h.Serialization(), frame[dubbo.HeaderLen:])
+	class, answers := "", f.Edge.Protocol.Answers
+	if len(p.Exceptions) > 0 && answers.Kind(h, frame[h.Head:]) == rpc.ResultException {
+		class = answers.Class(h, frame[h.Head:])
 	}
-	return retry.Answer(p, h.Status, class)
+	return retry.Answer(p, h.Status, answers.Outcome(h.Status), class)
 }
 
 // RetriableLoss tells whether it wants one after an end without an answer, while the

@@ -1,35 +1,21 @@
 package exchange
 
 import (
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/rpc"
-	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
 // Answer makes the frame that the consumer gets, and tells its status.
-func (r *Refusal) Answer() (frame []byte, status byte) {
-	h := dubbo.Header{Flags: dubbo.FlagRequest | dubbo.FlagTwoWay | r.Serialization, ID: r.ID}
+func (r *Refusal) Answer(p *codec.Protocol) (frame []byte, status byte) {
+	req := codec.Header{Flags: r.Serialization, ID: r.ID}
 	text := "dubway: " + rpc.Explain(r.Why, r.Call)
-	if r.Unreached {
-		status = dubbo.StatusChannelInactive
-		return dubbo.AppendError(nil, h, status, text), status
+	switch {
+	case r.Unreached:
+		return p.Replies.Unreached(req, text)
+	case r.Why == rpc.WhyFault && r.Abort != nil:
+		return p.Replies.Abort(req, r.Abort, text)
 	}
-	if r.Why != rpc.WhyFault || r.Abort == nil {
-		return dubbo.AppendLocal(nil, h, r.Why, text)
-	}
-	return aborted(h, r.Abort, text)
-}
-
-// aborted answers as a fault says. Text is for one that has none.
-func aborted(h dubbo.Header, a *snapshot.Abort, text string) (frame []byte, status byte) {
-	if a.Message != "" {
-		text = a.Message
-	}
-	if a.Class != "" && dubbo.CanThrow(h.Serialization()) {
-		e := dubbo.Exception{Class: a.Class, Code: dubbo.Code(a.Code), Message: text}
-		return dubbo.AppendException(nil, h, e), dubbo.StatusOK
-	}
-	return dubbo.AppendError(nil, h, a.Status, text), a.Status
+	return p.Replies.Local(req, r.Why, text)
 }
 
 // Answered is the record, but for its duration, of a request that ends with the answer
@@ -43,13 +29,14 @@ func (r *Request) Answered(why rpc.Why) rpc.Record {
 	if why == rpc.WhyRetryLimit {
 		rec.Why = why
 	}
-	h, err := dubbo.ParseHeader(answer)
+	p := r.Edge.Protocol
+	h, err := p.Frames.ParseHeader(answer)
 	if err != nil {
 		return rec // it was parsed before
 	}
-	rec.Result, rec.Status = dubbo.AnswerKind(h, answer[dubbo.HeaderLen:]), h.Status
+	rec.Result, rec.Status = p.Answers.Kind(h, answer[h.Head:]), h.Status
 	if rec.Result == rpc.ResultException {
-		rec.Exception = dubbo.ExceptionClass(h.Serialization(), answer[dubbo.HeaderLen:])
+		rec.Exception = p.Answers.Class(h, answer[h.Head:])
 	}
 	return rec
 }

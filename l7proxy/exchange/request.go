@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/retry"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -76,7 +75,7 @@ type Refusal struct {
 func (r *Request) Bytes() int { return max(r.Length, len(r.Frame)) }
 
 // PutID overwrites the frame's id.
-func (r *Request) PutID(id uint64) { dubbo.PutID(r.Frame, id) }
+func (r *Request) PutID(id uint64) { r.Edge.Protocol.Frames.PutID(r.Frame, id) }
 
 // Refusal says that the request gets no answer by a way, and why.
 func (r *Request) Refusal(sameNode bool, why rpc.Why) Refusal {

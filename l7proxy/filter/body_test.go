@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet/dubbotest"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
@@ -68,11 +69,11 @@ func TestFrames(t *testing.T) {
 			prefix, state := dubbo.ParsePrefix(h.Serialization(), body)
 			req := rpc.Request{
 				Interface: prefix.Path, Method: prefix.Method, Version: prefix.Version, Generic: prefix.Generic,
-				Undecodable: state != dubbo.Complete,
+				Undecodable: state != codec.Complete,
 			}
 			if !req.Undecodable {
 				var b dubbo.Body
-				b.Reset(h.Serialization(), body, prefix)
+				b.Reset(h, body, prefix)
 				req.Attachments, req.Arguments = &b, &b
 			}
 			s := subject.Subject{

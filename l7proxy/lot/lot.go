@@ -27,7 +27,7 @@ func New[T comparable](limit int) *Lot[T] {
 // Take returns a parked thing, or one that add makes if there may be more. It
 // waits for that until ctx ends; false then. Add must not call the lot.
 func (l *Lot[T]) Take(ctx context.Context, wait time.Duration, add func() T) (T, bool) {
-	if v, ok := l.try(add); ok {
+	if v, ok := l.Try(add); ok {
 		return v, true
 	}
 	limit := time.NewTimer(wait)
@@ -36,18 +36,19 @@ func (l *Lot[T]) Take(ctx context.Context, wait time.Duration, add func() T) (T,
 		select {
 		case <-l.room:
 		case <-limit.C:
-			return l.try(add)
+			return l.Try(add)
 		case <-ctx.Done():
 			var none T
 			return none, false
 		}
-		if v, ok := l.try(add); ok {
+		if v, ok := l.Try(add); ok {
 			return v, true
 		}
 	}
 }
 
-func (l *Lot[T]) try(add func() T) (v T, ok bool) {
+// Try is Take that does not wait.
+func (l *Lot[T]) Try(add func() T) (v T, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch n := len(l.parked); {

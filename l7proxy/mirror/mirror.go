@@ -1,5 +1,5 @@
-// Package mirror sends copies of requests to shadow services. A copy is one-way,
-// nobody waits for anything of it, and it is dropped rather than waited for: what a
+// Package mirror sends copies of requests to shadow services. A copy is one-way where
+// its protocol can say so, nobody waits for anything of it, and it is dropped rather than waited for: what a
 // shadow does never slows or fails the call that it is a copy of.
 package mirror
 
@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/sock"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -43,18 +43,18 @@ func (m *Mirror) Send(e *upstream.Edge, frame []byte) {
 		return
 	}
 	copied := bytes.Clone(frame)
-	h, err := dubbo.ParseHeader(copied)
+	h, err := e.Protocol.Frames.ParseHeader(copied)
 	if err != nil {
 		waiting.Add(-1)
 		return
 	}
-	dubbo.MakeOneWay(copied)
 	r := exchange.Request{
-		Frame: copied, ID: h.ID, Edge: &e.Edge, Start: time.Now(), OneWay: true, Serialization: h.Serialization(),
+		Frame: copied, ID: h.ID, Edge: &e.Edge, Start: time.Now(), Serialization: h.Serialization(),
+		OneWay: e.Protocol.Requests.MakeOneWay(copied) || !h.TwoWay(),
 	}
 	go func() {
 		defer waiting.Add(-1)
-		if e.Group.Conn().Send((*shadow)(m), []exchange.Request{r}, [][]byte{copied}) {
+		if c := e.Group.Conn(); c != nil && c.Send((*shadow)(m), []exchange.Request{r}, [][]byte{copied}) {
 			m.Sent.Add(1)
 		} else {
 			m.Dropped.Add(1)
@@ -89,7 +89,7 @@ func (s *shadow) lost() {
 }
 
 // Call refuses a provider that calls back: nobody is there. Part of upstream.Called.
-func (*shadow) Call(*upstream.Conn, dubbo.Header) (uint64, bool) { return 0, false }
+func (*shadow) Call(*upstream.Conn, codec.Header) (uint64, bool) { return 0, false }
 
 // Adopt is part of upstream.Called.
 func (*shadow) Adopt(*upstream.Conn, *exchange.Edge) bool { return false }

@@ -48,7 +48,7 @@ func (p *Planner) rightful(pl *plan, route *snapshot.Route, target snapshot.Weig
 	if d.route != route {
 		d.route = route
 		d.rightful, _ = router.Rightful(p.snap, route, &rpc.Request{
-			Protocol: rpc.ProtocolDubbo, Interface: pl.iface, Method: pl.method, Version: pl.version,
+			Protocol: p.protocol.Name, Interface: pl.iface, Method: pl.method, Version: pl.version,
 			Authority: p.authority, Undecodable: pl.undecodable,
 		}, p.source.Original)
 	}

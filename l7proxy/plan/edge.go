@@ -40,8 +40,8 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 
 // newEdge makes what is remembered of one way through the mesh.
 func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint) *upstream.Edge {
-	e := &upstream.Edge{Group: p.group(p.source.Key(call.Endpoint))}
-	e.Endpoint, e.Remote, e.Downstream = endpoint, call, p.source.Remote
+	e := &upstream.Edge{Group: p.group(p.source.Key(p.protocol, call.Endpoint))}
+	e.Protocol, e.Endpoint, e.Remote, e.Downstream = p.protocol, endpoint, call, p.source.Remote
 	e.Remote.Reporter = rpc.ReporterSource
 	same := *e.Remote
 	same.SameNode, same.Reporter = true, rpc.ReporterSource|rpc.ReporterDestination
@@ -70,13 +70,13 @@ func (p *Planner) refuse(pl *plan, route *snapshot.Route, why rpc.Why) (*upstrea
 
 // nowhere is an edge to no endpoint that anybody balances.
 func (p *Planner) nowhere(call *rpc.Call) exchange.Edge {
-	return exchange.Edge{Endpoint: unwatched{}, Remote: call, SameNode: call, Downstream: p.source.Remote}
+	return exchange.Edge{Protocol: p.protocol, Endpoint: unwatched{}, Remote: call, SameNode: call, Downstream: p.source.Remote}
 }
 
 // call describes a way for telemetry.
 func (p *Planner) call(pl *plan, k edgeKey) *rpc.Call {
 	c := &rpc.Call{
-		Protocol: rpc.ProtocolDubbo, Source: p.source.Workload.Peer, Interface: pl.iface, Method: pl.method,
+		Protocol: p.protocol.Name, Source: p.source.Workload.Peer, Interface: pl.iface, Method: pl.method,
 		Version: pl.version, Generic: pl.generic, Application: pl.application,
 		Original: p.source.Original, Cluster: k.cluster,
 	}

@@ -3,8 +3,8 @@ package plan
 import (
 	"strings"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
-	"github.com/dubway/dubway/l7proxy/codec/dubbo/edit"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/codec/edit"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -22,15 +22,15 @@ func (p *Planner) Edited(frame []byte) []byte {
 	if len(p.edits) == 0 {
 		return frame
 	}
-	h, err := dubbo.ParseHeader(frame)
+	h, err := p.protocol.Frames.ParseHeader(frame)
 	if err != nil {
 		return frame
 	}
-	prefix, state := dubbo.ParsePrefix(h.Serialization(), frame[dubbo.HeaderLen:])
-	if state != dubbo.Complete {
+	prefix, state := p.protocol.Requests.Prefix(h, frame[h.Head:])
+	if state != codec.Complete {
 		return frame
 	}
-	p.open(h, frame[dubbo.HeaderLen:], prefix)
+	p.open(h, frame[h.Head:], prefix)
 	edits := make([]edit.Edit, len(p.edits))
 	for i := range p.edits {
 		e := &p.edits[i]
@@ -45,7 +45,7 @@ func (p *Planner) Edited(frame []byte) []byte {
 
 // value concatenates the pieces of an attachment's new value. What is not there is
 // nothing.
-func (p *Planner) value(pieces []snapshot.Piece, prefix dubbo.Prefix) string {
+func (p *Planner) value(pieces []snapshot.Piece, prefix codec.Prefix) string {
 	if len(pieces) == 1 && pieces[0].Kind == snapshot.PieceText {
 		return pieces[0].Text
 	}
@@ -70,7 +70,7 @@ func (p *Planner) value(pieces []snapshot.Piece, prefix dubbo.Prefix) string {
 }
 
 // asked is an attribute of the opened request.
-func (p *Planner) asked(name string, prefix dubbo.Prefix) string {
+func (p *Planner) asked(name string, prefix codec.Prefix) string {
 	switch name {
 	case "interface":
 		return prefix.Path

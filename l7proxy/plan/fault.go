@@ -3,7 +3,7 @@ package plan
 import (
 	"math"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/condition"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/fault"
@@ -45,17 +45,17 @@ func (p *Planner) Fault() *Faulted { return p.fault }
 // Resume is Edge for a request whose delay is over and that is not aborted. The way
 // that it was on holds while the configuration is the same. Policies are not asked
 // again; the next fault filter is.
-func (p *Planner) Resume(h dubbo.Header, body []byte, held *Faulted) (*upstream.Edge, rpc.Why) {
+func (p *Planner) Resume(h codec.Header, body []byte, held *Faulted) (*upstream.Edge, rpc.Why) {
 	return p.resume(h, body, held, held.next)
 }
 
 // Pass is Resume for a request that is to be delayed and cannot be: no fault filter is
 // asked any more.
-func (p *Planner) Pass(h dubbo.Header, body []byte, held *Faulted) (*upstream.Edge, rpc.Why) {
+func (p *Planner) Pass(h codec.Header, body []byte, held *Faulted) (*upstream.Edge, rpc.Why) {
 	return p.resume(h, body, held, noFault)
 }
 
-func (p *Planner) resume(h dubbo.Header, body []byte, held *Faulted, next int) (*upstream.Edge, rpc.Why) {
+func (p *Planner) resume(h codec.Header, body []byte, held *Faulted, next int) (*upstream.Edge, rpc.Why) {
 	p.admitted, p.resumed, p.next = true, held, next
 	if p.refresh(); p.snap != held.way.snap {
 		p.next = noFault

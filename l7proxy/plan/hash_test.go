@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -14,14 +15,14 @@ import (
 func text(s string) string { return string(rune(len(s))) + s }
 
 // said is the header and body of a call with an argument and an attachment.
-func said(method, argument, user string) (dubbo.Header, []byte) {
+func said(method, argument, user string) (codec.Header, []byte) {
 	body := text("2.0.2") + text("org.x.S") + text("0.0.0") + text(method) + text("Ljava/lang/String;") + text(argument)
 	body += "H" + text("path") + text("org.x.S")
 	if user != "" {
 		body += text("user-id") + text(user)
 	}
 	body += "Z"
-	return dubbo.Header{Flags: dubbo.FlagRequest | dubbo.FlagTwoWay | dubbo.Hessian2, ID: 1, Body: len(body)}, []byte(body)
+	return codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | dubbo.Hessian2, ID: 1, Body: len(body)}, []byte(body)
 }
 
 // hash makes the rig's cluster choose by hash, and its route say of what.
@@ -51,25 +52,25 @@ func TestHash(t *testing.T) {
 		name     string
 		body     bool
 		policies []snapshot.HashPolicy
-		call     func(n int) (dubbo.Header, []byte)
+		call     func(n int) (codec.Header, []byte)
 		spread   int // endpoints that 200 values reach at least
 	}{
-		{"attachment", true, []snapshot.HashPolicy{user}, func(n int) (dubbo.Header, []byte) {
+		{"attachment", true, []snapshot.HashPolicy{user}, func(n int) (codec.Header, []byte) {
 			return said("echo", "same", fmt.Sprint("u", n))
 		}, 8},
-		{"argument", true, []snapshot.HashPolicy{argument}, func(n int) (dubbo.Header, []byte) {
+		{"argument", true, []snapshot.HashPolicy{argument}, func(n int) (codec.Header, []byte) {
 			return said("echo", fmt.Sprint("a", n), "same")
 		}, 8},
-		{"method", false, []snapshot.HashPolicy{{Name: "method"}}, func(n int) (dubbo.Header, []byte) {
+		{"method", false, []snapshot.HashPolicy{{Name: "method"}}, func(n int) (codec.Header, []byte) {
 			return said(fmt.Sprint("m", n), "a", "same")
 		}, 8},
-		{"source", false, []snapshot.HashPolicy{{SourceIP: true}}, func(n int) (dubbo.Header, []byte) {
+		{"source", false, []snapshot.HashPolicy{{SourceIP: true}}, func(n int) (codec.Header, []byte) {
 			return said(fmt.Sprint("m", n), fmt.Sprint("a", n), fmt.Sprint("u", n))
 		}, 1},
-		{"the first of two", true, []snapshot.HashPolicy{{Name: "method", Terminal: true}, user}, func(n int) (dubbo.Header, []byte) {
+		{"the first of two", true, []snapshot.HashPolicy{{Name: "method", Terminal: true}, user}, func(n int) (codec.Header, []byte) {
 			return said("echo", "same", fmt.Sprint("u", n))
 		}, 1},
-		{"the second, if the first is missing", true, []snapshot.HashPolicy{{Name: "none", Terminal: true}, user}, func(n int) (dubbo.Header, []byte) {
+		{"the second, if the first is missing", true, []snapshot.HashPolicy{{Name: "none", Terminal: true}, user}, func(n int) (codec.Header, []byte) {
 			return said("echo", "same", fmt.Sprint("u", n))
 		}, 8},
 	} {

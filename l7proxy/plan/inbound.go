@@ -67,7 +67,7 @@ func (p *Planner) inboundEdge(pl *plan) *upstream.Edge {
 	if e := pl.edges[k]; e != nil {
 		return e
 	}
-	e := &upstream.Edge{Group: p.group(p.source.Key(p.source.Original)), Edge: p.nowhere(p.inboundCall(pl))}
+	e := &upstream.Edge{Group: p.group(p.source.Key(p.protocol, p.source.Original)), Edge: p.nowhere(p.inboundCall(pl))}
 	if len(p.watched) == 0 {
 		w := &entrance{host: p.host}
 		e.Group.Watch(w)
@@ -80,7 +80,7 @@ func (p *Planner) inboundEdge(pl *plan) *upstream.Edge {
 // inboundCall describes the way to the pod's own application for telemetry.
 func (p *Planner) inboundCall(pl *plan) *rpc.Call {
 	call := &rpc.Call{
-		Protocol: rpc.ProtocolDubbo, Reporter: rpc.ReporterDestination,
+		Protocol: p.protocol.Name, Reporter: rpc.ReporterDestination,
 		Source: p.env.Workloads.Peer(p.source.Remote.Addr(), nil), Destination: p.source.Workload.Peer,
 		Interface: pl.iface, Method: pl.method, Version: pl.version, Generic: pl.generic,
 		Application: pl.application,

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/cluster"
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/router"
@@ -54,7 +54,7 @@ type edgeKey struct {
 
 // of returns the plan of a request whose prefix ends at p.End: of a generic call
 // behind the method that it names.
-func (p *Planner) of(prefix dubbo.Prefix, body []byte, decoded bool) *plan {
+func (p *Planner) of(prefix codec.Prefix, body []byte, decoded bool) *plan {
 	var look []byte
 	if decoded {
 		look = body[:prefix.End]
@@ -72,13 +72,12 @@ func (p *Planner) of(prefix dubbo.Prefix, body []byte, decoded bool) *plan {
 }
 
 // readApplication reads the consumer's own name in the first request of a kind: a
-// connection is one process, which has one name.
-func (pl *plan) readApplication(h dubbo.Header, body []byte, prefix dubbo.Prefix) {
+// connection is one process, which has one name. Open opens its body.
+func (p *Planner) readApplication(pl *plan, open func()) {
 	pl.asked = true
-	var b dubbo.Body
-	b.Reset(h.Serialization(), body, prefix)
+	open()
 	// An error is a body that cannot be read, or the beginning of a large one.
-	if name, _, err := b.Lookup("remote.application"); err == nil {
+	if name, _, err := p.body.Lookup("remote.application"); err == nil {
 		pl.application = strings.Clone(name)
 	}
 }
@@ -88,13 +87,13 @@ func (pl *plan) readApplication(h dubbo.Header, body []byte, prefix dubbo.Prefix
 // why says that it reaches no endpoint. Limit and Fault tell of the same request:
 // where Fault says that it is delayed, the edge leads nowhere yet, and Resume finds
 // the way.
-func (p *Planner) Edge(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
+func (p *Planner) Edge(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 	p.admitted, p.next = false, 0
 	return p.find(h, body)
 }
 
 // find is Edge for a request that policies may have let pass already.
-func (p *Planner) find(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
+func (p *Planner) find(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 	p.refresh()
 	e, why := p.decide(h, body)
 	if why == rpc.WhyNoCluster && p.snap != p.env.Snapshot() {
@@ -111,7 +110,7 @@ func (p *Planner) find(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
 
 // Elsewhere is Edge for a request that Edge has found a way for already, and that some
 // endpoints could not serve. Policies are not asked again.
-func (p *Planner) Elsewhere(h dubbo.Header, body []byte, except ...netip.AddrPort) (*upstream.Edge, rpc.Why) {
+func (p *Planner) Elsewhere(h codec.Header, body []byte, except ...netip.AddrPort) (*upstream.Edge, rpc.Why) {
 	p.except, p.admitted, p.next = except, true, noFault
 	e, why := p.find(h, body)
 	p.except = nil
@@ -121,15 +120,15 @@ func (p *Planner) Elsewhere(h dubbo.Header, body []byte, except ...netip.AddrPor
 // Limit returns how long the request of the last Edge may take; 0: there is no limit.
 func (p *Planner) Limit() time.Duration { return p.limit }
 
-func (p *Planner) decide(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
+func (p *Planner) decide(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 	p.limit, p.edits, p.mirrors, p.fault = 0, nil, p.mirrors[:0], nil
 	p.observed, p.would = p.mode.Mode() != mode.Enforce, nil
-	prefix, state := dubbo.ParsePrefix(h.Serialization(), body)
-	pl := p.of(prefix, body, state == dubbo.Complete)
-	if p.env.Applications && !pl.asked && !pl.undecodable {
-		pl.readApplication(h, body, prefix)
-	}
+	prefix, state := p.protocol.Requests.Prefix(h, body)
+	pl := p.of(prefix, body, state == codec.Complete)
 	open := func() { p.open(h, body, prefix) }
+	if p.env.Applications && !pl.asked && !pl.undecodable {
+		p.readApplication(pl, open)
+	}
 	switch shed := p.source.Quota.Shedding(); {
 	case shed && p.source.Inbound:
 		return p.turnAway(pl, rpc.WhyOverload)
@@ -223,11 +222,11 @@ func (p *Planner) shape(pl *plan, route *snapshot.Route, open func()) {
 }
 
 // open lets the rules read the body of the request that is being decided.
-func (p *Planner) open(h dubbo.Header, body []byte, prefix dubbo.Prefix) {
+func (p *Planner) open(h codec.Header, body []byte, prefix codec.Prefix) {
 	if p.body == nil {
-		p.body = new(dubbo.Body)
+		p.body = p.protocol.Requests.NewBody()
 	}
-	p.body.Reset(h.Serialization(), body, prefix)
+	p.body.Reset(h, body, prefix)
 	p.request.Attachments, p.request.Arguments = p.body, p.body
 }
 

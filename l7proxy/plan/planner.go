@@ -13,7 +13,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/cluster"
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/export"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/herald"
@@ -71,8 +71,8 @@ type Source struct {
 }
 
 // Key names the connections that a source's requests to an endpoint share.
-func (s *Source) Key(endpoint netip.AddrPort) upstream.Key {
-	k := upstream.Key{Workload: s.Workload.UID, Endpoint: endpoint}
+func (s *Source) Key(p *codec.Protocol, endpoint netip.AddrPort) upstream.Key {
+	k := upstream.Key{Protocol: p, Workload: s.Workload.UID, Endpoint: endpoint}
 	if s.Inbound {
 		k.Inbound, k.Client = true, s.Remote.Addr()
 	}
@@ -96,6 +96,7 @@ type Planner struct {
 	host      Host
 	line      *callback.Line
 	authority string
+	protocol  *codec.Protocol
 
 	snap     *snapshot.Snapshot
 	listener *snapshot.Listener
@@ -126,8 +127,8 @@ type Planner struct {
 	observed bool
 	would    *would
 
-	hash   uint64      // of the request that is being planned; 0: none
-	body   *dubbo.Body // 2 KiB: only where a rule reads them
+	hash   uint64     // of the request that is being planned; 0: none
+	body   codec.Body // 2 KiB: only where a rule reads them
 	random *rand.Rand
 }
 
@@ -147,6 +148,9 @@ func (p *Planner) Init(env *Env, source *Source, host Host, line *callback.Line)
 	p.dialled.Address = source.Original
 	p.random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 }
+
+// Speak says which protocol the connection's requests are of, before the first one.
+func (p *Planner) Speak(protocol *codec.Protocol) { p.protocol = protocol }
 
 // refresh follows the current snapshot. What was remembered of another one goes.
 func (p *Planner) refresh() {

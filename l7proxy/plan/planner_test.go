@@ -11,7 +11,9 @@ import (
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -83,6 +85,7 @@ func newRig(t *testing.T, dst netip.AddrPort, endpoints ...netip.AddrPort) *rig 
 		Original: dst, Remote: netip.MustParseAddrPort("192.0.2.9:40000"),
 	}
 	r.line.Init(&r.host, env.Pool.Stats())
+	r.Speak(seam.Protocol())
 	r.Init(env, from, &r.host, &r.line)
 	r.configure(endpoints...)
 	t.Cleanup(func() {
@@ -119,9 +122,9 @@ func (r *rig) configure(endpoints ...netip.AddrPort) {
 }
 
 // call is the header and body of a request.
-func call(method string) (dubbo.Header, []byte) {
+func call(method string) (codec.Header, []byte) {
 	body := "\x052.0.2\x07org.x.S\x050.0.0" + string(rune(len(method))) + method + "\x12Ljava/lang/String;"
-	return dubbo.Header{Flags: dubbo.FlagRequest | dubbo.FlagTwoWay | dubbo.Hessian2, ID: 1, Body: len(body)}, []byte(body)
+	return codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | dubbo.Hessian2, ID: 1, Body: len(body)}, []byte(body)
 }
 
 // TestSnapshotsLeaveNothing: a planner follows snapshots without remembering the

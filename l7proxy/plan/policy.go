@@ -140,7 +140,7 @@ func (p *Planner) describe(pl *plan) {
 	}
 	p.described = true
 	p.request = rpc.Request{
-		Protocol: rpc.ProtocolDubbo, Interface: pl.iface, Method: pl.method, Version: pl.version, Generic: pl.generic,
+		Protocol: p.protocol.Name, Interface: pl.iface, Method: pl.method, Version: pl.version, Generic: pl.generic,
 		Authority: p.authority, Undecodable: pl.undecodable,
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/workload"
@@ -20,7 +20,7 @@ func denying(name, value string) *snapshot.RBAC {
 }
 
 // attached is call with the attachment tier.
-func attached(method, tier string) (dubbo.Header, []byte) {
+func attached(method, tier string) (codec.Header, []byte) {
 	h, body := call(method)
 	body = append(body, '\x01', 'x') // the argument
 	body = append(body, 'H', '\x04')

@@ -3,6 +3,7 @@ package probe
 import (
 	"encoding/binary"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -29,7 +30,7 @@ func echo(ask *snapshot.Probe) []byte {
 		add("group", ask.Group)
 	}
 	body = append(body, 'Z')
-	frame := []byte{0xda, 0xbb, dubbo.FlagRequest | dubbo.FlagTwoWay | dubbo.Hessian2, 0}
+	frame := []byte{0xda, 0xbb, codec.FlagRequest | codec.FlagTwoWay | dubbo.Hessian2, 0}
 	frame = binary.BigEndian.AppendUint64(frame, probeID)
 	frame = binary.BigEndian.AppendUint32(frame, uint32(len(body)))
 	return append(frame, body...)

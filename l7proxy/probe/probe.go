@@ -16,6 +16,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/cluster/checkup"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -140,21 +141,21 @@ func call(c *net.TCPConn, request []byte) error {
 }
 
 // read reads one frame.
-func read(c *net.TCPConn) (dubbo.Header, []byte, error) {
+func read(c *net.TCPConn) (codec.Header, []byte, error) {
 	var head [dubbo.HeaderLen]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return dubbo.Header{}, nil, fmt.Errorf("read header: %w", err)
+		return codec.Header{}, nil, fmt.Errorf("read header: %w", err)
 	}
 	h, err := dubbo.ParseHeader(head[:])
 	if err != nil {
-		return dubbo.Header{}, nil, err
+		return codec.Header{}, nil, err
 	}
 	if h.Body > maxAnswer {
-		return dubbo.Header{}, nil, fmt.Errorf("a frame of %d bytes, more than %d", h.Body, maxAnswer)
+		return codec.Header{}, nil, fmt.Errorf("a frame of %d bytes, more than %d", h.Body, maxAnswer)
 	}
 	body := make([]byte, h.Body)
 	if _, err := io.ReadFull(c, body); err != nil {
-		return dubbo.Header{}, nil, fmt.Errorf("read body: %w", err)
+		return codec.Header{}, nil, fmt.Errorf("read body: %w", err)
 	}
 	return h, body, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/cluster/checkup"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -116,7 +117,7 @@ func TestTCP(t *testing.T) {
 }
 
 // provider answers each frame as it is told.
-func provider(t *testing.T, answer func(h dubbo.Header, body []byte) []byte) netip.AddrPort {
+func provider(t *testing.T, answer func(h codec.Header, body []byte) []byte) netip.AddrPort {
 	t.Helper()
 	return serve(t, func(c net.Conn) {
 		for {
@@ -133,16 +134,16 @@ func provider(t *testing.T, answer func(h dubbo.Header, body []byte) []byte) net
 
 func TestHeartbeat(t *testing.T) {
 	beat := &snapshot.Probe{Kind: snapshot.ProbeHeartbeat}
-	reply := func(h dubbo.Header, _ []byte) []byte { return dubbo.AppendHeartbeatReply(nil, h) }
+	reply := func(h codec.Header, _ []byte) []byte { return dubbo.AppendHeartbeatReply(nil, h) }
 	wants(t, "an answer", ask(t, provider(t, reply), beat), "")
-	wants(t, "its own heartbeat first", ask(t, provider(t, func(h dubbo.Header, b []byte) []byte {
+	wants(t, "its own heartbeat first", ask(t, provider(t, func(h codec.Header, b []byte) []byte {
 		return append(dubbo.AppendHeartbeat(nil, probeID), reply(h, b)...)
 	}), beat), "")
-	wants(t, "another id", ask(t, provider(t, func(h dubbo.Header, b []byte) []byte {
+	wants(t, "another id", ask(t, provider(t, func(h codec.Header, b []byte) []byte {
 		h.ID++
 		return reply(h, b)
 	}), beat), "no answer in time")
-	wants(t, "READONLY", ask(t, provider(t, func(h dubbo.Header, b []byte) []byte {
+	wants(t, "READONLY", ask(t, provider(t, func(h codec.Header, b []byte) []byte {
 		return append([]byte{0xda, 0xbb, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0x01, 'R'}, reply(h, b)...)
 	}), beat), "about to stop")
 	wants(t, "no Dubbo", ask(t, serve(t, func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }), beat), "read answer")
@@ -154,13 +155,13 @@ func TestHeartbeat(t *testing.T) {
 
 func TestEcho(t *testing.T) {
 	asks := &snapshot.Probe{Kind: snapshot.ProbeEcho, Interface: "com.shop.OrderService", Version: "1.0.0", Group: "blue"}
-	exports := provider(t, func(h dubbo.Header, body []byte) []byte {
+	exports := provider(t, func(h codec.Header, body []byte) []byte {
 		prefix, state := dubbo.ParsePrefix(h.Serialization(), body)
 		var b dubbo.Body
-		b.Reset(h.Serialization(), body, prefix)
+		b.Reset(h, body, prefix)
 		group, _, err := b.Lookup("group")
 		switch {
-		case state != dubbo.Complete || err != nil || prefix.Method != "$echo" || !h.TwoWay() || h.Event():
+		case state != codec.Complete || err != nil || prefix.Method != "$echo" || !h.TwoWay() || h.Event():
 			return dubbo.AppendError(nil, h, dubbo.StatusBadRequest, "not an echo")
 		case prefix.Path != "com.shop.OrderService" || prefix.Version != "1.0.0" || group != "blue":
 			return dubbo.AppendError(nil, h, dubbo.StatusServiceNotFound, "not exported")
@@ -171,7 +172,7 @@ func TestEcho(t *testing.T) {
 	other := *asks
 	other.Group = ""
 	wants(t, "another group", ask(t, exports, &other), "service_not_found")
-	throws := provider(t, func(h dubbo.Header, _ []byte) []byte {
+	throws := provider(t, func(h codec.Header, _ []byte) []byte {
 		return dubbo.AppendException(nil, h, dubbo.Exception{Class: dubbo.RPCException, Code: dubbo.CodeNoInvoker, Message: "no"})
 	})
 	wants(t, "an exception", ask(t, throws, asks), "the provider threw")

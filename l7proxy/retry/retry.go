@@ -10,18 +10,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// Answer tells whether an answer asks for another try. Class is that of a business
-// exception, "" if it is none or cannot be read.
-func Answer(p *snapshot.Retry, status byte, class string) bool {
+// Answer tells whether an answer asks for another try: by its status, what that says of
+// the provider, and the class of a business exception, "" if it is none or cannot be
+// read.
+func Answer(p *snapshot.Retry, status byte, says rpc.Outcome, class string) bool {
 	if slices.Contains(p.Statuses, status) {
 		return true
 	}
-	switch dubbo.Outcome(status) {
+	switch says {
 	case rpc.OutcomeError:
 		return p.On&snapshot.RetryError != 0
 	case rpc.OutcomeUnavailable:

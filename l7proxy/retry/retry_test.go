@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -34,7 +35,7 @@ func TestAnswer(t *testing.T) {
 		{snapshot.Retry{Exceptions: timeouts}, 20, "org.x.TimeoutExceptions", false},
 		{snapshot.Retry{Exceptions: timeouts}, 20, "", false},
 	} {
-		if got := Answer(&tt.policy, tt.status, tt.class); got != tt.want {
+		if got := Answer(&tt.policy, tt.status, dubbo.Outcome(tt.status), tt.class); got != tt.want {
 			t.Errorf("%+v, status %d, class %q: %v", tt.policy, tt.status, tt.class, got)
 		}
 	}

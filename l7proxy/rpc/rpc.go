@@ -22,6 +22,7 @@ const (
 	ProtocolHTTP2
 	ProtocolTLS
 	ProtocolTCP // anything else, and server-first
+	ProtocolThrift
 )
 
 // String returns Istio's request_protocol value for metrics and logs.
@@ -29,6 +30,8 @@ func (p Protocol) String() string {
 	switch p {
 	case ProtocolDubbo:
 		return "dubbo"
+	case ProtocolThrift:
+		return "thrift"
 	case ProtocolHTTP1:
 		return "http"
 	case ProtocolHTTP2:

@@ -17,7 +17,7 @@ type Needs uint8
 const (
 	// NeedsNames is the service: interface, version or path. A provider finds it by
 	// attachments that a hostile consumer can set otherwise than the names before
-	// the arguments (codec/dubbo.Prefix).
+	// the arguments (codec/codec.Prefix).
 	NeedsNames Needs = 1 << iota
 	// NeedsBody is an attachment, group included, or an argument.
 	NeedsBody

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/waiting"
 )
 
 // The bounds of what is kept for another try: of one request, and of all that are in
@@ -19,7 +20,7 @@ const (
 // keepCopy returns a copy of a request that may be needed again, or nil. The caller
 // locks.
 func (c *Conn) keepCopy(r *exchange.Request) *exchange.Request {
-	if !r.Repeatable(c.serial) || len(r.Frame) > maxKept || c.kept+len(r.Frame) > maxAllKept {
+	if !r.Repeatable(c.number) || len(r.Frame) > maxKept || c.kept+len(r.Frame) > maxAllKept {
 		return nil
 	}
 	c.kept += len(r.Frame)
@@ -40,13 +41,13 @@ func (c *Conn) uncount(f *exchange.Flight) {
 
 // another looks whether an answer asks for another try, and gives the request back to
 // its owner if it was kept. It returns true if the answer must not be delivered.
-func (c *Conn) another(f *exchange.Flight, h dubbo.Header, frame []byte) bool {
-	unknown := f.Unknown(h, frame, c.serial, c.bulk)
+func (c *Conn) another(f *exchange.Flight, h codec.Header, frame []byte) bool {
+	unknown := f.Unknown(h, frame, c.number, c.bulk)
 	if f.Kept == nil || !unknown && !f.Retriable(h, frame) {
 		return false
 	}
 	last := &exchange.Last{Answer: bytes.Clone(frame), Call: f.Edge.Call(c.sameNode), Unknown: unknown}
-	dubbo.PutID(last.Answer, f.ID)
+	c.protocol().Frames.PutID(last.Answer, f.ID)
 	c.again(f, last)
 	return true
 }
@@ -91,7 +92,10 @@ func (c *Conn) timing() bool {
 func (c *Conn) Sweep(now time.Time) bool {
 	c.mu.Lock()
 	late := c.leave(func(f *exchange.Flight) bool { return !f.Due.IsZero() && !f.Due.After(now) })
-	early := c.lateEarly(now)
+	early := c.early.Late(now) // for the connection to be made
+	if c.timed -= len(early); len(early) > 0 {
+		c.ready.Broadcast()
+	}
 	c.swept = c.timed > 0
 	left := c.swept
 	if len(late)+len(early) > 0 {
@@ -103,9 +107,9 @@ func (c *Conn) Sweep(now time.Time) bool {
 	return left
 }
 
-func (c *Conn) overdue(early []waiting, late []exchange.Flight, now time.Time) {
+func (c *Conn) overdue(early []waiting.Request, late []exchange.Flight, now time.Time) {
 	for i := range early {
-		early[i].refuse(rpc.WhyTimeout)
+		early[i].Refuse(rpc.WhyTimeout)
 	}
 	for i := range late {
 		late[i].Edge.Endpoint.End(rpc.OutcomeTimeout)
@@ -114,26 +118,4 @@ func (c *Conn) overdue(early []waiting, late []exchange.Flight, now time.Time) {
 	if c.bulk && len(late) > 0 {
 		c.Close() // nobody waits for its answer, which would have parked it
 	}
-}
-
-// lateEarly takes out what has waited too long for the connection to be made. The
-// caller locks.
-func (c *Conn) lateEarly(now time.Time) []waiting {
-	var late []waiting
-	kept := c.early[:0]
-	for _, r := range c.early {
-		if r.Until.IsZero() || r.Until.After(now) {
-			kept = append(kept, r)
-			continue
-		}
-		c.earlyLen -= len(r.Frame)
-		c.timed--
-		late = append(late, r)
-	}
-	clear(c.early[len(kept):])
-	c.early = kept
-	if len(late) > 0 {
-		c.ready.Broadcast()
-	}
-	return late
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/export"
@@ -13,7 +14,7 @@ import (
 
 // unknown is the answer of a provider that does not know the interface.
 func unknown(id uint64) []byte {
-	return dubbo.AppendError(nil, dubbo.Header{Flags: dubbo.FlagRequest | dubbo.Hessian2, ID: id}, dubbo.StatusServiceNotFound, "no")
+	return dubbo.AppendError(nil, codec.Header{Flags: codec.FlagRequest | dubbo.Hessian2, ID: id}, dubbo.StatusServiceNotFound, "no")
 }
 
 // keptBytes is the number of bytes that a connection keeps for second attempts.
@@ -37,7 +38,7 @@ func TestExport(t *testing.T) {
 	write(t, p, unknown(first.ID))
 	again := take(t, o.again)
 	dubbo.PutID(again.Frame, again.ID)
-	if want := r.request(7, dubbo.FlagTwoWay); !bytes.Equal(again.Frame, want.Frame) || again.ID != 7 || again.Edge != r.edge {
+	if want := r.request(7, codec.FlagTwoWay); !bytes.Equal(again.Frame, want.Frame) || again.ID != 7 || again.Edge != r.edge {
 		t.Errorf("the request came back as % x", again.Frame)
 	}
 	if again.Last == nil || !again.Last.Unknown || !bytes.Equal(again.Last.Answer, unknown(7)) || again.Last.Call != r.edge.Remote {
@@ -82,19 +83,19 @@ func TestExportBounds(t *testing.T) {
 	one := c.keptBytes()
 	send := func(size int, flags byte) {
 		q := r.request(2, flags)
-		q.Frame = frame(dubbo.FlagRequest|flags, 0, 2, size)
+		q.Frame = frame(codec.FlagRequest|flags, 0, 2, size)
 		if !c.Send(o, []exchange.Request{q}, [][]byte{q.Frame}) {
 			t.Fatal("the connection takes no requests")
 		}
 		mustRead(t, p)
 	}
-	send(maxKept, dubbo.FlagTwoWay)
+	send(maxKept, codec.FlagTwoWay)
 	send(100, 0)
 	if n := c.keptBytes(); n != one {
 		t.Errorf("%d bytes are kept: of a large or a one-way request too", n)
 	}
 	for range 40 {
-		send(maxKept-dubbo.HeaderLen, dubbo.FlagTwoWay)
+		send(maxKept-dubbo.HeaderLen, codec.FlagTwoWay)
 	}
 	if n := c.keptBytes(); n > maxAllKept || n < maxAllKept-maxKept {
 		t.Errorf("%d bytes are kept, want nearly %d", n, maxAllKept)
@@ -103,7 +104,7 @@ func TestExportBounds(t *testing.T) {
 	if n := c.keptBytes(); n != 0 {
 		t.Errorf("%d bytes are kept for an owner that has gone", n)
 	}
-	send(100, dubbo.FlagTwoWay)
+	send(100, codec.FlagTwoWay)
 	c.Close()
 	take(t, o.refused)
 	if n := c.keptBytes(); n != 0 {

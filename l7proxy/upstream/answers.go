@@ -1,9 +1,10 @@
 package upstream
 
 import (
+	"errors"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/delivery"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -84,13 +85,15 @@ func (c *Conn) read() {
 // connection cannot go on.
 func (c *Conn) take(now time.Time) (used, need int, ok bool) {
 	b := c.sock.Bytes()
-	for len(b)-used >= dubbo.HeaderLen {
+	for len(b) > used {
 		frame := b[used:]
-		h, err := dubbo.ParseHeader(frame)
-		if err != nil {
+		h, err := c.protocol().Frames.ParseHeader(frame)
+		if errors.Is(err, codec.ErrShort) {
+			break
+		} else if err != nil {
 			return used, 0, false
 		}
-		total := dubbo.HeaderLen + h.Body
+		total := h.Len()
 		if total > len(frame) {
 			if total > sock.Largest && !h.Event() {
 				c.answers.deliver(now, c.sameNode)
@@ -106,39 +109,47 @@ func (c *Conn) take(now time.Time) (used, need int, ok bool) {
 			}
 			return used, total, true
 		}
-		c.one(h, frame[:total])
+		if !c.one(h, frame[:total]) {
+			return used, 0, false
+		}
 		used += total
 	}
 	return used, 0, true
 }
 
-// one takes one whole frame.
-func (c *Conn) one(h dubbo.Header, frame []byte) {
+// one takes one whole frame. False: its provider may not send it.
+func (c *Conn) one(h codec.Header, frame []byte) bool {
+	p := c.protocol()
+	if p.Events == nil && (h.Event() || h.Request()) {
+		return false
+	}
 	switch {
 	case h.Event():
-		c.event(h, frame[dubbo.HeaderLen:])
+		c.event(h, frame[h.Head:])
+		return true
 	case h.Request():
 		c.called(h, frame)
-	default:
-		f, ok := c.give(h)
-		if !ok {
-			c.group.pool.stats.Unasked.Add(1)
-			return
-		}
-		if h.Status == dubbo.StatusChannelInactive {
-			f.Edge.Endpoint.Failed() // the proxy there cannot connect to its application
-		}
-		if c.another(&f, h, frame) {
-			return
-		}
-		dubbo.PutID(frame, f.ID)
-		if f.Capture != nil {
-			f.Capture.Answer(frame, len(frame))
-		}
-		got := answer{flight: f, status: h.Status, result: dubbo.AnswerKind(h, frame[dubbo.HeaderLen:]), bytes: len(frame)}
-		if got.result == rpc.ResultException {
-			got.exception = dubbo.ExceptionClass(h.Serialization(), frame[dubbo.HeaderLen:])
-		}
-		c.answers.Add(f.Owner, frame, got)
+		return true
 	}
+	f, ok := c.give(h)
+	if !ok {
+		c.group.pool.stats.Unasked.Add(1)
+		return true
+	}
+	if p.Answers.Unreached(h) {
+		f.Edge.Endpoint.Failed() // the proxy there cannot connect to its application
+	}
+	if c.another(&f, h, frame) {
+		return true
+	}
+	p.Frames.PutID(frame, f.ID)
+	if f.Capture != nil {
+		f.Capture.Answer(frame, len(frame))
+	}
+	got := answer{flight: f, status: h.Status, result: p.Answers.Kind(h, frame[h.Head:]), bytes: len(frame)}
+	if got.result == rpc.ResultException {
+		got.exception = p.Answers.Class(h, frame[h.Head:])
+	}
+	c.answers.Add(f.Owner, frame, got)
+	return true
 }

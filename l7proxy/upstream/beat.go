@@ -3,7 +3,7 @@ package upstream
 import (
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/pending"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -47,24 +47,27 @@ func (c *Conn) tick() {
 		c.Close()
 		return
 	}
-	if b.silent >= deadAfter && !uploading || b.stall.Look(s) >= stalledAfter {
+	if b.silent >= deadAfter && !uploading && c.protocol().Events != nil || b.stall.Look(s) >= stalledAfter {
 		c.Close()
 		return
 	}
 	// A write in progress tells the provider as much; what is due comes after it.
-	if b.since >= beatEvery && !s.Writing() {
+	// Where nobody is left that connection ends soon, and its provider may not be one of
+	// Dubbo at all: nobody has asked it anything.
+	if events := c.protocol().Events; events != nil && b.since >= beatEvery && !s.Writing() && c.group.refs.Load() > 0 {
 		b.since = 0
 		// Not here: a full socket would stop the clock, which alone ends such a peer.
-		go func() { _ = s.Send(dubbo.AppendHeartbeat(nil, heartbeatID)) }()
+		go func() { _ = s.Send(events.AppendHeartbeat(nil, heartbeatID)) }()
 	}
 }
 
 // event takes a heartbeat, its answer, or a READONLY. They are this hop's own
 // and are never passed on.
-func (c *Conn) event(h dubbo.Header, body []byte) {
+func (c *Conn) event(h codec.Header, body []byte) {
+	events := c.protocol().Events
 	switch {
 	case !h.Request():
-	case dubbo.IsReadOnly(h, body):
+	case events.ReadOnly(h, body):
 		// The provider is going: new requests get another endpoint where there is
 		// one. The connection goes on until the provider closes it: a Java provider
 		// answers everything for ten seconds, but ends at once when no consumer is
@@ -74,7 +77,7 @@ func (c *Conn) event(h dubbo.Header, body []byte) {
 		c.excuse()
 		c.group.herald.Draining()
 	case h.TwoWay():
-		c.answers.out = dubbo.AppendHeartbeatReply(c.answers.out, h)
+		c.answers.out = events.AppendReply(c.answers.out, h)
 	}
 }
 

@@ -11,8 +11,12 @@ import (
 // the caller looks whether its consumer, and its way, are still there.
 const bulkPatience = time.Second
 
-// maxBulk bounds the connections of a group that carry large requests.
-const maxBulk = 16
+// maxBulk bounds the connections of a group that carry large requests, and maxSerial
+// those of a protocol whose connections carry one request at a time.
+const (
+	maxBulk   = 16
+	maxSerial = 1 << 10
+)
 
 // errAborted: the consumer left in the middle of its request.
 var errAborted = errors.New("the consumer's request ended in the middle")
@@ -38,11 +42,7 @@ type Upload struct {
 // use; an error, ErrBusy or another, means that nothing was sent and nothing is
 // pending.
 func (g *Group) Upload(owner Owner, r exchange.Request) (*Upload, error) {
-	c, ok := g.bulks.Take(g.pool.ctx, bulkPatience, func() *Conn {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return g.dial(&Conn{bulk: true})
-	})
+	c, ok := g.bulks.Take(g.pool.ctx, bulkPatience, g.another)
 	switch {
 	case ok:
 		return c.Upload(owner, r)
@@ -50,6 +50,24 @@ func (g *Group) Upload(owner Owner, r exchange.Request) (*Upload, error) {
 		return nil, errEnded
 	}
 	return nil, ErrBusy
+}
+
+// another makes one more connection that carries one request at a time.
+func (g *Group) another() *Conn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dial(&Conn{bulk: true})
+}
+
+// free parks a connection whose request wants no answer and has been sent.
+func (c *Conn) free() {
+	if !c.bulk {
+		return
+	}
+	c.mu.Lock()
+	c.answered = true
+	c.mu.Unlock()
+	c.parkIdle()
 }
 
 // Upload is Group.Upload on a connection that is owner's alone.
@@ -71,6 +89,7 @@ func (c *Conn) Upload(owner Owner, r exchange.Request) (*Upload, error) {
 			return nil, errEnded
 		}
 		r.Edge.Endpoint.Begin()
+		c.serve = serial{slot: id, id: r.ID}
 		r.PutID(id)
 	}
 	c.uploading = true

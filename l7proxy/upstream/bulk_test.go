@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -44,7 +45,7 @@ func TestUploadReuse(t *testing.T) {
 	var p *net.TCPConn
 	for id := range uint64(3) {
 		var g got
-		p, g = r.upload(o, r.request(id, dubbo.FlagTwoWay), p)
+		p, g = r.upload(o, r.request(id, codec.FlagTwoWay), p)
 		write(t, p, answer200(g.ID))
 		if a := take(t, o.delivered); a.ID != id {
 			t.Errorf("an answer to %d, want %d", a.ID, id)
@@ -76,19 +77,19 @@ func (r *rig) hasParked() bool {
 func TestUploadBound(t *testing.T) {
 	r, o := newRig(t), newConsumer()
 	for id := range uint64(maxBulk - 1) {
-		r.upload(o, r.request(id, dubbo.FlagTwoWay), nil)
+		r.upload(o, r.request(id, codec.FlagTwoWay), nil)
 	}
-	last, _ := r.half(o, r.request(maxBulk-1, dubbo.FlagTwoWay))
+	last, _ := r.half(o, r.request(maxBulk-1, codec.FlagTwoWay))
 	p := r.prov.accept()
 	start := time.Now()
-	if _, err := r.group.Upload(o, r.request(99, dubbo.FlagTwoWay)); !errors.Is(err, ErrBusy) || time.Since(start) < bulkPatience {
+	if _, err := r.group.Upload(o, r.request(99, codec.FlagTwoWay)); !errors.Is(err, ErrBusy) || time.Since(start) < bulkPatience {
 		t.Errorf("Upload = %v after %s, want ErrBusy", err, time.Since(start))
 	}
 	const waiting = 3
 	done := make(chan error, waiting)
 	for id := range uint64(waiting) {
 		go func() {
-			q := r.request(100+id, dubbo.FlagTwoWay)
+			q := r.request(100+id, codec.FlagTwoWay)
 			u, err := r.group.Upload(o, q)
 			if err == nil {
 				u.End()
@@ -121,11 +122,11 @@ func TestUploadBound(t *testing.T) {
 func TestUploadWaitClosed(t *testing.T) {
 	r, o := newRig(t), newConsumer()
 	for id := range uint64(maxBulk) {
-		r.upload(o, r.request(id, dubbo.FlagTwoWay), nil)
+		r.upload(o, r.request(id, codec.FlagTwoWay), nil)
 	}
 	done := make(chan error)
 	go func() {
-		_, err := r.group.Upload(o, r.request(99, dubbo.FlagTwoWay))
+		_, err := r.group.Upload(o, r.request(99, codec.FlagTwoWay))
 		done <- err
 	}()
 	time.Sleep(10 * time.Millisecond)
@@ -140,7 +141,7 @@ func TestUploadWaitClosed(t *testing.T) {
 // and the request is refused once.
 func TestUploadProviderGone(t *testing.T) {
 	r, o := newRig(t), newConsumer()
-	u, _ := r.half(o, r.request(1, dubbo.FlagTwoWay))
+	u, _ := r.half(o, r.request(1, codec.FlagTwoWay))
 	_ = r.prov.accept().Close()
 	if f := take(t, o.refused); f.ID != 1 {
 		t.Errorf("request %d was refused, want 1", f.ID)
@@ -159,12 +160,12 @@ func TestUploadProviderGone(t *testing.T) {
 // even if its answer has come.
 func TestUploadAnsweredEarly(t *testing.T) {
 	r, o := newRig(t), newConsumer()
-	u, rest := r.half(o, r.request(1, dubbo.FlagTwoWay))
+	u, rest := r.half(o, r.request(1, codec.FlagTwoWay))
 	p := r.prov.accept()
 	write(t, p, answer200(0))
 	take(t, o.delivered)
 	write(t, p, dubbo.AppendHeartbeat(nil, 5))
-	r.upload(o, r.request(2, dubbo.FlagTwoWay), nil)
+	r.upload(o, r.request(2, codec.FlagTwoWay), nil)
 	u.Write(rest)
 	u.End()
 	eventually(t, "the connection is free", r.hasParked)
@@ -180,7 +181,7 @@ func TestUploadAnsweredEarly(t *testing.T) {
 func TestUploadAbandoned(t *testing.T) {
 	r, o := newRig(t), newConsumer()
 	for id := range uint64(maxBulk + 4) {
-		p, _ := r.upload(o, r.request(id, dubbo.FlagTwoWay), nil)
+		p, _ := r.upload(o, r.request(id, codec.FlagTwoWay), nil)
 		for _, c := range r.group.Conns() {
 			c.Abandon(o)
 		}
@@ -194,7 +195,7 @@ func TestUploadAbandoned(t *testing.T) {
 func TestUploadDialFails(t *testing.T) {
 	r, o := newRig(t), newConsumer()
 	r.pool.cancel()
-	if _, err := r.group.Upload(o, r.request(1, dubbo.FlagTwoWay)); err == nil {
+	if _, err := r.group.Upload(o, r.request(1, codec.FlagTwoWay)); err == nil {
 		t.Error("Upload without a connection gave no error")
 	}
 	wantNone(t, o.again)

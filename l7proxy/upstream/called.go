@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dubway/dubway/l7proxy/claim"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -35,7 +36,7 @@ type Called interface {
 	// Call announces a request of the provider, which is delivered next, and
 	// returns the id that it gets on the consumer's connection. False: the
 	// consumer takes none.
-	Call(c *Conn, h dubbo.Header) (id uint64, ok bool)
+	Call(c *Conn, h codec.Header) (id uint64, ok bool)
 	// Adopt says that a connection which only this consumer's requests have used
 	// is its alone from now on; e is one of their edges. The consumer must Quit
 	// it. False: the consumer is gone.
@@ -152,16 +153,16 @@ func (c *Conn) StartAnswer(first []byte) *Upload {
 }
 
 // called passes a request of the provider to its consumer, or refuses it.
-func (c *Conn) called(h dubbo.Header, frame []byte) {
+func (c *Conn) called(h codec.Header, frame []byte) {
 	if owner, id, ok := c.callee(h); ok {
-		dubbo.PutID(frame, id)
+		c.protocol().Frames.PutID(frame, id)
 		c.answers.Pass(owner, frame)
 	}
 }
 
 // callee finds the consumer of a provider's request and the request's id there.
 // False: the provider has been answered.
-func (c *Conn) callee(h dubbo.Header) (Owner, uint64, bool) {
+func (c *Conn) callee(h codec.Header) (Owner, uint64, bool) {
 	count := &c.group.pool.stats.Callbacks
 	why := "dubway: several consumers share this connection"
 	if owner := c.only(); owner != nil {

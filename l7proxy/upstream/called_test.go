@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -18,7 +19,7 @@ const readOnly = "\xda\xbb\xa2\x00\x00\x00\x00\x00\x00\x00\x00\x09\x00\x00\x00\x
 
 // callback makes a request of the provider.
 func callback(flags byte, id uint64, body int) []byte {
-	return frame(dubbo.FlagRequest|flags, 0, id, body)
+	return frame(codec.FlagRequest|flags, 0, id, body)
 }
 
 // sendOne sends a two-way request on a connection.
@@ -52,7 +53,7 @@ func TestDedicated(t *testing.T) {
 	// One read: an answer between a two-way and a one-way call.
 	r.sendOne(c, o, 7)
 	q := mustRead(t, p)
-	write(t, p, slices.Concat(callback(dubbo.FlagTwoWay, q.ID, 40), answer200(q.ID), callback(0, 9, 40)))
+	write(t, p, slices.Concat(callback(codec.FlagTwoWay, q.ID, 40), answer200(q.ID), callback(0, 9, 40)))
 	first, second, third := take(t, o.delivered), take(t, o.delivered), take(t, o.delivered)
 	if !first.Request() || !first.TwoWay() || first.ID != 1001 || len(first.frame) != 56 {
 		t.Errorf("frame %x came, want the call with id 1001", first.frame)
@@ -161,13 +162,13 @@ func TestAdopt(t *testing.T) {
 			r, o := newRig(t), newConsumer()
 			var p *net.TCPConn
 			if name == "bulk" {
-				p, _ = r.upload(o, r.request(1, dubbo.FlagTwoWay), nil)
+				p, _ = r.upload(o, r.request(1, codec.FlagTwoWay), nil)
 			} else {
 				r.send(o, 1)
 				p = r.prov.accept()
 				mustRead(t, p)
 			}
-			write(t, p, callback(dubbo.FlagTwoWay, 3, 20))
+			write(t, p, callback(codec.FlagTwoWay, 3, 20))
 			c := take(t, o.adopted)
 			if g := take(t, o.delivered); !g.Request() || g.ID != 1001 {
 				t.Errorf("frame %x came, want the call", g.frame)
@@ -216,7 +217,7 @@ func TestNotAdopted(t *testing.T) {
 				mustRead(t, p)
 			}
 			write(t, p, callback(0, 4, 20)) // nobody waits for this one
-			write(t, p, callback(dubbo.FlagTwoWay, 3, 20))
+			write(t, p, callback(codec.FlagTwoWay, 3, 20))
 			if g := mustRead(t, p); g.ID != 3 || g.Request() || g.Status != dubbo.StatusBadRequest {
 				t.Errorf("frame %x came, want an error for 3", g.frame)
 			}
@@ -276,11 +277,11 @@ func TestLargeCall(t *testing.T) {
 	r, o := newRig(t), newConsumer()
 	c, p := r.dedicated(o)
 	defer c.Quit()
-	call := callback(dubbo.FlagTwoWay, 3, 5*sock.Largest)
+	call := callback(codec.FlagTwoWay, 3, 5*sock.Largest)
 	for i := dubbo.HeaderLen + 1; i < len(call); i++ {
 		call[i] = byte(i * 7)
 	}
-	write(t, p, slices.Concat(callback(dubbo.FlagTwoWay, 2, 20), call, callback(0, 8, 20)))
+	write(t, p, slices.Concat(callback(codec.FlagTwoWay, 2, 20), call, callback(0, 8, 20)))
 	take(t, o.delivered)
 	if g := take(t, o.delivered); g.ID != 8 {
 		t.Errorf("call %d came behind the large one, want 8", g.ID)
@@ -308,7 +309,7 @@ func TestLargeOnOwn(t *testing.T) {
 	r, o := newRig(t), newConsumer()
 	c, p := r.dedicated(o)
 	defer c.Quit()
-	q := r.request(6, dubbo.FlagTwoWay)
+	q := r.request(6, codec.FlagTwoWay)
 	u, err := c.Upload(o, q)
 	if err != nil {
 		t.Fatal(err)
@@ -333,7 +334,7 @@ func TestReadOnlyDedicated(t *testing.T) {
 	write(t, p, []byte(readOnly+readOnly))
 	eventually(t, "the endpoint hears of it", func() bool { return r.watch.draining.Load() == 2 })
 	r.sendOne(c, o, 3)
-	write(t, p, slices.Concat(callback(dubbo.FlagTwoWay, 4, 20), answer200(mustRead(t, p).ID)))
+	write(t, p, slices.Concat(callback(codec.FlagTwoWay, 4, 20), answer200(mustRead(t, p).ID)))
 	if call, a := take(t, o.delivered), take(t, o.delivered); call.ID != 1001 || a.ID != 3 {
 		t.Errorf("%d and %d came, want the call and the answer to 3", call.ID, a.ID)
 	}

@@ -6,17 +6,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/pending"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/waiting"
 )
-
-// maxEarly bounds the bytes that wait for a connection to be made. Beyond it
-// the consumer's connection waits, and so reads less.
-const maxEarly = 1 << 20
 
 // state is the life of a Conn, in order.
 type state uint8
@@ -28,32 +25,10 @@ const (
 	closed
 )
 
-// waiting is a request for which a connection is being made.
-type waiting struct {
-	exchange.Request
-
-	owner exchange.Consumer
-}
-
-// end takes the request out of what is in flight at its endpoint.
-func (w *waiting) end() {
-	if w.Begun {
-		w.Edge.Endpoint.End(rpc.OutcomeNone)
-		w.Begun = false
-	}
-}
-
-// refuse ends a request that was not sent.
-func (w *waiting) refuse(why rpc.Why) {
-	w.end()
-	w.Token.End()
-	w.owner.Refuse(w.Refusal(false, why))
-}
-
 // Conn is one connection to a provider.
 type Conn struct {
 	group *Group
-	bulk  bool // carries one request at a time
+	bulk  bool // carries one request at a time; it is in a lot
 
 	mu        sync.Mutex
 	ready     sync.Cond // left connecting
@@ -63,15 +38,15 @@ type Conn struct {
 	answered  bool      // bulk: since it was parked
 	uploading bool      // bulk: the request is not complete
 	since     time.Time // open
-	serial    uint64    // from 1, once it is open
+	number    uint64    // from 1, once it is open
 	sock      *sock.Conn
 	sameNode  bool
 	slots     pending.Table[exchange.Flight]
-	kept      int       // bytes of the requests that are kept
-	timed     int       // requests that have a deadline
-	swept     bool      // the clock knows of them
-	early     []waiting // waiting for the connection; frames are copies
-	earlyLen  int
+	serve     serial // the one in flight, where ids stay their consumers'
+	kept      int    // bytes of the requests that are kept
+	timed     int    // requests that have a deadline
+	swept     bool   // the clock knows of them
+	early     waiting.Line
 	use       use
 
 	beat    beat
@@ -84,7 +59,7 @@ type Conn struct {
 // requests and none was taken.
 func (c *Conn) Send(owner Owner, requests []exchange.Request, spans [][]byte) bool {
 	c.mu.Lock()
-	for c.state == connecting && c.earlyLen > maxEarly {
+	for c.state == connecting && c.early.Full() {
 		c.ready.Wait()
 	}
 	if !c.use.Use(owner, requests[0].Edge) {
@@ -146,6 +121,7 @@ func (c *Conn) assign(owner exchange.Consumer, requests []exchange.Request, now 
 		if !r.Begun {
 			r.Edge.Endpoint.Begin()
 		}
+		c.serve = serial{slot: id, id: r.ID}
 		r.PutID(id)
 	}
 	return len(requests), clock
@@ -169,6 +145,7 @@ func (c *Conn) sentOneWay(requests []exchange.Request, sameNode bool) {
 	for i := range requests {
 		if requests[i].OneWay {
 			requests[i].Sent(sameNode)
+			c.free()
 		}
 	}
 }
@@ -176,29 +153,16 @@ func (c *Conn) sentOneWay(requests []exchange.Request, sameNode bool) {
 // keep copies requests until there is a connection, and returns whether the clock
 // must be told of a deadline. The caller locks.
 func (c *Conn) keep(owner Owner, requests []exchange.Request) (clock bool) {
-	for _, r := range requests {
-		r.Frame = append([]byte(nil), r.Frame...)
-		c.earlyLen += len(r.Frame)
-		if r.Begun = !r.OneWay; r.Begun {
-			r.Edge.Endpoint.Begin()
-		}
-		c.early = append(c.early, waiting{Request: r, owner: owner})
-		if !r.Until.IsZero() {
-			clock = c.timing() || clock
-		}
+	for range c.early.Keep(owner, requests) {
+		clock = c.timing() || clock
 	}
 	return clock
 }
 
 // takeEarly returns what waits for the connection, and forgets it. The caller locks.
-func (c *Conn) takeEarly() []waiting {
-	early := c.early
-	c.early, c.earlyLen = nil, 0
-	for i := range early {
-		if !early[i].Until.IsZero() {
-			c.timed--
-		}
-	}
+func (c *Conn) takeEarly() []waiting.Request {
+	early, timed := c.early.Take()
+	c.timed -= timed
 	return early
 }
 
@@ -225,7 +189,7 @@ func (c *Conn) run(ctx context.Context, client netip.AddrPort) {
 func (c *Conn) opened(s *sock.Conn, sameNode bool) {
 	c.mu.Lock()
 	c.sock, c.sameNode, c.since = s, sameNode, time.Now()
-	c.serial = c.group.pool.serial.Add(1)
+	c.number = c.group.pool.serial.Add(1)
 	if c.state == closed {
 		c.mu.Unlock()
 		_ = s.Close()
@@ -238,7 +202,7 @@ func (c *Conn) opened(s *sock.Conn, sameNode bool) {
 	requests := make([]exchange.Request, len(early))
 	for i := range early {
 		requests[i] = early[i].Request
-		_, tell := c.assign(early[i].owner, requests[i:i+1], now)
+		_, tell := c.assign(early[i].Owner, requests[i:i+1], now)
 		clock = clock || tell
 		spans = append(spans, early[i].Frame)
 	}
@@ -278,10 +242,10 @@ func (c *Conn) failed(error) {
 	c.ready.Broadcast()
 	c.mu.Unlock()
 	for _, r := range early {
-		r.end()
+		r.End()
 		r.Attempt++
 		// Each by itself: an owner may be busy, and the others must not wait.
-		c.group.pool.running.Go(func() { r.owner.Again(r.Request) })
+		c.group.pool.running.Go(func() { r.Owner.Again(r.Request) })
 	}
 }
 
@@ -337,7 +301,7 @@ func (c *Conn) settle() {
 	loss := herald.Loss{Excused: c.retired || c.excused || c.group.pool.ctx.Err() != nil}
 	c.mu.Unlock()
 	for i := range early {
-		early[i].refuse(rpc.WhyUpstreamClosed)
+		early[i].Refuse(rpc.WhyUpstreamClosed)
 	}
 	now := time.Now()
 	for i := range left {
@@ -362,17 +326,33 @@ func (c *Conn) Abandon(owner Owner) {
 }
 
 // give returns the request that an answer belongs to.
-func (c *Conn) give(h dubbo.Header) (exchange.Flight, bool) {
+func (c *Conn) give(h codec.Header) (exchange.Flight, bool) {
 	c.mu.Lock()
-	s, ok := c.slots.Give(h.ID)
+	s, ok := c.slots.Give(c.slot(h.ID))
 	c.answered = c.answered || ok
 	c.uncount(&s)
 	c.mu.Unlock()
 	if ok {
-		s.Edge.Endpoint.End(dubbo.Outcome(h.Status))
+		s.Edge.Endpoint.End(c.protocol().Answers.Outcome(h.Status))
 	}
 	return s, ok
 }
+
+// slot is where the request is that an answer with an id belongs to. The caller locks.
+func (c *Conn) slot(id uint64) uint64 {
+	switch {
+	case !c.protocol().Serial:
+		return id
+	case id == c.serve.id:
+		return c.serve.slot
+	}
+	return pending.Unused
+}
+
+// serial is the request in flight on a connection that carries one at a time.
+type serial struct{ slot, id uint64 }
+
+func (c *Conn) protocol() *codec.Protocol { return c.group.key.Protocol }
 
 // leave takes requests out of the slots. The caller locks.
 func (c *Conn) leave(mine func(*exchange.Flight) bool) []exchange.Flight {

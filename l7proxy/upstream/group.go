@@ -39,8 +39,13 @@ type Group struct {
 }
 
 // Conn returns the connection that takes requests now, dialling one if there is
-// none. It does not wait.
+// none. It does not wait. Of a protocol whose connections carry one request at a time
+// it is one that is free, for one request; nil if there are as many as there may be.
 func (g *Group) Conn() *Conn {
+	if g.key.Protocol.Serial {
+		c, _ := g.bulks.Try(g.another)
+		return c
+	}
 	if c := g.current.Load(); c != nil {
 		return c
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -55,7 +56,7 @@ func TestHeartbeatAlways(t *testing.T) {
 	r, o := newRig(t), newConsumer()
 	own, ownP := r.dedicated(o)
 	defer own.Quit()
-	bulkP, g := r.upload(o, r.request(3, dubbo.FlagTwoWay), nil)
+	bulkP, g := r.upload(o, r.request(3, codec.FlagTwoWay), nil)
 	write(t, bulkP, answer200(g.ID))
 	take(t, o.delivered)
 	busy := r.send(newConsumer(), 2)

@@ -3,6 +3,7 @@ package upstream
 import (
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -59,7 +60,7 @@ func TestBlamelessEnd(t *testing.T) {
 			return 1
 		},
 		"a consumer that left in the middle of a request": func(r *rig, o *consumer) int32 {
-			u, _ := r.half(o, r.request(1, dubbo.FlagTwoWay))
+			u, _ := r.half(o, r.request(1, codec.FlagTwoWay))
 			u.Abort()
 			return 1
 		},

@@ -72,9 +72,11 @@ func (p *Pool) Group(key Key, client netip.AddrPort) *Group {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if g = p.groups[key]; g == nil {
-		g = &Group{
-			pool: p, key: key, client: client, bulks: lot.New[*Conn](maxBulk), conns: make(map[*Conn]bool),
+		most := maxBulk
+		if key.Protocol.Serial {
+			most = maxSerial
 		}
+		g = &Group{pool: p, key: key, client: client, bulks: lot.New[*Conn](most), conns: make(map[*Conn]bool)}
 		p.groups[key] = g
 	}
 	g.refs.Add(1)

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -63,7 +65,7 @@ func (p *provider) accept() *net.TCPConn {
 
 // got is a frame as the other side reads it.
 type got struct {
-	dubbo.Header
+	codec.Header
 
 	frame []byte
 }
@@ -187,7 +189,7 @@ func (c *consumer) Deliver(frames ...[]byte) error {
 	return nil
 }
 
-func (c *consumer) Call(_ *Conn, h dubbo.Header) (uint64, bool) {
+func (c *consumer) Call(_ *Conn, h codec.Header) (uint64, bool) {
 	if c.gone.Load() {
 		return 0, false
 	}
@@ -322,17 +324,17 @@ func newRig(t *testing.T) *rig {
 			t.Error("the pool does not close")
 		}
 	})
-	r.group = r.pool.Group(Key{Workload: "shop/consumer", Endpoint: r.prov.addr}, netip.AddrPort{})
+	r.group = r.pool.Group(Key{Protocol: seam.Protocol(), Workload: "shop/consumer", Endpoint: r.prov.addr}, netip.AddrPort{})
 	r.group.Watch(r.watch)
 	call := &rpc.Call{Observer: r.watch}
-	r.edge = &exchange.Edge{Endpoint: r.watch, Remote: call, SameNode: call}
+	r.edge = &exchange.Edge{Protocol: seam.Protocol(), Endpoint: r.watch, Remote: call, SameNode: call}
 	return r
 }
 
 func (r *rig) request(id uint64, flags byte) exchange.Request {
 	return exchange.Request{
-		Frame: frame(dubbo.FlagRequest|flags, 0, id, 30), ID: id, Edge: r.edge, Start: time.Now(),
-		OneWay: flags&dubbo.FlagTwoWay == 0, Serialization: dubbo.Hessian2,
+		Frame: frame(codec.FlagRequest|flags, 0, id, 30), ID: id, Edge: r.edge, Start: time.Now(),
+		OneWay: flags&codec.FlagTwoWay == 0, Serialization: dubbo.Hessian2,
 	}
 }
 
@@ -350,7 +352,7 @@ func (r *rig) sendOn(c *Conn, owner Owner, ids ...uint64) bool {
 	var requests []exchange.Request
 	var spans [][]byte
 	for _, id := range ids {
-		q := r.request(id, dubbo.FlagTwoWay)
+		q := r.request(id, codec.FlagTwoWay)
 		requests, spans = append(requests, q), append(spans, q.Frame)
 	}
 	return c.Send(owner, requests, spans)

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -12,12 +12,13 @@ import (
 // stream passes one frame on that is too large to be held. The consumer's
 // connection is this frame's until its last byte; if the provider dies inside
 // it, the consumer's connection ends too, as it would without a proxy.
-func (c *Conn) stream(h dubbo.Header, read time.Time) bool {
+func (c *Conn) stream(h codec.Header, read time.Time) bool {
 	if h.Request() {
-		return c.streamCall(h)
+		return c.protocol().Events != nil && c.streamCall(h)
 	}
+	p := c.protocol()
 	// The first bytes of the body tell a value from an exception, and which.
-	for len(c.sock.Bytes()) < dubbo.HeaderLen+min(h.Body, dubbo.ExceptionLen) {
+	for len(c.sock.Bytes()) < h.Head+min(h.Body, p.AnswerLen) {
 		if c.sock.Fill() != nil {
 			return false
 		}
@@ -29,13 +30,13 @@ func (c *Conn) stream(h dubbo.Header, read time.Time) bool {
 	} else {
 		c.group.pool.stats.Unasked.Add(1)
 	}
-	head := answer{flight: f, status: h.Status, result: rpc.ResultValue, bytes: dubbo.HeaderLen + h.Body}
+	head := answer{flight: f, status: h.Status, result: rpc.ResultValue, bytes: h.Len()}
 	if known {
-		dubbo.PutID(c.sock.Bytes(), f.ID)
-		head.result = dubbo.AnswerKind(h, c.sock.Bytes()[dubbo.HeaderLen:])
+		p.Frames.PutID(c.sock.Bytes(), f.ID)
+		head.result = p.Answers.Kind(h, c.sock.Bytes()[h.Head:])
 		if head.result == rpc.ResultException {
 			// The record is made when these bytes have gone.
-			head.exception = strings.Clone(dubbo.ExceptionClass(h.Serialization(), c.sock.Bytes()[dubbo.HeaderLen:]))
+			head.exception = strings.Clone(p.Answers.Class(h, c.sock.Bytes()[h.Head:]))
 		}
 		if f.Capture != nil {
 			f.Capture.Answer(c.sock.Bytes(), head.bytes)
@@ -51,12 +52,12 @@ func (c *Conn) stream(h dubbo.Header, read time.Time) bool {
 }
 
 // streamCall passes on a large request of the provider.
-func (c *Conn) streamCall(h dubbo.Header) bool {
+func (c *Conn) streamCall(h codec.Header) bool {
 	var to sock.Streamer = sock.Nowhere{}
 	if owner, id, ok := c.callee(h); ok {
-		dubbo.PutID(c.sock.Bytes(), id)
+		c.protocol().Frames.PutID(c.sock.Bytes(), id)
 		to = owner.Stream()
 	}
-	_, err := c.sock.Pump(to, dubbo.HeaderLen+h.Body)
+	_, err := c.sock.Pump(to, h.Len())
 	return err == nil
 }

@@ -11,12 +11,14 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 )
 
 // Key names a group of connections that may be shared. Connections are never
 // shared across workloads.
 type Key struct {
+	Protocol *codec.Protocol
 	Workload string         // UID of the pod on whose behalf is dialled
 	Endpoint netip.AddrPort // the provider
 	Inbound  bool           // Workload is the provider itself

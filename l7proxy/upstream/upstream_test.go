@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -99,7 +100,7 @@ func TestDialFails(t *testing.T) {
 	owners := []*consumer{newConsumer(), newConsumer()}
 	r.group.Bind(r.watch)
 	for i, o := range owners {
-		q := r.request(uint64(i), dubbo.FlagTwoWay)
+		q := r.request(uint64(i), codec.FlagTwoWay)
 		if !r.group.Conn().Send(o, []exchange.Request{q}, [][]byte{q.Frame}) {
 			t.Fatal("a connection that is being made takes no requests")
 		}
@@ -108,7 +109,7 @@ func TestDialFails(t *testing.T) {
 	dial <- errors.New("refused")
 	for i, o := range owners {
 		q := take(t, o.again)
-		if q.ID != uint64(i) || q.Attempt != 1 || !slices.Equal(q.Frame, frame(dubbo.FlagRequest|dubbo.FlagTwoWay, 0, uint64(i), 30)) {
+		if q.ID != uint64(i) || q.Attempt != 1 || !slices.Equal(q.Frame, frame(codec.FlagRequest|codec.FlagTwoWay, 0, uint64(i), 30)) {
 			t.Errorf("request %d came back as %d, attempt %d, frame %x", i, q.ID, q.Attempt, q.Frame)
 		}
 		wantNone(t, o.again)
@@ -348,7 +349,7 @@ func TestUnasked(t *testing.T) {
 	r.send(newConsumer(), 4)
 	mustRead(t, p)
 	write(t, p, slices.Concat(answer200(late.ID), answer200(next.ID), answer200(1<<40)))
-	write(t, p, frame(dubbo.FlagRequest|dubbo.FlagTwoWay, 0, 5, 20))
+	write(t, p, frame(codec.FlagRequest|codec.FlagTwoWay, 0, 5, 20))
 	if g := mustRead(t, p); g.Request() || g.ID != 5 || g.Status != dubbo.StatusBadRequest {
 		t.Errorf("frame %x answers a callback", g.frame)
 	}

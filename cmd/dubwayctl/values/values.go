@@ -18,6 +18,7 @@ import (
 	decoder "github.com/apache/dubbo-go-hessian2"
 
 	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
@@ -63,7 +64,7 @@ func (d *Decoder) Request(body *admin.TapBody) (*Request, error) {
 		return nil, err
 	}
 	prefix, state := dubbo.ParsePrefix(dubbo.Hessian2, body.Data)
-	if state != dubbo.Complete {
+	if state != codec.Complete {
 		return nil, fmt.Errorf("decode request: its beginning is %s", state)
 	}
 	// Types' descriptors, arguments, attachments. Dubbox writes a number first.

@@ -1,6 +1,7 @@
 package dubbo
 
 import (
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -24,7 +25,7 @@ const (
 // AnswerKind tells how the provider answered: by the header's status, and for
 // StatusOK by the first bytes of the body. An OK answer that no consumer could
 // read counts as ResultError; one of an unread serialization as ResultValue.
-func AnswerKind(h Header, body []byte) rpc.Result {
+func AnswerKind(h codec.Header, body []byte) rpc.Result {
 	if h.Status != StatusOK {
 		return rpc.ResultError
 	}
@@ -109,7 +110,7 @@ func fastjsonClass(body []byte) []byte {
 
 // IsReadOnly tells whether a frame is the event by which a provider says that
 // it is about to stop: take no new calls to it, those in flight are answered.
-func IsReadOnly(h Header, body []byte) bool {
+func IsReadOnly(h codec.Header, body []byte) bool {
 	if !h.Event() || !h.Request() {
 		return false
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	oracle "github.com/apache/dubbo-go-hessian2"
+
+	"github.com/dubway/dubway/l7proxy/codec"
 )
 
 type item struct {
@@ -59,12 +61,12 @@ func TestArgumentsAgreeWithTheOracle(t *testing.T) {
 		"Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;", "add", types, values)
 	for name, body := range map[string][]byte{"plain": plain, "generic": generic} {
 		p, st := ParsePrefix(Hessian2, body)
-		if st != Complete || p.Method != "add" || p.Generic != (name == "generic") {
+		if st != codec.Complete || p.Method != "add" || p.Generic != (name == "generic") {
 			t.Fatalf("%s: %v %+v", name, st, p)
 		}
 		var forth, back Body
-		forth.Reset(Hessian2, body, p)
-		back.Reset(Hessian2, body, p)
+		forth.Reset(codec.Header{Flags: Hessian2}, body, p)
+		back.Reset(codec.Header{Flags: Hessian2}, body, p)
 		for i, want := range texts {
 			j := len(texts) - 1 - i
 			for _, wrong := range []string{differs(&forth, i, want), differs(&back, j, texts[j])} {
@@ -110,12 +112,12 @@ func TestArgumentsCutAnywhere(t *testing.T) {
 		}
 		body := g.frame[HeaderLen:]
 		p, st := ParsePrefix(h.Serialization(), body)
-		whole.Reset(h.Serialization(), body, p)
-		if _, _, err := whole.Lookup("group"); st != Complete || err != nil {
+		whole.Reset(h, body, p)
+		if _, _, err := whole.Lookup("group"); st != codec.Complete || err != nil {
 			continue
 		}
 		for end := p.End; end < len(body); end++ {
-			cut.Reset(h.Serialization(), body[:end:end], p)
+			cut.Reset(h, body[:end:end], p)
 			for i := range 30 {
 				want, exists, _ := whole.Argument(i)
 				got, ok, err := cut.Argument(i)
@@ -133,11 +135,11 @@ func TestSpelling(t *testing.T) {
 	body = body[:len(body)-len("H\x03env\x04grayZ")]
 	body = append(body[:len(body)-1], "\x04user\x01b\x04USER\x91\x04user\x01c\x05users\x01d\x04usEr\x78Z"...)
 	p, st := ParsePrefix(Hessian2, body)
-	if st != Complete {
+	if st != codec.Complete {
 		t.Fatal(st)
 	}
 	var b Body
-	b.Reset(Hessian2, body, p)
+	b.Reset(codec.Header{Flags: Hessian2}, body, p)
 	var got []string
 	for nth := 0; ; nth++ {
 		value, ok, err := b.Spelling("uSEr", nth)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -31,7 +32,7 @@ var (
 type Body struct {
 	serialization byte
 	body          []byte
-	prefix        Prefix
+	prefix        codec.Prefix
 
 	args    arguments
 	read    bool // the attachments are, or err says why not
@@ -42,10 +43,10 @@ type Body struct {
 	reader  hessian.Reader
 }
 
-// Reset gives it the whole body of another request, and the prefix that
+// Reset gives it the header and the whole body of another request, and the prefix that
 // ParsePrefix read in it.
-func (b *Body) Reset(serialization byte, body []byte, p Prefix) {
-	b.serialization, b.body, b.prefix = serialization, body, p
+func (b *Body) Reset(h codec.Header, body []byte, p codec.Prefix) {
+	b.serialization, b.body, b.prefix = h.Serialization(), body, p
 	b.args.reset()
 	b.read, b.err = false, nil
 	b.entries, b.buf = b.entries[:0], b.buf[:0]

@@ -1,6 +1,8 @@
 package dubbo
 
-import "bytes"
+import (
+	"bytes"
+)
 
 // callbackArgument is the end of what an attachment's name begins with for each
 // argument that a provider may call back: "sys_callback_arg-1", the number being

@@ -3,7 +3,7 @@ package dubbo
 import (
 	"encoding/binary"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo/edit"
+	"github.com/dubway/dubway/l7proxy/codec/edit"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )

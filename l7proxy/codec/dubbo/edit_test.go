@@ -5,7 +5,8 @@ import (
 	"maps"
 	"testing"
 
-	"github.com/dubway/dubway/l7proxy/codec/dubbo/edit"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/codec/edit"
 )
 
 // edits are what the tests change, with what it makes of attachments.
@@ -42,10 +43,10 @@ func apply(m map[string]string, e edit.Edit) {
 // one that is no text.
 func attachmentsOf(b *Body, serialization byte, body []byte) (m map[string]string, texts, ok bool) {
 	p, st := ParsePrefix(serialization, body)
-	if st != Complete {
+	if st != codec.Complete {
 		return nil, false, false
 	}
-	b.Reset(serialization, body, p)
+	b.Reset(codec.Header{Flags: serialization}, body, p)
 	if b.readAttachments() != nil {
 		return nil, false, false
 	}

@@ -3,6 +3,7 @@ package dubbo
 import (
 	"strings"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
@@ -33,7 +34,7 @@ const (
 // interface, so that it has executed nothing. A business exception that only
 // repeats what some other provider said is not such an answer: the service key in
 // it is another's, and it carries attachments.
-func NotExported(h Header, body []byte, iface string) bool {
+func NotExported(h codec.Header, body []byte, iface string) bool {
 	switch h.Status {
 	case StatusServiceNotFound:
 		return true
@@ -53,7 +54,7 @@ func NotExported(h Header, body []byte, iface string) bool {
 
 // withoutExporter knows dubbo-go's exception. It reads the key of a request in
 // fastjson2 as empty.
-func withoutExporter(h Header, body []byte, iface string) bool {
+func withoutExporter(h codec.Header, body []byte, iface string) bool {
 	const longest = len(throwable)
 	if len(body) < longest || string(body[:longest]) != throwable {
 		return false
@@ -63,7 +64,7 @@ func withoutExporter(h Header, body []byte, iface string) bool {
 }
 
 // errorText returns the text of an answer that is not OK; "" if it is none.
-func errorText(h Header, body []byte) string {
+func errorText(h codec.Header, body []byte) string {
 	var text []byte
 	var err error
 	switch h.Serialization() {

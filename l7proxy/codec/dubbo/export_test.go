@@ -2,6 +2,8 @@ package dubbo
 
 import (
 	"testing"
+
+	"github.com/dubway/dubway/l7proxy/codec"
 )
 
 // TestNotExported holds answers that were recorded from real providers, and what
@@ -51,7 +53,7 @@ func TestNotExported(t *testing.T) {
 		"a timeout":               {2, 31, text(late), false},
 		"busy":                    {2, 100, text(late), false},
 	} {
-		h := Header{Flags: c.flags, Status: c.status, Body: len(c.body)}
+		h := codec.Header{Flags: c.flags, Status: c.status, Body: len(c.body)}
 		if got := NotExported(h, []byte(c.body), iface); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}

@@ -3,6 +3,7 @@ package dubbo
 import (
 	"encoding/binary"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
@@ -10,36 +11,36 @@ import (
 // A fastjson2 body is a row of elements: a length of four bytes, then one JSONB
 // value. Arguments are elements too, so that they are skipped by their lengths.
 
-func fastjsonPrefix(body []byte) (p Prefix, err error) {
-	if p.Dubbo, err = p.fastjsonText(body, false); err != nil {
-		return Prefix{}, err
+func fastjsonPrefix(body []byte) (p codec.Prefix, err error) {
+	if p.Dubbo, err = fastjsonText(&p, body, false); err != nil {
+		return codec.Prefix{}, err
 	}
-	if p.Path, err = p.fastjsonText(body, false); err != nil {
-		return Prefix{}, err
+	if p.Path, err = fastjsonText(&p, body, false); err != nil {
+		return codec.Prefix{}, err
 	}
-	if p.Version, err = p.fastjsonText(body, true); err != nil {
-		return Prefix{}, err
+	if p.Version, err = fastjsonText(&p, body, true); err != nil {
+		return codec.Prefix{}, err
 	}
-	if p.Method, err = p.fastjsonText(body, false); err != nil {
-		return Prefix{}, err
+	if p.Method, err = fastjsonText(&p, body, false); err != nil {
+		return codec.Prefix{}, err
 	}
 	if p.Types = p.End; !isGeneric(p.Method) {
 		return p, nil
 	}
 	args, n, err := fastjsonTypes(body[p.End:])
 	if err != nil {
-		return Prefix{}, err
+		return codec.Prefix{}, err
 	}
 	p.End += n
-	method, err := p.fastjsonText(body, false)
+	method, err := fastjsonText(&p, body, false)
 	if err != nil {
-		return Prefix{}, err
+		return codec.Prefix{}, err
 	}
-	return p.named(method, args)
+	return named(&p, method, args)
 }
 
 // fastjsonText reads the string element at p.End and moves p.End behind it.
-func (p *Prefix) fastjsonText(body []byte, null bool) (string, error) {
+func fastjsonText(p *codec.Prefix, body []byte, null bool) (string, error) {
 	e, n, err := element(body[p.End:])
 	if err != nil {
 		return "", err

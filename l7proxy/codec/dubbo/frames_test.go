@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/dubway/dubway/l7proxy/codec"
 )
 
 // golden is a file of testdata: what is expected of a frame, and its bytes.
@@ -79,7 +81,7 @@ func TestGoldenFrames(t *testing.T) {
 			if err == nil {
 				r.body = g.frame[HeaderLen:]
 				r.prefix, r.state = ParsePrefix(h.Serialization(), r.body)
-				r.values.Reset(h.Serialization(), r.body, r.prefix)
+				r.values.Reset(h, r.body, r.prefix)
 			}
 			for _, e := range g.expect {
 				switch e[0] {
@@ -99,11 +101,11 @@ func TestGoldenFrames(t *testing.T) {
 
 // reading is what we read in a frame.
 type reading struct {
-	h      Header
+	h      codec.Header
 	err    error
 	body   []byte
-	prefix Prefix
-	state  State
+	prefix codec.Prefix
+	state  codec.State
 	values Body
 }
 
@@ -197,7 +199,7 @@ func (r *reading) outcome(t *testing.T, key string) string {
 		}
 		return "read"
 	case "error":
-		for name, want := range map[string]error{"magic": ErrMagic, "length": ErrLength, "short": ErrShort} {
+		for name, want := range map[string]error{"magic": ErrMagic, "length": ErrLength, "short": codec.ErrShort} {
 			if errors.Is(r.err, want) {
 				return name
 			}
@@ -214,7 +216,7 @@ func (r *reading) outcome(t *testing.T, key string) string {
 func (r *reading) made() string {
 	frame := append(appendHeader(nil, r.h.Flags, r.h.Status, r.h.ID), r.body...)
 	frame = seal(frame, 0)
-	ask := Header{Flags: FlagRequest | FlagTwoWay | FlagEvent | r.h.Serialization(), ID: r.h.ID}
+	ask := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | codec.FlagEvent | r.h.Serialization(), ID: r.h.ID}
 	switch {
 	case bytes.Equal(frame, AppendHeartbeat(nil, r.h.ID)):
 		return "heartbeat"
@@ -247,15 +249,15 @@ func TestPrefixCutAnywhere(t *testing.T) {
 		}
 		body := g.frame[HeaderLen:]
 		whole, st := ParsePrefix(h.Serialization(), body)
-		if st != Complete {
+		if st != codec.Complete {
 			continue
 		}
 		for cut := range body {
 			p, st := ParsePrefix(h.Serialization(), body[:cut:cut])
 			switch {
-			case cut >= whole.End && (st != Complete || p != whole):
+			case cut >= whole.End && (st != codec.Complete || p != whole):
 				t.Fatalf("%s cut at %d: %v %+v", g.name, cut, st, p)
-			case cut < whole.End && (st != More || p != Prefix{}):
+			case cut < whole.End && (st != codec.More || p != codec.Prefix{}):
 				t.Fatalf("%s cut at %d: %v %+v", g.name, cut, st, p)
 			}
 		}
@@ -272,12 +274,12 @@ func TestAttachmentsCutAnywhere(t *testing.T) {
 		}
 		body := g.frame[HeaderLen:]
 		p, st := ParsePrefix(h.Serialization(), body)
-		a.Reset(h.Serialization(), body, p)
-		if _, _, err := a.Lookup("group"); st != Complete || err != nil {
+		a.Reset(h, body, p)
+		if _, _, err := a.Lookup("group"); st != codec.Complete || err != nil {
 			continue
 		}
 		for cut := p.End; cut < len(body); cut++ {
-			a.Reset(h.Serialization(), body[:cut:cut], p)
+			a.Reset(h, body[:cut:cut], p)
 			if value, ok, err := a.Lookup("group"); ok || err == nil {
 				t.Fatalf("%s cut at %d: %q, %v", g.name, cut, value, ok)
 			}

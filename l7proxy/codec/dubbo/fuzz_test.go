@@ -6,6 +6,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
@@ -17,7 +18,7 @@ func FuzzHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := ParseHeader(b)
 		if err != nil {
-			if h != (Header{}) {
+			if h != (codec.Header{}) {
 				t.Fatalf("%+v beside %v", h, err)
 			}
 			return
@@ -42,7 +43,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	var a Body
 	f.Fuzz(func(t *testing.T, flags, status byte, body []byte) {
-		h := Header{Flags: flags, Status: status, Body: len(body)}
+		h := codec.Header{Flags: flags, Status: status, Body: len(body)}
 		if k := AnswerKind(h, body); k != rpc.ResultValue && k != rpc.ResultException && k != rpc.ResultError {
 			t.Fatalf("an answer of kind %v", k)
 		}
@@ -56,8 +57,8 @@ func FuzzFrame(f *testing.F) {
 			t.Fatal("a value of an interface that is not exported")
 		}
 		p, st := ParsePrefix(h.Serialization(), body)
-		if st != Complete {
-			if p != (Prefix{}) || st == More && len(body) >= MaxPrefix {
+		if st != codec.Complete {
+			if p != (codec.Prefix{}) || st == codec.More && len(body) >= MaxPrefix {
 				t.Fatalf("%v with %d bytes: %+v", st, len(body), p)
 			}
 			return
@@ -65,16 +66,16 @@ func FuzzFrame(f *testing.F) {
 		if p.End < 1 || p.End > len(body) {
 			t.Fatalf("prefix ends at %d of %d", p.End, len(body))
 		}
-		if q, st := ParsePrefix(h.Serialization(), body[:p.End:p.End]); st != Complete || q != p {
+		if q, st := ParsePrefix(h.Serialization(), body[:p.End:p.End]); st != codec.Complete || q != p {
 			t.Fatalf("what follows matters: %v %+v, not %+v", st, q, p)
 		}
-		if _, st := ParsePrefix(h.Serialization(), body[:p.End-1]); st != More {
+		if _, st := ParsePrefix(h.Serialization(), body[:p.End-1]); st != codec.More {
 			t.Fatalf("without its last byte: %v", st)
 		}
 		if p.Types > p.End || p.Generic == (p.Types == p.End) {
 			t.Fatalf("the types are at %d, the prefix ends at %d", p.Types, p.End)
 		}
-		a.Reset(h.Serialization(), body, p)
+		a.Reset(h, body, p)
 		checkArguments(t, &a)
 		checkAttachments(t, &a)
 	})
@@ -85,7 +86,7 @@ func FuzzFrame(f *testing.F) {
 func checkArguments(t *testing.T, b *Body) {
 	t.Helper()
 	var late Body
-	late.Reset(b.serialization, b.body, b.prefix)
+	late.Reset(codec.Header{Flags: b.serialization}, b.body, b.prefix)
 	_, _, lateErr := late.Lookup("")
 	for _, i := range []int{1, 0, 2, MaxArguments - 1, MaxArguments, -1} {
 		text, ok, err := b.Argument(i)
@@ -111,7 +112,7 @@ func checkAttachments(t *testing.T, a *Body) {
 	}
 	entries := append([]attachment(nil), a.entries...)
 	var fresh Body
-	fresh.Reset(a.serialization, a.body, a.prefix)
+	fresh.Reset(codec.Header{Flags: a.serialization}, a.body, a.prefix)
 	for _, e := range entries {
 		value, ok, err := a.Lookup(e.name)
 		again, okAgain, errAgain := fresh.Lookup(e.name)

@@ -15,19 +15,12 @@ package dubbo
 import (
 	"encoding/binary"
 	"errors"
+
+	"github.com/dubway/dubway/l7proxy/codec"
 )
 
 // HeaderLen is the number of bytes before a frame's body.
 const HeaderLen = 16
-
-// The bits of Header.Flags. The low five are the serialization.
-const (
-	FlagRequest = 0x80
-	FlagTwoWay  = 0x40
-	FlagEvent   = 0x20
-
-	serializationMask = 0x1f
-)
 
 // The serializations whose bodies are read.
 const (
@@ -41,56 +34,30 @@ var (
 	ErrLength = errors.New("read dubbo header: negative body length")
 )
 
-// ErrShort says that ParseHeader was given less than HeaderLen bytes.
-var ErrShort = errors.New("read dubbo header: less than 16 bytes")
-
-// Header is a frame's header. The status is an open set: a provider's unknown
-// status is forwarded like any other.
-type Header struct {
-	Flags  byte
-	Status byte   // of an answer; 0 in requests
-	ID     uint64 // opaque: Java starts at a random signed number
-	Body   int    // length of the body in bytes, never negative
-}
-
 // ParseHeader reads the header at the start of b. It sets no limit for the
 // body's length.
-func ParseHeader(b []byte) (Header, error) {
+func ParseHeader(b []byte) (codec.Header, error) {
 	if len(b) < HeaderLen {
-		return Header{}, ErrShort
+		return codec.Header{}, codec.ErrShort
 	}
 	if b[0] != 0xda || b[1] != 0xbb {
-		return Header{}, ErrMagic
+		return codec.Header{}, ErrMagic
 	}
 	length := int32(binary.BigEndian.Uint32(b[12:]))
 	if length < 0 {
-		return Header{}, ErrLength
+		return codec.Header{}, ErrLength
 	}
-	return Header{
+	return codec.Header{
 		Flags:  b[2],
 		Status: b[3],
 		ID:     binary.BigEndian.Uint64(b[4:]),
+		Head:   HeaderLen,
 		Body:   int(length),
 	}, nil
 }
 
-// Request tells whether the frame asks; otherwise it answers. A provider sends
-// requests too: callbacks, and the READONLY event.
-func (h Header) Request() bool { return h.Flags&FlagRequest != 0 }
-
-// TwoWay tells whether a request wants an answer. Some peers set it in answers,
-// where it means nothing.
-func (h Header) TwoWay() bool { return h.Flags&FlagTwoWay != 0 }
-
-// Event tells whether the frame is a heartbeat or a READONLY, or their answer,
-// and no call.
-func (h Header) Event() bool { return h.Flags&FlagEvent != 0 }
-
-// Serialization returns the id of the body's serialization.
-func (h Header) Serialization() byte { return h.Flags & serializationMask }
-
 // MakeOneWay clears a request frame's flag that asks for an answer.
-func MakeOneWay(frame []byte) { frame[2] &^= FlagTwoWay }
+func MakeOneWay(frame []byte) { frame[2] &^= codec.FlagTwoWay }
 
 // PutID overwrites the id of the frame at the start of frame, which must hold at
 // least a header.

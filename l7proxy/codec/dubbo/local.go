@@ -1,6 +1,9 @@
 package dubbo
 
-import "github.com/dubway/dubway/l7proxy/rpc"
+import (
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/rpc"
+)
 
 // local is what a reason becomes on the wire.
 type local struct {
@@ -38,7 +41,7 @@ func localOf(why rpc.Why) local {
 
 // AppendLocal appends the answer to req that the mesh gives in the provider's
 // stead, with a text for people, and returns its status. It is never empty.
-func AppendLocal(dst []byte, req Header, why rpc.Why, text string) (frame []byte, status byte) {
+func AppendLocal(dst []byte, req codec.Header, why rpc.Why, text string) (frame []byte, status byte) {
 	form := localOf(why)
 	if form.throw && CanThrow(req.Serialization()) {
 		return AppendException(dst, req, Exception{RPCException, form.code, text}), StatusOK

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -14,10 +15,10 @@ import (
 func TestAppendException(t *testing.T) {
 	for _, text := range texts {
 		for _, serialization := range []byte{Hessian2, Fastjson2} {
-			req := Header{Flags: FlagRequest | FlagTwoWay | serialization, ID: 9}
+			req := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | serialization, ID: 9}
 			frame := AppendException([]byte("before"), req, Exception{RPCException, CodeLimitExceeded, text})[len("before"):]
 			h, err := ParseHeader(frame)
-			want := Header{Flags: serialization, Status: StatusOK, ID: 9, Body: len(frame) - HeaderLen}
+			want := codec.Header{Flags: serialization, Status: StatusOK, ID: 9, Head: HeaderLen, Body: len(frame) - HeaderLen}
 			if err != nil || h != want {
 				t.Fatalf("header %+v, %v; want %+v", h, err, want)
 			}
@@ -41,7 +42,7 @@ func TestAppendException(t *testing.T) {
 func TestAppendExceptionOfAClass(t *testing.T) {
 	for _, class := range []string{"java.lang.IllegalStateException", "org.x.E", "org.example.with.a.name." + strings.Repeat("long.", 30) + "E$Nested"} {
 		for _, serialization := range []byte{Hessian2, Fastjson2} {
-			req := Header{Flags: FlagRequest | FlagTwoWay | serialization, ID: 9}
+			req := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | serialization, ID: 9}
 			frame := AppendException(nil, req, Exception{Class: class, Code: 7, Message: "no stock"})
 			h, err := ParseHeader(frame)
 			body := frame[HeaderLen:]
@@ -102,7 +103,7 @@ func fastjsonThrown(t *testing.T, body []byte, text string) {
 
 func TestAppendExceptionReplacesInvalidUTF8(t *testing.T) {
 	for _, serialization := range []byte{Hessian2, Fastjson2} {
-		frame := AppendException(nil, Header{Flags: FlagRequest | serialization}, Exception{RPCException, CodeNoInvoker, "bad \xff byte"})
+		frame := AppendException(nil, codec.Header{Flags: codec.FlagRequest | serialization}, Exception{RPCException, CodeNoInvoker, "bad \xff byte"})
 		if !strings.Contains(string(frame), "bad \ufffd byte") {
 			t.Errorf("serialization %d: %q", serialization, frame)
 		}
@@ -119,7 +120,7 @@ func TestExceptionBytes(t *testing.T) {
 		Hessian2:  "dabb02140000000000000001" + "0000003e" + "90" + "433021" + class + "9204636f6465" + "0d" + message + "60" + "97" + "026e6f",
 		Fastjson2: "dabb17140000000000000001" + "00000048" + "00000002bd00" + "0000003e" + "926a" + class + "00a6" + "4d636f6465" + "07" + "56" + message + "7a026e6f" + "a5",
 	} {
-		got := hex.EncodeToString(AppendException(nil, Header{Flags: FlagRequest | FlagTwoWay | serialization, ID: 1}, Exception{RPCException, CodeLimitExceeded, "no"}))
+		got := hex.EncodeToString(AppendException(nil, codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | serialization, ID: 1}, Exception{RPCException, CodeLimitExceeded, "no"}))
 		if got != want {
 			t.Errorf("serialization %d:\n got %s\nwant %s", serialization, got, want)
 		}
@@ -137,7 +138,7 @@ func TestAppendLocal(t *testing.T) {
 	for i := range rpc.Whys {
 		why := rpc.Why(i)
 		for _, serialization := range []byte{Hessian2, Fastjson2, 22} {
-			req := Header{Flags: FlagRequest | FlagTwoWay | serialization, ID: 3}
+			req := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | serialization, ID: 3}
 			frame, status := AppendLocal(nil, req, why, why.String())
 			h, err := ParseHeader(frame)
 			if err != nil || h.Status != status || h.ID != 3 || h.Body == 0 || h.Request() {

@@ -3,6 +3,7 @@ package dubbo
 import (
 	"encoding/binary"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
@@ -13,7 +14,7 @@ import (
 // The body is always a hessian2 string and says so (id 2): consumers read it in
 // answer to a fastjson2 request as well. It is never empty: a Go consumer
 // closes its session at that and its callers hang.
-func AppendError(dst []byte, req Header, status byte, text string) []byte {
+func AppendError(dst []byte, req codec.Header, status byte, text string) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, Hessian2, status, req.ID)
 	dst = hessian.AppendString(dst, text)
@@ -68,7 +69,7 @@ type Exception struct {
 // consumer does not retry it, as it does every status other than StatusOK; a Go
 // consumer retries both. Java demands an OK answer in the request's own serialization:
 // the caller has seen that it is one of CanThrow.
-func AppendException(dst []byte, req Header, e Exception) []byte {
+func AppendException(dst []byte, req codec.Header, e Exception) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, req.Serialization(), StatusOK, req.ID)
 	if req.Serialization() == Hessian2 {
@@ -97,14 +98,14 @@ func AppendException(dst []byte, req Header, e Exception) []byte {
 // AppendHeartbeat appends a heartbeat that wants an answer.
 func AppendHeartbeat(dst []byte, id uint64) []byte {
 	start := len(dst)
-	dst = appendHeader(dst, FlagRequest|FlagTwoWay|FlagEvent|Hessian2, 0, id)
+	dst = appendHeader(dst, codec.FlagRequest|codec.FlagTwoWay|codec.FlagEvent|Hessian2, 0, id)
 	return seal(append(dst, 'N'), start)
 }
 
 // AppendReadOnly appends the event by which a provider says that it is about to stop.
 func AppendReadOnly(dst []byte) []byte {
 	start := len(dst)
-	dst = appendHeader(dst, FlagRequest|FlagEvent|Hessian2, 0, 0)
+	dst = appendHeader(dst, codec.FlagRequest|codec.FlagEvent|Hessian2, 0, 0)
 	return seal(append(dst, 1, 'R'), start)
 }
 
@@ -112,12 +113,12 @@ func AppendReadOnly(dst []byte) []byte {
 // that req wants one (TwoWay). Its body is the null of the request's
 // serialization, by which Java knows a heartbeat; for a serialization that is
 // not read here it is hessian2's.
-func AppendHeartbeatReply(dst []byte, req Header) []byte {
+func AppendHeartbeatReply(dst []byte, req codec.Header) []byte {
 	start := len(dst)
 	if req.Serialization() == Fastjson2 {
-		dst = appendHeader(dst, FlagEvent|Fastjson2, StatusOK, req.ID)
+		dst = appendHeader(dst, codec.FlagEvent|Fastjson2, StatusOK, req.ID)
 		return seal(append(dst, 0, 0, 0, 1, jsonb.Null), start)
 	}
-	dst = appendHeader(dst, FlagEvent|Hessian2, StatusOK, req.ID)
+	dst = appendHeader(dst, codec.FlagEvent|Hessian2, StatusOK, req.ID)
 	return seal(append(dst, 'N'), start)
 }

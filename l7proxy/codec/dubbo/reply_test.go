@@ -7,6 +7,7 @@ import (
 
 	oracle "github.com/apache/dubbo-go-hessian2"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
@@ -28,14 +29,14 @@ var texts = []string{
 func TestAppendError(t *testing.T) {
 	for _, serialization := range []byte{Hessian2, Fastjson2, 22} {
 		for _, text := range texts {
-			req := Header{Flags: FlagRequest | FlagTwoWay | serialization, ID: 1<<63 | 7}
+			req := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | serialization, ID: 1<<63 | 7}
 			frame := AppendError([]byte("before"), req, StatusServiceNotFound, text)
 			frame, ok := bytes.CutPrefix(frame, []byte("before"))
 			if !ok {
 				t.Fatal("what was in dst is gone")
 			}
 			h, err := ParseHeader(frame)
-			want := Header{Flags: Hessian2, Status: StatusServiceNotFound, ID: req.ID, Body: len(frame) - HeaderLen}
+			want := codec.Header{Flags: Hessian2, Status: StatusServiceNotFound, ID: req.ID, Head: HeaderLen, Body: len(frame) - HeaderLen}
 			if err != nil || h != want {
 				t.Fatalf("header %+v, %v; want %+v", h, err, want)
 			}
@@ -50,7 +51,7 @@ func TestAppendError(t *testing.T) {
 }
 
 func TestAppendErrorReplacesInvalidUTF8(t *testing.T) {
-	frame := AppendError(nil, Header{Flags: Hessian2}, StatusServerError, "bad \xff byte")
+	frame := AppendError(nil, codec.Header{Flags: Hessian2}, StatusServerError, "bad \xff byte")
 	if got := decode(t, frame[HeaderLen:], 0); got != "bad \ufffd byte" {
 		t.Errorf("decoded %q", got)
 	}
@@ -63,7 +64,7 @@ func TestHeartbeats(t *testing.T) {
 		t.Errorf("heartbeat %+v, %v", h, err)
 	}
 	for serialization, body := range map[byte]string{Hessian2: "N", Fastjson2: "\x00\x00\x00\x01\xaf", 22: "N"} {
-		ask := Header{Flags: FlagRequest | FlagTwoWay | FlagEvent | serialization, ID: 1 << 40}
+		ask := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | codec.FlagEvent | serialization, ID: 1 << 40}
 		frame := AppendHeartbeatReply(nil, ask)
 		h, err := ParseHeader(frame)
 		if err != nil || h.Request() || !h.Event() || h.Status != StatusOK || h.ID != ask.ID {
@@ -76,8 +77,8 @@ func TestHeartbeats(t *testing.T) {
 }
 
 func TestPutID(t *testing.T) {
-	frame := AppendError(nil, Header{ID: 1}, StatusServerError, "text")
-	want := AppendError(nil, Header{ID: 0xfffffffffffffffe}, StatusServerError, "text")
+	frame := AppendError(nil, codec.Header{ID: 1}, StatusServerError, "text")
+	want := AppendError(nil, codec.Header{ID: 0xfffffffffffffffe}, StatusServerError, "text")
 	PutID(frame, 0xfffffffffffffffe)
 	if !bytes.Equal(frame, want) {
 		t.Errorf("% x, want % x", frame, want)

@@ -1,8 +1,12 @@
 package dubbo
 
-import "testing"
+import (
+	"testing"
 
-func frameOf(tb testing.TB, name string) (Header, []byte) {
+	"github.com/dubway/dubway/l7proxy/codec"
+)
+
+func frameOf(tb testing.TB, name string) (codec.Header, []byte) {
 	tb.Helper()
 	for _, g := range goldens(tb) {
 		if g.name == name {
@@ -14,7 +18,7 @@ func frameOf(tb testing.TB, name string) (Header, []byte) {
 		}
 	}
 	tb.Fatalf("no golden frame %s", name)
-	return Header{}, nil
+	return codec.Header{}, nil
 }
 
 func TestSteadyPathAllocatesNothing(t *testing.T) {
@@ -48,7 +52,7 @@ func TestKeptAttachmentsAllocateNothing(t *testing.T) {
 		p, _ := ParsePrefix(h.Serialization(), frame[HeaderLen:])
 		var a Body
 		n := testing.AllocsPerRun(100, func() {
-			a.Reset(h.Serialization(), frame[HeaderLen:], p)
+			a.Reset(h, frame[HeaderLen:], p)
 			if _, _, err := a.Lookup("user"); err != nil {
 				t.Error(err)
 			}
@@ -65,7 +69,7 @@ func TestKeptArgumentsAllocateNothing(t *testing.T) {
 		p, _ := ParsePrefix(h.Serialization(), frame[HeaderLen:])
 		var b Body
 		n := testing.AllocsPerRun(100, func() {
-			b.Reset(h.Serialization(), frame[HeaderLen:], p)
+			b.Reset(h, frame[HeaderLen:], p)
 			for i := range 5 {
 				if _, _, err := b.Argument(i); err != nil {
 					t.Error(err)
@@ -83,11 +87,11 @@ func TestKeptArgumentsAllocateNothing(t *testing.T) {
 
 func TestLocalRepliesAllocateNothing(t *testing.T) {
 	buf := make([]byte, 0, 4096)
-	req := Header{Flags: FlagRequest | FlagTwoWay | Hessian2}
+	req := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | Hessian2}
 	n := testing.AllocsPerRun(100, func() {
 		_ = AppendError(buf, req, StatusServerError, "no healthy endpoint")
 		_ = AppendException(buf, req, Exception{RPCException, CodeLimitExceeded, "refused"})
-		_ = AppendException(buf, Header{Flags: FlagRequest | FlagTwoWay | Fastjson2}, Exception{RPCException, CodeLimitExceeded, "refused"})
+		_ = AppendException(buf, codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | Fastjson2}, Exception{RPCException, CodeLimitExceeded, "refused"})
 		_ = AppendHeartbeat(buf, 1)
 		_ = AppendHeartbeatReply(buf, req)
 	})
@@ -102,7 +106,7 @@ func BenchmarkParsePrefix(b *testing.B) {
 			h, frame := frameOf(b, name)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, st := ParsePrefix(h.Serialization(), frame[HeaderLen:]); st != Complete {
+				if _, st := ParsePrefix(h.Serialization(), frame[HeaderLen:]); st != codec.Complete {
 					b.Fatal(st)
 				}
 			}
@@ -127,7 +131,7 @@ func BenchmarkLookup(b *testing.B) {
 			var a Body
 			b.ReportAllocs()
 			for b.Loop() {
-				a.Reset(h.Serialization(), frame[HeaderLen:], p)
+				a.Reset(h, frame[HeaderLen:], p)
 				if _, _, err := a.Lookup("timeout"); err != nil {
 					b.Fatal(err)
 				}

@@ -1,6 +1,8 @@
 package dubbo
 
-import "github.com/dubway/dubway/l7proxy/rpc"
+import (
+	"github.com/dubway/dubway/l7proxy/rpc"
+)
 
 // The statuses of answers, as Dubbo's Response.java has them. Any other value
 // may come from a provider.

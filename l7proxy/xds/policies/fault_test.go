@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
@@ -82,7 +83,7 @@ func answers(t *testing.T, a *snapshot.Abort) {
 		return
 	}
 	for _, serialization := range []byte{dubbo.Hessian2, dubbo.Fastjson2} {
-		req := dubbo.Header{Flags: dubbo.FlagRequest | dubbo.FlagTwoWay | serialization, ID: 1}
+		req := codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | serialization, ID: 1}
 		frame := dubbo.AppendException(nil, req, dubbo.Exception{Class: a.Class, Code: dubbo.Code(a.Code), Message: a.Message})
 		if got := dubbo.ExceptionClass(serialization, frame[dubbo.HeaderLen:]); got != a.Class {
 			t.Fatalf("%q is thrown, want %q", got, a.Class)
