@@ -46,6 +46,8 @@ var doors = []door{
 		"the same"},
 	{"github.com/apache/dubbo-go-hessian2/...", []string{"cmd/dubwayctl/values"}, []string{"l7proxy/codec/...", "internal/testnet/..."},
 		"it is the oracle of our skipping reader, and decodes what tap shows, in the operator's process: it panics on some bytes of pods"},
+	{"github.com/apache/thrift/...", []string{"internal/testnet/thrifttest"}, []string{"l7proxy/codec/thrift"},
+		"it is the real peer of our Thrift codec, and its oracle"},
 	{"github.com/dubbogo/gost/...", []string{"cmd/dubwayctl/values"}, []string{"l7proxy/codec/..."},
 		"the decimals of dubbo-go-hessian2"},
 	{"github.com/prometheus/...", []string{"l7proxy", "l7proxy/telemetry/...", "agent/..."}, []string{"internal/testnet/..."},

@@ -130,7 +130,7 @@ func New(opts Options) (*Proxy, error) {
 			Dialer: p.dialer, Logger: p.log,
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
-		Tap: p.tap, Mirror: &mirror.Mirror{}, MaxFrame: opts.MaxFrame,
+		Tap:       p.tap, Mirror: &mirror.Mirror{}, MaxFrame: opts.MaxFrame,
 	}
 	p.listeners = listener.NewSet(listener.Options{
 		Serve: func(in *downstream.Accepted, started func(downstream.Live)) {

@@ -84,15 +84,22 @@ type Answers interface {
 	Unreached(h Header) bool
 }
 
-// Replies makes the answers that the mesh gives in a provider's stead. Req is the
-// request's header, of which ID and serialization count. Each returns the status too.
+// Asked is what an answer repeats of its request.
+type Asked struct {
+	ID            uint64
+	Serialization byte
+	Method        string // "" if it could not be read
+}
+
+// Replies makes the answers that the mesh gives in a provider's stead. Each returns the
+// status too.
 type Replies interface {
 	// Local is the answer for a reason, with a text for people.
-	Local(req Header, why rpc.Why, text string) (frame []byte, status byte)
+	Local(req Asked, why rpc.Why, text string) (frame []byte, status byte)
 	// Abort is the answer of a fault; text is for one that has none.
-	Abort(req Header, a *snapshot.Abort, text string) (frame []byte, status byte)
+	Abort(req Asked, a *snapshot.Abort, text string) (frame []byte, status byte)
 	// Unreached is what a provider's proxy says when its application is not there.
-	Unreached(req Header, text string) (frame []byte, status byte)
+	Unreached(req Asked, text string) (frame []byte, status byte)
 }
 
 // Events makes and reads the frames of a connection's own.

@@ -2,6 +2,7 @@ package downstream
 
 import (
 	"errors"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -133,21 +134,35 @@ func (s *Session) start(edge *upstream.Edge, r *exchange.Request) (*upstream.Upl
 // waits behind more than the kernel takes for us: then it is met when reading
 // goes on.
 func (s *Session) left(total int) bool {
+	missing := total - len(s.in.Conn.Bytes())
+	waiting, err := s.look()
+	return err != nil && (!errors.Is(err, io.EOF) || waiting < missing)
+}
+
+// look tells, without reading, how the consumer's side has ended, and how many bytes
+// wait to be read: io.EOF if it sends no more, another error if it has gone; nil if it
+// has not ended.
+func (s *Session) look() (waiting int, ended error) {
 	raw, err := s.in.Conn.TCP().SyscallConn()
 	if err != nil {
-		return true
+		return 0, err
 	}
-	missing := total - len(s.in.Conn.Bytes())
-	gone := false
 	err = raw.Control(func(fd uintptr) {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		if n, err := unix.Poll(p, 0); err != nil || n == 0 {
+		switch n, err := unix.Poll(p, 0); {
+		case err != nil || n == 0:
+			return
+		case p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0:
+			ended = syscall.ECONNRESET
 			return
 		}
-		waiting, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
-		gone = p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 || err == nil && waiting < missing
+		ended = io.EOF
+		waiting, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		if err != nil {
+			ended = err
+		}
 	})
-	return gone || errors.Is(err, syscall.EBADF)
+	return waiting, errors.Join(ended, err)
 }
 
 // largeAnswer begins an answer that is not held whole; nil: it is dropped.

@@ -225,8 +225,12 @@ func (s *Session) loop() error {
 			if more, err = s.round(); err != nil {
 				return err
 			}
-			for s.occupied() && s.in.Conn.Err() == nil {
+			for s.occupied() {
+				// Nothing is read meanwhile, and so no end is met.
 				s.waitIdle(time.Second)
+				if _, err := s.look(); err != nil && s.occupied() {
+					return err
+				}
 			}
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 // Answer makes the frame that the consumer gets, and tells its status.
 func (r *Refusal) Answer(p *codec.Protocol) (frame []byte, status byte) {
-	req := codec.Header{Flags: r.Serialization, ID: r.ID}
+	req := codec.Asked{ID: r.ID, Serialization: r.Serialization, Method: r.Call.Method}
 	text := "dubway: " + rpc.Explain(r.Why, r.Call)
 	switch {
 	case r.Unreached:

@@ -8,24 +8,14 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// The statuses of answers, in the numbers of codec.Header: OK, and the server failed.
+// The statuses of answers, in the numbers of codec.Header (OK, and the server failed),
+// and the types of TApplicationException that the mesh uses (thrift-rpc.md).
 const (
 	statusReply     = 20
 	statusException = 80
-)
-
-// The types of TApplicationException that the mesh uses (thrift-rpc.md).
-const (
-	unknownMethod = 1
-	internalError = 6
-	protocolError = 7
-)
-
-// The types of values that are made here, and the end of a struct.
-const (
-	stop = 0
-	i32  = 8
-	text = 11
+	unknownMethod   = 1
+	internalError   = 6
+	protocolError   = 7
 )
 
 type answers struct{}
@@ -36,16 +26,14 @@ func (answers) Kind(h codec.Header, body []byte) rpc.Result {
 	if h.Status != statusReply {
 		return rpc.ResultError
 	}
-	result, ok := values(body)
+	result := values(body)
 	switch {
-	case !ok || len(result) == 0:
+	case len(result) == 0:
 		return rpc.ResultError // no consumer can read it
-	case result[0] == stop:
-		return rpc.ResultValue // void
-	case len(result) >= 3 && binary.BigEndian.Uint16(result[1:]) != 0:
+	case result[0] != stop && len(result) >= fieldHead && binary.BigEndian.Uint16(result[1:]) != 0:
 		return rpc.ResultException
 	}
-	return rpc.ResultValue
+	return rpc.ResultValue // or void
 }
 
 // Class is part of codec.Answers. Names of types are not on the wire.
@@ -68,42 +56,38 @@ func (answers) Unreached(codec.Header) bool { return false }
 type replies struct{}
 
 // Local is part of codec.Replies.
-func (replies) Local(req codec.Header, why rpc.Why, text string) (frame []byte, status byte) {
-	kind := uint32(internalError)
+func (replies) Local(req codec.Asked, why rpc.Why, text string) (frame []byte, status byte) {
 	switch why { //nolint:exhaustive // the rest has no kind of its own
 	case rpc.WhyNoRoute, rpc.WhyNoCluster:
-		kind = unknownMethod
+		return thrown(req, unknownMethod, text)
 	case rpc.WhyTooLarge, rpc.WhyProtocolError:
-		kind = protocolError
+		return thrown(req, protocolError, text)
 	}
-	return appendException(nil, req.ID, kind, text), statusException
+	return thrown(req, internalError, text)
 }
 
 // Abort is part of codec.Replies. Dubbo's statuses and classes mean nothing here.
-func (replies) Abort(req codec.Header, a *snapshot.Abort, text string) (frame []byte, status byte) {
+func (replies) Abort(req codec.Asked, a *snapshot.Abort, text string) (frame []byte, status byte) {
 	if a.Message != "" {
 		text = a.Message
 	}
-	return appendException(nil, req.ID, internalError, text), statusException
+	return thrown(req, internalError, text)
 }
 
 // Unreached is part of codec.Replies.
-func (replies) Unreached(req codec.Header, text string) (frame []byte, status byte) {
-	return appendException(nil, req.ID, internalError, text), statusException
+func (replies) Unreached(req codec.Asked, text string) (frame []byte, status byte) {
+	return thrown(req, internalError, text)
 }
 
-// appendException appends a TApplicationException. Its name is empty: consumers go by the
-// id.
-func appendException(dst []byte, id uint64, kind uint32, message string) []byte {
-	start := len(dst)
-	dst = binary.BigEndian.AppendUint32(dst, 0) // the length, below
-	dst = binary.BigEndian.AppendUint32(dst, version|exception)
-	dst = binary.BigEndian.AppendUint32(dst, 0)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(id))
-	dst = binary.BigEndian.AppendUint16(append(dst, text), 1)
-	dst = append(binary.BigEndian.AppendUint32(dst, uint32(len(message))), message...)
-	dst = binary.BigEndian.AppendUint16(append(dst, i32), 2)
-	dst = append(binary.BigEndian.AppendUint32(dst, kind), stop)
-	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-frameLen))
-	return dst
+// thrown is an answer with a TApplicationException. Go's consumers go by its name too.
+func thrown(req codec.Asked, kind uint32, message string) (frame []byte, status byte) {
+	b := binary.BigEndian.AppendUint32(make([]byte, head, 64+len(message)), version|exception)
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(req.Method))), req.Method...)
+	b = binary.BigEndian.AppendUint32(b, uint32(req.ID))
+	b = binary.BigEndian.AppendUint16(append(b, text), 1)
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(message))), message...)
+	b = binary.BigEndian.AppendUint16(append(b, i32), 2)
+	b = append(binary.BigEndian.AppendUint32(b, kind), stop)
+	binary.BigEndian.PutUint32(b, uint32(len(b)-head))
+	return b, statusException
 }

@@ -13,21 +13,22 @@ import (
 
 // What is wrong with a body; nobody branches on it.
 var (
-	errBody   = errors.New("read thrift body: it is not a message's")
-	errDepth  = errors.New("read thrift body: nested deeper than 64")
+	errBody   = errors.New("read thrift body: it is not a message's, or nested deeper than 64")
 	errNoEdit = errors.New("edit thrift message: it has no attachments")
 )
 
-// maxDepth bounds nested containers, as Thrift's own default does.
-const maxDepth = 64
-
-// The types of values, by which they are skipped (thrift-binary-protocol.md).
+// The types of values, and the end of a struct.
 const (
+	maxDepth  = 64 // of containers, as Thrift's own default is
+	fieldHead = 3  // bytes of a field's type and id
+	stop      = 0
 	boolean   = 2
 	i8        = 3
 	double    = 4
 	i16       = 6
+	i32       = 8
 	i64       = 10
+	text      = 11
 	structure = 12
 	mapping   = 13
 	set       = 14
@@ -51,35 +52,35 @@ func (*Body) Spelling(string, int) (value string, ok bool, err error) { return "
 // AppendEdited is part of codec.Body.
 func (*Body) AppendEdited(dst, _ []byte, _ ...edit.Edit) ([]byte, error) { return dst, errNoEdit }
 
-// Argument is part of codec.Body.
+// Argument is part of codec.Body. Of two fields with one id servers take either.
 func (b *Body) Argument(index int) (value string, ok bool, err error) {
-	rest, ok := values(b.body)
-	if !ok {
-		return "", false, errBody
-	}
-	for {
-		if len(rest) == 0 {
+	rest := values(b.body)
+	for seen := false; ; {
+		kind, id, n, err := field(rest, 0)
+		switch {
+		case err != nil || id == index+1 && seen:
 			return "", false, errBody
-		}
-		kind := rest[0]
-		if kind == stop {
-			return "", false, nil
-		}
-		if len(rest) < 3 {
-			return "", false, errBody
-		}
-		id := int(int16(binary.BigEndian.Uint16(rest[1:])))
-		rest = rest[3:]
-		n, err := size(kind, rest, 0)
-		if err != nil {
-			return "", false, err
-		}
-		if id == index+1 {
-			value, ok = scalar(kind, rest[:n])
+		case kind == stop:
 			return value, ok, nil
+		case id == index+1:
+			seen = true
+			value, ok = scalar(kind, rest[fieldHead:n])
 		}
 		rest = rest[n:]
 	}
+}
+
+// field is the type and id of the field at the start of b, and its length; for the end
+// of a struct too.
+func field(b []byte, depth int) (kind byte, id, n int, err error) {
+	switch {
+	case len(b) > 0 && b[0] == stop:
+		return stop, 0, 1, nil
+	case len(b) < fieldHead:
+		return 0, 0, 0, errBody
+	}
+	n, err = size(b[0], b[fieldHead:], depth)
+	return b[0], int(int16(binary.BigEndian.Uint16(b[1:]))), fieldHead + n, err
 }
 
 // scalar is the text of a value; false if it has none.
@@ -87,14 +88,12 @@ func scalar(kind byte, b []byte) (string, bool) {
 	switch kind {
 	case boolean:
 		return strconv.FormatBool(b[0] != 0), true
-	case i8:
-		return strconv.Itoa(int(int8(b[0]))), true
-	case i16:
-		return strconv.Itoa(int(int16(binary.BigEndian.Uint16(b)))), true
-	case i32:
-		return strconv.Itoa(int(int32(binary.BigEndian.Uint32(b)))), true
-	case i64:
-		return strconv.FormatInt(int64(binary.BigEndian.Uint64(b)), 10), true
+	case i8, i16, i32, i64:
+		n := int64(int8(b[0]))
+		for _, c := range b[1:] {
+			n = n<<8 | int64(c)
+		}
+		return strconv.FormatInt(n, 10), true
 	case double:
 		return strconv.FormatFloat(math.Float64frombits(binary.BigEndian.Uint64(b)), 'f', -1, 64), true
 	case text:
@@ -106,82 +105,47 @@ func scalar(kind byte, b []byte) (string, bool) {
 // size is the length in bytes of the value at the start of b.
 func size(kind byte, b []byte, depth int) (n int, err error) {
 	if depth == maxDepth {
-		return 0, errDepth
+		return 0, errBody
 	}
-	switch kind {
-	case structure:
+	if int(kind) < len(fixed) {
+		n = fixed[kind]
+	}
+	switch {
+	case kind == structure:
 		return structSize(b, depth)
-	case mapping:
-		if len(b) < 6 {
-			return 0, errBody
-		}
+	case kind == mapping && len(b) >= 6:
 		return itemsSize(b, 6, depth, b[0], b[1])
-	case set, list:
-		if len(b) < 5 {
-			return 0, errBody
-		}
+	case (kind == set || kind == list) && len(b) >= 5:
 		return itemsSize(b, 5, depth, b[0])
-	case text:
-		if len(b) < 4 {
-			return 0, errBody
-		}
-		if n = int(int32(binary.BigEndian.Uint32(b))); n < 0 {
-			return 0, errBody
-		}
-		n += 4
-	default:
-		if n = fixed(kind); n == 0 {
-			return 0, errBody
-		}
+	case kind == text && len(b) >= 4:
+		n = 4 + int(binary.BigEndian.Uint32(b))
 	}
-	if n > len(b) {
+	if n == 0 || n > len(b) {
 		return 0, errBody
 	}
 	return n, nil
 }
 
-// fixed is the length of values that have always the same; 0 for others.
-func fixed(kind byte) int {
-	switch kind {
-	case boolean, i8:
-		return 1
-	case i16:
-		return 2
-	case i32:
-		return 4
-	case i64, double:
-		return 8
-	case uuid:
-		return 16
-	}
-	return 0
-}
+// fixed is the length of values that have always the same.
+var fixed = [...]int{boolean: 1, i8: 1, double: 8, i16: 2, i32: 4, i64: 8, uuid: 16}
 
 func structSize(b []byte, depth int) (n int, err error) {
 	for {
-		if n >= len(b) {
-			return 0, errBody
-		}
-		kind := b[n]
-		if kind == stop {
-			return n + 1, nil
-		}
-		if n+3 > len(b) {
-			return 0, errBody
-		}
-		field, err := size(kind, b[n+3:], depth+1)
+		kind, _, m, err := field(b[n:], depth+1)
 		if err != nil {
 			return 0, err
 		}
-		n += 3 + field
+		if n += m; kind == stop {
+			return n, nil
+		}
 	}
 }
 
 // itemsSize is the length of a container whose items, of these kinds in turn, begin at
 // n, behind their number. No item is empty, so their number is bounded by the bytes.
 func itemsSize(b []byte, n, depth int, kinds ...byte) (int, error) {
-	count := int(int32(binary.BigEndian.Uint32(b[n-4:])))
-	if count < 0 || count > len(b) {
+	count := int(binary.BigEndian.Uint32(b[n-4:]))
+	if count > len(b) {
 		return 0, errBody
 	}
 	for range count {

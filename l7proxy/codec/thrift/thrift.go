@@ -1,13 +1,14 @@
 // Package thrift reads and makes the frames of Apache Thrift's strict binary protocol in
-// framed transport: a length of four bytes, and a message of which the name says what
-// is called and the sequence id belongs to one connection. It works on byte slices.
+// framed transport: a length of four bytes, and a message whose name says what is
+// called. Its sequence id means something on its own connection only. It works on byte
+// slices.
 //
 // A service behind Thrift's TMultiplexedProcessor is named in front of its method, as
 // "Orders:place", and that is the interface. Any other has the interface "". There are
 // no attachments.
 //
-// Wire facts: the Thrift specification of the binary protocol
-// (doc/specs/thrift-binary-protocol.md, thrift-rpc.md) and lib/go/thrift 0.23.
+// Wire facts: the specifications thrift-binary-protocol.md and thrift-rpc.md of Apache
+// Thrift, and its Go library 0.23.
 package thrift
 
 import (
@@ -21,17 +22,15 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
-// What stands in front of a message's arguments or result.
+// A frame is its length, and in it a version and type, a name's length and the name, an
+// id, and a struct of arguments or of the result. A message has one of four types.
 const (
-	frameLen = 4       // bytes of the frame's length
-	nameAt   = 4       // of a message: behind its version and type, the name's length
-	maxName  = 512     // bytes of a name
+	head    = 4   // bytes of the frame's length
+	nameAt  = 8   // where a message's name begins
+	idLen   = 4   // bytes of the id behind it
+	maxName = 512 // bytes: a header fits into the least buffer that a connection has
+	version = 0x80010000
 
-	version = 0x8001_0000
-)
-
-// The types of messages.
-const (
 	call      = 1
 	reply     = 2
 	exception = 3
@@ -40,15 +39,13 @@ const (
 
 // The ways in which bytes are no frame of a message. Nobody branches on them.
 var (
-	errLength  = errors.New("read thrift frame: its length is negative or too short for a message")
-	errVersion = errors.New("read thrift message: no strict binary protocol (80 01)")
-	errType    = errors.New("read thrift message: no call, reply, exception or oneway")
-	errName    = errors.New("read thrift message: its name is longer than 512 bytes, or than the frame")
+	errVersion = errors.New("read thrift message: no call, reply, exception or oneway of the strict binary protocol")
+	errLength  = errors.New("read thrift message: its name is longer than 512 bytes, or does not fit into its frame")
 )
 
 var protocol = codec.Protocol{
 	Name: rpc.ProtocolThrift, Frames: frames{}, Requests: requests{}, Answers: answers{}, Replies: replies{},
-	Serial: true, MaxPrefix: nameAt + 4 + maxName, AnswerLen: nameAt + 4 + maxName + 4 + 3,
+	Serial: true, MaxPrefix: nameAt + maxName, AnswerLen: nameAt + maxName + idLen + 3,
 }
 
 // Protocol is Thrift as the proxy sees it. Not to be changed.
@@ -56,55 +53,47 @@ func Protocol() *codec.Protocol { return &protocol }
 
 type frames struct{}
 
-// Begins is part of codec.Frames: a length below 16 MiB, version 1, and a call.
+// Begins is part of codec.Frames: a length below 16 MiB, the version, and a call.
 func (frames) Begins(b []byte) (is, sure bool) {
-	want := [...]byte{frameLen: 0x80, 0x01, 0}
+	want := [...]byte{head: 0x80, 0x01, 0}
 	for i := range min(len(b), len(want)) {
-		if b[i] != want[i] && (i == 0 || i >= frameLen) {
+		if b[i] != want[i] && (i == 0 || i >= head) {
 			return false, true
 		}
 	}
 	if len(b) <= len(want) {
-		return len(b) > frameLen, false
+		return len(b) > head, false
 	}
 	return b[len(want)] == call || b[len(want)] == oneway, true
 }
 
 // ParseHeader is part of codec.Frames. The name is in front of the id.
 func (frames) ParseHeader(b []byte) (codec.Header, error) {
-	if len(b) < frameLen+nameAt+4 {
+	if len(b) < head+nameAt {
 		return codec.Header{}, codec.ErrShort
 	}
-	length := int32(binary.BigEndian.Uint32(b))
-	if length < nameAt+4+4 {
+	length, name := int32(binary.BigEndian.Uint32(b)), int32(binary.BigEndian.Uint32(b[head+4:]))
+	if name < 0 || name > maxName || length < nameAt+name+idLen {
 		return codec.Header{}, errLength
 	}
-	first := binary.BigEndian.Uint32(b[frameLen:])
-	if first&0xffff_0000 != version {
-		return codec.Header{}, errVersion
-	}
-	h := codec.Header{Head: frameLen, Body: int(length)}
-	switch first & 0xff {
-	case call:
+	h := codec.Header{Head: head, Body: int(length)}
+	switch binary.BigEndian.Uint32(b[head:]) &^ 0xff00 { // a byte that nobody uses
+	case version | call:
 		h.Flags = codec.FlagRequest | codec.FlagTwoWay
-	case oneway:
+	case version | oneway:
 		h.Flags = codec.FlagRequest
-	case reply:
+	case version | reply:
 		h.Status = statusReply
-	case exception:
+	case version | exception:
 		h.Status = statusException
 	default:
-		return codec.Header{}, errType
+		return codec.Header{}, errVersion
 	}
-	name := int32(binary.BigEndian.Uint32(b[frameLen+nameAt:]))
-	if name < 0 || name > maxName || name > length-nameAt-4-4 {
-		return codec.Header{}, errName
-	}
-	at := frameLen + nameAt + 4 + int(name)
-	if len(b) < at+4 {
+	id := head + nameAt + int(name)
+	if len(b) < id+idLen {
 		return codec.Header{}, codec.ErrShort
 	}
-	h.ID = uint64(binary.BigEndian.Uint32(b[at:]))
+	h.ID = uint64(binary.BigEndian.Uint32(b[id:]))
 	return h, nil
 }
 
@@ -115,40 +104,37 @@ type requests struct{}
 
 // Prefix is part of codec.Requests.
 func (requests) Prefix(_ codec.Header, body []byte) (codec.Prefix, codec.State) {
-	name, ok := nameOf(body)
+	end, ok := nameEnd(body)
 	if !ok {
 		return codec.Prefix{}, codec.More
 	}
+	name := body[nameAt:end]
 	if len(name) == 0 || !utf8.Valid(name) {
 		return codec.Prefix{}, codec.Undecodable
 	}
 	text := unsafe.String(unsafe.SliceData(name), len(name))
-	service, method, _ := strings.Cut(text, ":")
-	if method == "" {
+	service, method, multiplexed := strings.Cut(text, ":")
+	if !multiplexed {
 		service, method = "", text
 	}
-	return codec.Prefix{Path: service, Method: method, End: nameAt + 4 + len(name)}, codec.Complete
+	return codec.Prefix{Path: service, Method: method, End: end}, codec.Complete
 }
 
-// nameOf is the name of a message; false if it does not end in body.
-func nameOf(body []byte) ([]byte, bool) {
-	if len(body) < nameAt+4 {
-		return nil, false
+// nameEnd is where a message's name ends; false if that is not in body.
+func nameEnd(body []byte) (int, bool) {
+	if len(body) < nameAt {
+		return 0, false
 	}
-	n := int(int32(binary.BigEndian.Uint32(body[nameAt:])))
-	if n < 0 || len(body) < nameAt+4+n {
-		return nil, false
-	}
-	return body[nameAt+4 : nameAt+4+n], true
+	n := int(int32(binary.BigEndian.Uint32(body[4:])))
+	return nameAt + n, n >= 0 && nameAt+n <= len(body)
 }
 
-// values is what stands behind a message's name and id.
-func values(body []byte) ([]byte, bool) {
-	name, ok := nameOf(body)
-	if at := nameAt + 4 + len(name) + 4; ok && at <= len(body) {
-		return body[at:], true
+// values is the struct behind a message's id; nil if there is none.
+func values(body []byte) []byte {
+	if end, ok := nameEnd(body); ok && end+idLen <= len(body) {
+		return body[end+idLen:]
 	}
-	return nil, false
+	return nil
 }
 
 // NewBody is part of codec.Requests.

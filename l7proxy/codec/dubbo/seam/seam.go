@@ -72,31 +72,31 @@ func (answers) Unreached(h codec.Header) bool { return h.Status == dubbo.StatusC
 
 type replies struct{}
 
-// asked is the header of a request that wants an answer.
-func asked(req codec.Header) codec.Header {
-	return codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | req.Serialization(), ID: req.ID}
+// header is that of a request that wants an answer.
+func header(req codec.Asked) codec.Header {
+	return codec.Header{Flags: codec.FlagRequest | codec.FlagTwoWay | req.Serialization, ID: req.ID}
 }
 
 // Local is part of codec.Replies.
-func (replies) Local(req codec.Header, why rpc.Why, text string) (frame []byte, status byte) {
-	return dubbo.AppendLocal(nil, asked(req), why, text)
+func (replies) Local(req codec.Asked, why rpc.Why, text string) (frame []byte, status byte) {
+	return dubbo.AppendLocal(nil, header(req), why, text)
 }
 
 // Abort is part of codec.Replies.
-func (replies) Abort(req codec.Header, a *snapshot.Abort, text string) (frame []byte, status byte) {
+func (replies) Abort(req codec.Asked, a *snapshot.Abort, text string) (frame []byte, status byte) {
 	if a.Message != "" {
 		text = a.Message
 	}
-	if a.Class != "" && dubbo.CanThrow(req.Serialization()) {
+	if a.Class != "" && dubbo.CanThrow(req.Serialization) {
 		e := dubbo.Exception{Class: a.Class, Code: dubbo.Code(a.Code), Message: text}
-		return dubbo.AppendException(nil, asked(req), e), dubbo.StatusOK
+		return dubbo.AppendException(nil, header(req), e), dubbo.StatusOK
 	}
-	return dubbo.AppendError(nil, asked(req), a.Status, text), a.Status
+	return dubbo.AppendError(nil, header(req), a.Status, text), a.Status
 }
 
 // Unreached is part of codec.Replies.
-func (replies) Unreached(req codec.Header, text string) (frame []byte, status byte) {
-	return dubbo.AppendError(nil, asked(req), dubbo.StatusChannelInactive, text), dubbo.StatusChannelInactive
+func (replies) Unreached(req codec.Asked, text string) (frame []byte, status byte) {
+	return dubbo.AppendError(nil, header(req), dubbo.StatusChannelInactive, text), dubbo.StatusChannelInactive
 }
 
 type events struct{}
