@@ -6,9 +6,12 @@ func Explain(why Why, call *Call) string {
 	if call == nil {
 		return text
 	}
-	if call.Interface != "" {
+	switch {
+	case call.Interface != "":
 		text += ": " + call.Interface + "." + call.Method
-	} else {
+	case call.Method != "":
+		text += ": " + call.Method
+	default:
 		text += ": a request that cannot be decoded"
 	}
 	if call.Cluster != "" {

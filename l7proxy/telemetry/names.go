@@ -56,7 +56,7 @@ func newNames(interfaces, methods int) *names {
 
 // look returns the present verdict.
 func (n *names) look(iface, method string) verdict {
-	if iface == "" { // undecodable, or a protocol without interfaces
+	if iface == "" && method == "" { // undecodable
 		return verdict{iface: unknown, method: unknown, final: true}
 	}
 	n.mu.RLock()
@@ -64,9 +64,9 @@ func (n *names) look(iface, method string) verdict {
 	methods, ok := n.admitted[iface]
 	switch {
 	case ok && methods[method]:
-		return verdict{iface: iface, method: known(method), final: true}
+		return verdict{iface: known(iface), method: known(method), final: true}
 	case ok:
-		return unadmitted(verdict{iface: iface, method: other}, method, len(methods) >= n.methods, overMethods)
+		return unadmitted(verdict{iface: known(iface), method: other}, method, len(methods) >= n.methods, overMethods)
 	default:
 		return unadmitted(verdict{iface: other, method: other}, iface, len(n.admitted) >= n.interfaces, overInterfaces)
 	}

@@ -73,7 +73,11 @@ func appendCall(b []byte, c *rpc.Call) []byte {
 	b = appendText(b, "upstream_cluster", c.Cluster)
 	b = appendText(b, "route_name", c.Route)
 	b = appendText(b, "listener", c.Listener)
-	if c.Protocol == rpc.ProtocolDubbo {
+	switch c.Protocol { //nolint:exhaustive // the rest has no calls
+	case rpc.ProtocolThrift:
+		b = appendText(b, "thrift_service", c.Interface)
+		b = appendText(b, "thrift_method", c.Method)
+	case rpc.ProtocolDubbo:
 		b = appendText(b, "dubbo_interface", c.Interface)
 		b = appendText(b, "dubbo_method", c.Method)
 		b = appendText(b, "dubbo_version", c.Version)
