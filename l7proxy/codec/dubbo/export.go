@@ -3,6 +3,7 @@ package dubbo
 import (
 	"strings"
 
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
@@ -70,7 +71,7 @@ func errorText(h Header, body []byte) string {
 	case Hessian2:
 		text, _, err = hessian.Text(body)
 	case Fastjson2:
-		if text, _, err = element(body); err == nil {
+		if text, _, err = attachments.Element(body); err == nil {
 			text, _, err = jsonb.Text(text)
 		}
 	default:
