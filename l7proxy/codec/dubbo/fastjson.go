@@ -1,7 +1,7 @@
 package dubbo
 
 import (
-		"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
 
