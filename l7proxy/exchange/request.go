@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/retry"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -30,6 +31,8 @@ type Request struct {
 	Held time.Duration
 	// Until is when the request ends, whatever it waits for; zero: never.
 	Until time.Time
+	// Answers is what becomes of its answer; nil: it stays as it is.
+	Answers *postscript.Edits
 	Tries
 }
 

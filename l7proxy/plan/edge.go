@@ -2,6 +2,7 @@ package plan
 
 import (
 	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -11,7 +12,9 @@ import (
 
 // chosen is the way to an endpoint that may not export the interface yet.
 func (p *Planner) chosen(pl *plan, route *snapshot.Route, set *cluster.Set, endpoint *cluster.Endpoint) *upstream.Edge {
-	k := edgeKey{route: route, cluster: set.Name(), endpoint: endpoint, observed: p.observed, would: p.would}
+	k := edgeKey{
+		route: route, share: p.share, cluster: set.Name(), endpoint: endpoint, observed: p.observed, would: p.would,
+	}
 	if e := pl.edges[k]; e != nil {
 		return e
 	}
@@ -31,6 +34,9 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 	if !k.observed {
 		e.Retry = k.route.Action.Retry
 	}
+	e.Answers = p.compose(told{
+		prefix: dubbo.Prefix{Path: pl.iface, Method: pl.method, Version: pl.version}, call: e.Remote, attached: pl.attached,
+	})
 	e.Group.Watch(k.endpoint)
 	k.endpoint.UsedBy(p.source.Workload.UID)
 	p.watched = append(p.watched, watch{e.Group, k.endpoint})

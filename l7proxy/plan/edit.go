@@ -34,7 +34,7 @@ func (p *Planner) Edited(frame []byte) []byte {
 	edits := make([]edit.Edit, len(p.edits))
 	for i := range p.edits {
 		e := &p.edits[i]
-		edits[i] = edit.Edit{Name: e.Name, How: hows[e.How], Value: p.value(e.Value, prefix)}
+		edits[i] = edit.Edit{Name: e.Name, How: hows[e.How], Value: p.value(e.Value, &told{prefix: prefix, own: true})}
 	}
 	out, err := p.body.AppendEdited(make([]byte, 0, len(frame)+64*len(edits)), frame, edits...)
 	if err != nil {
@@ -43,30 +43,57 @@ func (p *Planner) Edited(frame []byte) []byte {
 	return out
 }
 
+// told is what values are made of beside the connection.
+type told struct {
+	prefix   dubbo.Prefix
+	call     *rpc.Call // of an answer: the way that its request went
+	own      bool      // the request's attachments can be asked for: it is open
+	attached bool      // its consumer reads answers with attachments
+}
+
 // value concatenates the pieces of an attachment's new value. What is not there is
 // nothing.
-func (p *Planner) value(pieces []snapshot.Piece, prefix dubbo.Prefix) string {
-	if len(pieces) == 1 && pieces[0].Kind == snapshot.PieceText {
-		return pieces[0].Text
+func (p *Planner) value(pieces []snapshot.Piece, of *told) string {
+	if len(pieces) == 1 {
+		return p.text(&pieces[0], of)
 	}
 	var b strings.Builder
-	for _, piece := range pieces {
-		switch piece.Kind {
-		case snapshot.PieceText:
-			b.WriteString(piece.Text)
-		case snapshot.PieceRequest:
-			b.WriteString(p.asked(piece.Text, prefix))
-		case snapshot.PieceRemote:
-			b.WriteString(p.source.Remote.String())
-		case snapshot.PieceRemoteIP:
-			b.WriteString(p.source.Remote.Addr().String())
-		case snapshot.PieceLocal:
-			b.WriteString(p.source.Original.String())
-		case snapshot.PieceSource:
-			b.WriteString(field(p.source.Workload.Peer, piece.Text))
-		}
+	for i := range pieces {
+		b.WriteString(p.text(&pieces[i], of))
 	}
 	return b.String()
+}
+
+func (p *Planner) text(piece *snapshot.Piece, of *told) string {
+	switch piece.Kind {
+	case snapshot.PieceText:
+		return piece.Text
+	case snapshot.PieceRequest:
+		if piece.Own() && !of.own {
+			return ""
+		}
+		return p.asked(piece.Text, of.prefix)
+	case snapshot.PieceRemote:
+		return p.source.Remote.String()
+	case snapshot.PieceRemoteIP:
+		return p.source.Remote.Addr().String()
+	case snapshot.PieceLocal:
+		return p.source.Original.String()
+	case snapshot.PieceSource:
+		return field(p.source.Workload.Peer, piece.Text)
+	case snapshot.PieceUpstream:
+		return of.call.Endpoint.String()
+	case snapshot.PieceUpstreamIP:
+		return of.call.Endpoint.Addr().String()
+	case snapshot.PieceCluster:
+		return of.call.Cluster
+	case snapshot.PieceRoute:
+		return of.call.Route
+	case snapshot.PieceDestination:
+		return field(of.call.Destination, piece.Text)
+	case snapshot.PieceAnswer: // known when it comes
+	}
+	return ""
 }
 
 // asked is an attribute of the opened request.
