@@ -141,6 +141,7 @@ var floors = []string{
 	"l7proxy/xds/fields",
 	"l7proxy/xds/typed",
 	"l7proxy/retry",
+	"l7proxy/phrase",
 	"l7proxy/postscript",
 	"l7proxy/codec/dubbo",
 	"l7proxy/codec/dubbo/attachments",

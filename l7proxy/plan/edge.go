@@ -2,7 +2,6 @@ package plan
 
 import (
 	"github.com/dubway/dubway/l7proxy/cluster"
-	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -34,9 +33,7 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 	if !k.observed {
 		e.Retry = k.route.Action.Retry
 	}
-	e.Answers = p.compose(told{
-		prefix: dubbo.Prefix{Path: pl.iface, Method: pl.method, Version: pl.version}, call: e.Remote, attached: pl.attached,
-	})
+	e.Answers = p.answersOf(pl, e)
 	e.Group.Watch(k.endpoint)
 	k.endpoint.UsedBy(p.source.Workload.UID)
 	p.watched = append(p.watched, watch{e.Group, k.endpoint})

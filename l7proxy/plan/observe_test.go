@@ -45,11 +45,12 @@ func TestObserve(t *testing.T) {
 	a := &r.snap.Routes["r"].VirtualHosts[0].Routes[0].Action
 	a.Timeout, a.Retry, a.Mirrors = time.Second, &snapshot.Retry{Num: 3}, []snapshot.Mirror{{Cluster: "c", Fraction: snapshot.Million}}
 	a.Edits = []snapshot.Edit{{Name: "x", Value: []snapshot.Piece{{Text: "y"}}}}
+	a.Answers = a.Edits
 	ask := func(method string) (*rpc.Call, rpc.Why) {
 		t.Helper()
 		h, body := attached(method, "")
 		e, why := r.Edge(h, body)
-		if r.mode.Mode() == mode.Observe && (why != rpc.WhyNone || r.Limit() != 0 || len(r.Mirrors()) > 0 || len(r.edits) > 0 || e.Retry != nil) {
+		if r.mode.Mode() == mode.Observe && (why != rpc.WhyNone || r.Limit() != 0 || len(r.Mirrors()) > 0 || len(r.edits) > 0 || e.Answers != nil || e.Retry != nil) {
 			t.Errorf("%s: %q, %s, %d mirrors, %d edits, retry %v", method, why, r.Limit(), len(r.Mirrors()), len(r.edits), e.Retry)
 		}
 		return e.Remote, why

@@ -125,9 +125,7 @@ func (p *Planner) Elsewhere(h dubbo.Header, body []byte, except ...netip.AddrPor
 func (p *Planner) Limit() time.Duration { return p.limit }
 
 func (p *Planner) decide(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) {
-	p.limit, p.mirrors, p.fault = 0, p.mirrors[:0], nil
-	p.edits, p.answers, p.share = nil, nil, nil
-	p.observed, p.would = p.mode.Mode() != mode.Enforce, nil
+	p.shapeless()
 	prefix, state := dubbo.ParsePrefix(h.Serialization(), body)
 	pl := p.of(prefix, body, state == dubbo.Complete)
 	if p.env.Applications && !pl.asked && !pl.undecodable {
@@ -184,6 +182,13 @@ func (p *Planner) decide(h dubbo.Header, body []byte) (*upstream.Edge, rpc.Why) 
 		}
 	}
 	return p.choose(pl, route, target)
+}
+
+// shapeless forgets what was planned for the request before.
+func (p *Planner) shapeless() {
+	p.limit, p.mirrors, p.fault = 0, p.mirrors[:0], nil
+	p.edits, p.answers, p.share = nil, nil, nil
+	p.observed, p.would = p.mode.Mode() != mode.Enforce, nil
 }
 
 // match finds the route of a request that its plan has none of. Open opens its body.
