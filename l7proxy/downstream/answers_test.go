@@ -250,7 +250,7 @@ func TestObservedAnswers(t *testing.T) {
 	p.answering(dubbo.StatusOK, "\x91\x01x")
 	r := newRig(t, p.addr)
 	r.env.Modes = new(mode.Table)
-	if err := r.env.Modes.Put(r.pod.UID, r.pod.Namespace, r.pod.Name, "observe"); err != nil {
+	if err := r.env.Modes.Put(&mode.Workload{UID: r.pod.UID, Labels: map[string]string{mode.Key: "observe"}}); err != nil {
 		t.Fatal(err)
 	}
 	r.editing(answersEdited, p)

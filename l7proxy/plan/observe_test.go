@@ -13,7 +13,7 @@ import (
 func moded(t *testing.T, r *rig, word string) *mode.Table {
 	t.Helper()
 	table := new(mode.Table)
-	if err := table.Put("shop/consumer", "shop", "consumer", word); err != nil {
+	if err := table.Put(&mode.Workload{UID: "shop/consumer", Namespace: "shop", Name: "consumer", Labels: map[string]string{mode.Key: word}}); err != nil {
 		t.Fatal(err)
 	}
 	r.env.Modes = table
@@ -98,7 +98,7 @@ func BenchmarkObserved(b *testing.B) {
 		b.Run(word, func(b *testing.B) {
 			r := newRig(new(testing.T), vip, pod1)
 			table := new(mode.Table)
-			if err := table.Put("1", "shop", "consumer", word); err != nil {
+			if err := table.Put(&mode.Workload{UID: "1", Labels: map[string]string{mode.Key: word}}); err != nil {
 				b.Fatal(err)
 			}
 			r.mode = table.Of("1")
