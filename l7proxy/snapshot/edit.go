@@ -59,13 +59,16 @@ const (
 	PieceRemoteIP           // %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%
 	PieceLocal              // %DOWNSTREAM_LOCAL_ADDRESS%: what the consumer dialled
 	PieceSource             // %DUBWAY_SOURCE(field)%: of the consumer's workload
-	// Of answers alone.
-	PieceAnswer      // %RESP(name)%: an attachment of the answer
-	PieceUpstream    // %UPSTREAM_REMOTE_ADDRESS%, %UPSTREAM_HOST%: the provider's
-	PieceUpstreamIP  // %UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%
-	PieceCluster     // %UPSTREAM_CLUSTER%
-	PieceRoute       // %ROUTE_NAME%
-	PieceDestination // %DUBWAY_DESTINATION(field)%: of the provider's workload
+)
+
+// The kinds of answers alone.
+const (
+	PieceAnswer      PieceKind = iota + PieceSource + 1 // %RESP(name)%: an attachment of the answer
+	PieceUpstream                                       // %UPSTREAM_REMOTE_ADDRESS%, %UPSTREAM_HOST%: the provider's
+	PieceUpstreamIP                                     // %UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%
+	PieceCluster                                        // %UPSTREAM_CLUSTER%
+	PieceRoute                                          // %ROUTE_NAME%
+	PieceDestination                                    // %DUBWAY_DESTINATION(field)%: of the provider's workload
 )
 
 // Own tells whether a piece is an attachment of the request itself: it differs between requests that are otherwise alike.

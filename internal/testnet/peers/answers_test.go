@@ -36,8 +36,7 @@ func TestAnswers(t *testing.T) {
 		})
 	}
 	m.Put(services...)
-	x := &matrix{Mesh: m, kinds: map[string]kind{}}
-	_, x.proxy = m.Start(pods)
+	m.Start(pods)
 	for _, wait := range waits {
 		wait()
 	}
