@@ -249,7 +249,6 @@ func TestObservedAnswers(t *testing.T) {
 	p := newProvider(t)
 	p.answering(dubbo.StatusOK, "\x91\x01x")
 	r := newRig(t, p.addr)
-	r.env.Modes = new(mode.Table)
 	if err := r.env.Modes.Put(&mode.Workload{UID: r.pod.UID, Labels: map[string]string{mode.Key: "observe"}}); err != nil {
 		t.Fatal(err)
 	}
