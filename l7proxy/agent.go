@@ -40,12 +40,13 @@ func (p *Proxy) followAgent(ctx context.Context) error {
 // Workload accepts for a pod. Part of handoff.Handler.
 func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
 	pod := workload.New(*w)
-	if err := p.env.Modes.Put(w.UID, w.Namespace, w.Name, w.Labels[mode.Label]); err != nil {
-		p.log.Warn("policies are enforced", "uid", w.UID, "label", mode.Label, "error", err)
+	said := mode.Workload{UID: w.UID, Namespace: w.Namespace, Name: w.Name, Annotations: w.Annotations, Labels: w.Labels}
+	if err := p.env.Modes.Put(&said); err != nil {
+		p.log.Warn("policies are enforced", "uid", w.UID, "error", err)
 	}
 	p.workloads.Put(pod)
 	p.log.Info("workload", "uid", w.UID, "addresses", w.Addresses, "ports", w.Ports)
-	p.leave(w.UID) // its label may have changed
+	p.leave(w.UID) // its mode may have changed
 	return p.listeners.Put(pod, files)
 }
 

@@ -83,7 +83,18 @@ func (p *Proxy) requestCounters() counters {
 			nil, prometheus.Labels{"outcome": name})
 		return c
 	}
+	answers := func(name string, f func() uint64) counter {
+		c := count("dubway_edited_answers_total", "", f)
+		c.desc = prometheus.NewDesc("dubway_edited_answers_total", "Answers of routes that edit attachments, by what became of them.",
+			nil, prometheus.Labels{"result": name})
+		return c
+	}
+	edited := &u.Postscripts
 	return counters{
+		answers("edited", edited.Edited.Load),
+		answers("unreadable", edited.Unreadable.Load),
+		answers("large", edited.Large.Load),
+		answers("unattached", edited.Unattached.Load),
 		count("dubway_stale_address_total",
 			"Requests to an address that does not serve them any more; dubwayctl doctor lists them.", p.env.Stale.Total),
 		count("dubway_inverted_timeouts_total",

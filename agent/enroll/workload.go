@@ -62,7 +62,7 @@ func listeners(ipv6 bool) []Listener {
 // Message returns the workload as the proxy is told of it.
 func (w *Workload) Message() *handoff.Workload {
 	m := &handoff.Workload{
-		UID: w.Pod.UID, Name: w.Pod.Name, Namespace: w.Pod.Namespace, Labels: w.Pod.Labels,
+		UID: w.Pod.UID, Name: w.Pod.Name, Namespace: w.Pod.Namespace, Labels: w.Pod.Labels, Annotations: w.Pod.Annotations,
 		ServiceAccount: w.Pod.ServiceAccount, NetnsCookie: w.Cookie,
 		Addresses: w.Pod.Addresses, Ports: w.Pod.Ports,
 	}

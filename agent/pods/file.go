@@ -25,10 +25,11 @@ type document struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Metadata   struct {
-		UID       string            `json:"uid"`
-		Name      string            `json:"name"`
-		Namespace string            `json:"namespace"`
-		Labels    map[string]string `json:"labels"`
+		UID         string            `json:"uid"`
+		Name        string            `json:"name"`
+		Namespace   string            `json:"namespace"`
+		Labels      map[string]string `json:"labels"`
+		Annotations map[string]string `json:"annotations"`
 	} `json:"metadata"`
 	Spec struct {
 		ServiceAccount string   `json:"serviceAccount"`
@@ -110,8 +111,33 @@ func (d *document) pod() (*Pod, error) {
 		return nil, errors.New("parse workload: spec.ports: 0 is not a port")
 	}
 	var err error
+	if p.Annotations, err = ours(d.Metadata.Annotations); err != nil {
+		return nil, err
+	}
 	p.Addresses, err = addresses(d.Spec.Addresses)
 	return p, err
+}
+
+// maxAnnotation bounds the value of an annotation that goes to the proxy, in bytes.
+const maxAnnotation = 1 << 10
+
+// ours returns the mesh's own annotations. Others are not looked at: a tool's may be
+// large, and their change is none of the pod for us.
+func ours(all map[string]string) (map[string]string, error) {
+	var own map[string]string
+	for name, value := range all {
+		if !strings.HasPrefix(name, Prefix) {
+			continue
+		}
+		if len(name)+len(value) > maxAnnotation || strings.ContainsFunc(name+value, notText) {
+			return nil, fmt.Errorf("parse workload: metadata.annotations: %.64q is not a short text", name)
+		}
+		if own == nil {
+			own = make(map[string]string)
+		}
+		own[name] = value
+	}
+	return own, nil
 }
 
 // addresses reads the addresses of a pod: one or more, each one that a peer can
@@ -137,5 +163,7 @@ func addresses(texts []string) ([]netip.Addr, error) {
 	}
 	return result, nil
 }
+
+func notText(r rune) bool { return r < ' ' || r == 0x7f }
 
 func notName(r rune) bool { return r <= ' ' || r == 0x7f }

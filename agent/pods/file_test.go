@@ -46,6 +46,16 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestAnnotations: those of the mesh are read, others are let be, whatever they are.
+func TestAnnotations(t *testing.T) {
+	with := strings.Replace(consumer, "  name:", "  annotations: {dubway.io/mode: observe, other.io/mode: \"a\\nb\", last-applied: "+
+		strings.Repeat("x", 1<<18)+"}\n  name:", 1)
+	got, err := Parse([]byte(with))
+	if want := map[string]string{"dubway.io/mode": "observe"}; err != nil || !reflect.DeepEqual(got.Annotations, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestParseRejects(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"unknown field":     {"  serviceAccount:", "  serviceAcount:", `unknown field "serviceAcount"`},
@@ -55,6 +65,8 @@ func TestParseRejects(t *testing.T) {
 		"no name":           {"  name: consumer\n", "", "metadata.name"},
 		"bad namespace":     {"namespace: shop", `namespace: "a b"`, "metadata.namespace"},
 		"bad uid":           {"  name:", "  uid: \"a\\nb\"\n  name:", "metadata.uid"},
+		"long annotation":   {"  name:", "  annotations: {dubway.io/mode: " + strings.Repeat("x", 1<<10) + "}\n  name:", "metadata.annotations"},
+		"annotation":        {"  name:", "  annotations: {dubway.io/mode: \"a\\nb\"}\n  name:", "metadata.annotations"},
 		"relative netns":    {"/run/netns/consumer", "netns/consumer", "spec.netns"},
 		"no cgroup":         {"  cgroup: /sys/fs/cgroup/consumer\n", "", "spec.cgroup"},
 		"no addresses":      {`[10.0.0.1, "fd00::1"]`, "[]", "0 addresses"},

@@ -14,12 +14,16 @@ type Pod struct {
 	Name           string
 	Namespace      string
 	Labels         map[string]string
+	Annotations    map[string]string // the mesh's own, Prefix and a name; nil if there are none
 	ServiceAccount string
 	Netns          string       // path of the network namespace
 	Cgroup         string       // path of the cgroup2 directory
 	Addresses      []netip.Addr // never v4-mapped
 	Ports          []uint16
 }
+
+// Prefix begins the names of the mesh's own annotations.
+const Prefix = "dubway.io/"
 
 // Set is everything that a source knows at one moment.
 type Set struct {

@@ -19,5 +19,5 @@ type ModeStatus struct {
 // "namespace/*", until the proxy ends.
 type ModeRequest struct {
 	Workload string `json:"workload"`
-	Mode     string `json:"mode"` // enforce, observe, off; default: as labels say
+	Mode     string `json:"mode"` // enforce, observe, off; default: as the pods say themselves
 }

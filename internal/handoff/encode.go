@@ -65,6 +65,9 @@ func (m *Message) normalise() {
 		if len(w.Labels) == 0 {
 			w.Labels = nil
 		}
+		if len(w.Annotations) == 0 {
+			w.Annotations = nil
+		}
 		if len(w.Ports) == 0 {
 			w.Ports = nil
 		}

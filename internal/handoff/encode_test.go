@@ -14,6 +14,7 @@ import (
 func samples() map[string]*Message {
 	workload := &Workload{
 		UID: "shop/consumer", Name: "consumer", Namespace: "shop", Labels: map[string]string{"app": "consumer"},
+		Annotations:    map[string]string{"dubway.io/mode": "observe"},
 		ServiceAccount: "default", NetnsCookie: 7,
 		Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")},
 		Ports:     []uint16{20880},

@@ -26,11 +26,13 @@
 // Goodbye: it drains and does not come back.
 package handoff
 
-import "net/netip"
+import (
+	"net/netip"
+)
 
 // Version is the version of the messages in this package. Both sides send it in
 // Hello and refuse a peer of another version.
-const Version = 1
+const Version = 2
 
 // MaxMessage is the largest encoded message, in bytes; larger sets are sent in
 // parts (Destinations.Last).
@@ -78,10 +80,13 @@ type Hello struct {
 // Workload is an enrolled pod of this node. It replaces an earlier one of the
 // same UID. Its listeners come as file descriptors in the order of Listeners.
 type Workload struct {
-	UID            string            `json:"uid"`
-	Name           string            `json:"name"`
-	Namespace      string            `json:"namespace"`
-	Labels         map[string]string `json:"labels,omitempty"`
+	UID       string            `json:"uid"`
+	Name      string            `json:"name"`
+	Namespace string            `json:"namespace"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	// Annotations are the mesh's own, dubway.io/NAME. Others may be large, and are nobody's
+	// business here.
+	Annotations    map[string]string `json:"annotations,omitempty"`
 	ServiceAccount string            `json:"serviceAccount,omitempty"`
 	NetnsCookie    uint64            `json:"netnsCookie"`
 	Addresses      []netip.Addr      `json:"addresses"`

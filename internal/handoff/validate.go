@@ -97,6 +97,11 @@ func (w *Workload) validate() error {
 			return err
 		}
 	}
+	for k, v := range w.Annotations {
+		if err := errors.Join(validateName("annotation", k), validateText("annotation "+k, v)); err != nil {
+			return err
+		}
+	}
 	if w.NetnsCookie == 0 {
 		return errors.New("netnsCookie is missing")
 	}

@@ -23,12 +23,14 @@ const Namespace = "shop"
 type Pod struct {
 	node *Node
 
-	Name      string
-	Labels    map[string]string
-	Ports     []uint16     // the enrolled ones
-	Addresses []netip.Addr // IPv4, IPv6
-	Netns     string       // path
-	Cgroup    string       // path
+	Name   string
+	Labels map[string]string
+	// Annotations of its workload document.
+	Annotations map[string]string
+	Ports       []uint16     // the enrolled ones
+	Addresses   []netip.Addr // IPv4, IPv6
+	Netns       string       // path
+	Cgroup      string       // path
 }
 
 // Addr returns the pod's IPv4 address with a port.
@@ -72,10 +74,13 @@ func (p *Pod) workloadFile() string {
 func (p *Pod) Workload() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: dubway.io/v1alpha1\nkind: Workload\nmetadata:\n  name: %s\n  namespace: %s\n", p.Name, Namespace)
-	if len(p.Labels) > 0 {
-		b.WriteString("  labels:\n")
-		for _, key := range slices.Sorted(maps.Keys(p.Labels)) {
-			fmt.Fprintf(&b, "    %s: %q\n", key, p.Labels[key])
+	for name, values := range map[string]map[string]string{"labels": p.Labels, "annotations": p.Annotations} {
+		if len(values) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "  %s:\n", name)
+		for _, key := range slices.Sorted(maps.Keys(values)) {
+			fmt.Fprintf(&b, "    %s: %q\n", key, values[key])
 		}
 	}
 	fmt.Fprintf(&b, "spec:\n  serviceAccount: %s\n  netns: %s\n  cgroup: %s\n  addresses:\n", p.Name, p.Netns, p.Cgroup)

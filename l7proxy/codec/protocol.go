@@ -11,6 +11,13 @@ import (
 // ErrShort says that a header does not end in the bytes that there are.
 var ErrShort = errors.New("read header: more bytes are needed")
 
+// ErrUnattached says that an answer has no attachments, and that whoever gets it could
+// not read any.
+var ErrUnattached = errors.New("edit answer: its consumer reads no attachments of answers")
+
+// StatusOK is the status of an answer with a result.
+const StatusOK byte = 20
+
 // Protocol is a protocol of requests and answers: all that the proxy must know to hold
 // its calls against every policy. It is made once and never changed.
 type Protocol struct {
@@ -22,6 +29,8 @@ type Protocol struct {
 	// Events are what both ends say of a connection beside calls. Nil: nothing, and a
 	// provider asks nothing of its consumer.
 	Events Events
+	// Attached is the attachments of answers. Nil: they have none.
+	Attached Attached
 	// Serial says that a connection carries one request at a time, in both directions,
 	// and its id stays its consumer's. Otherwise ids are unique on a connection, which
 	// many consumers share, and answers come in any order.
@@ -82,6 +91,26 @@ type Answers interface {
 	NotServed(h Header, body []byte, iface string) bool
 	// Unreached tells whether a provider's proxy says that its application is not there.
 	Unreached(h Header) bool
+}
+
+// Attached reads and changes what stands behind the value of an answer.
+type Attached interface {
+	// NewAnswer returns a reader of answers.
+	NewAnswer() Answer
+	// Reads tells whether the consumer of a request reads answers with attachments.
+	Reads(p Prefix) bool
+}
+
+// Answer reads the attachments behind the value of an answer with StatusOK. One
+// goroutine uses it.
+type Answer interface {
+	// Reset gives it another answer's whole frame, which it aliases.
+	Reset(h Header, frame []byte) error
+	// Lookup is that of rpc.Attachments.
+	Lookup(name string) (value string, ok bool)
+	// AppendEdited appends the frame with changes made to its attachments. Reads says
+	// that its consumer reads them where there were none; ErrUnattached if not.
+	AppendEdited(dst []byte, reads bool, edits ...edit.Edit) ([]byte, error)
 }
 
 // Asked is what an answer repeats of its request.

@@ -63,7 +63,7 @@ func (s *Session) another(h codec.Header, r *exchange.Request) (*upstream.Edge, 
 	if why != rpc.WhyNone {
 		return nil, why
 	}
-	r.Edge = &edge.Edge
+	r.Edge, r.Answers = &edge.Edge, s.plans.Answers(edge, r.Frame)
 	if r.Last == nil || r.Token != nil || r.Attempt > 0 && r.Last.Unknown {
 		return edge, rpc.WhyNone // counted before
 	}

@@ -106,6 +106,7 @@ func (s *Session) forward(h codec.Header, r *exchange.Request, edge *upstream.Ed
 		s.env.Mirror.Send(e, r.Frame)
 	}
 	if c := s.conn(edge, r.Frame); c != nil {
+		r.Answers = s.plans.Answers(edge, r.Frame)
 		s.batch(c).add(*r)
 	} else {
 		s.refuseRequest(*r, rpc.WhyOverflow)

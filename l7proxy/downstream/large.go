@@ -80,7 +80,7 @@ func (s *Session) upload(h codec.Header, r *exchange.Request, total int) (*upstr
 		if why == rpc.WhyNone && s.delayed() { // only since a moment ago: nothing to hold
 			edge, why = s.plans.Pass(h, r.Frame[h.Head:], s.plans.Fault())
 		}
-		r.Edge = &edge.Edge
+		r.Edge, r.Answers = &edge.Edge, s.plans.Answers(edge, r.Frame)
 		if s.tapped && r.Capture == nil && !r.OneWay {
 			r.Capture = s.env.Tap.Capture(r.Edge.Remote, r.Frame, total)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -29,7 +30,7 @@ func TestOff(t *testing.T) {
 	p, stranger := newProvider(t), newProvider(t)
 	r := newRig(t, p.addr)
 	table := r.env.Modes
-	if err := table.Put(r.pod.UID, r.pod.Namespace, r.pod.Name, ""); err != nil {
+	if err := table.Put(&mode.Workload{UID: r.pod.UID, Namespace: r.pod.Namespace, Name: r.pod.Name}); err != nil {
 		t.Fatal(err)
 	}
 	c := r.dial()
@@ -77,7 +78,7 @@ func TestOff(t *testing.T) {
 func TestObservedOpaque(t *testing.T) {
 	p := newProvider(t)
 	r := newRig(t, p.addr)
-	if err := r.env.Modes.Put(r.pod.UID, r.pod.Namespace, r.pod.Name, "observe"); err != nil {
+	if err := r.env.Modes.Put(&mode.Workload{UID: r.pod.UID, Labels: map[string]string{mode.Key: "observe"}}); err != nil {
 		t.Fatal(err)
 	}
 	r.close()

@@ -9,6 +9,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/export"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -28,6 +29,9 @@ type Edge struct {
 	Export *export.Export
 	// Retry lets a request be sent again. Nil: it is not.
 	Retry *snapshot.Retry
+	// Answers is what becomes of answers, as far as it is the same for all of them; nil:
+	// they stay as they are.
+	Answers *postscript.Edits
 }
 
 // Call returns the Call for a way.

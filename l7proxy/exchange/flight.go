@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/retry"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -24,6 +25,7 @@ type Flight struct {
 	Kept          *Request    // for another try; nil: there is none
 	Due           time.Time   // when the try ends; zero: never
 	Token         *retry.Token
+	Answers       *postscript.Edits // of its answer; nil: it stays as it is
 }
 
 // FlightOf is a request that is sent now.
@@ -31,6 +33,36 @@ func FlightOf(owner Consumer, r *Request, now time.Time) Flight {
 	return Flight{
 		Owner: owner, Edge: r.Edge, ID: r.ID, Start: r.Start, Spent: now.Sub(r.Start) - r.Held, Bytes: r.Bytes(),
 		Serialization: r.Serialization, Delayed: r.Held > 0, Capture: r.Capture, Due: r.Due(now), Token: r.Token,
+		Answers: r.Answers,
+	}
+}
+
+// Answer is what a record needs of the frame that answers a request.
+type Answer struct {
+	Flight    Flight
+	Status    byte
+	Result    rpc.Result
+	Bytes     int
+	Exception string // may alias the frame
+}
+
+// Answered is the answer in a frame, or in one's beginning of its protocol's AnswerLen bytes of body.
+func (f *Flight) Answered(h codec.Header, frame []byte) Answer {
+	answers, body := f.Edge.Protocol.Answers, frame[h.Head:]
+	a := Answer{Flight: *f, Status: h.Status, Result: answers.Kind(h, body), Bytes: h.Len()}
+	if a.Result == rpc.ResultException {
+		a.Exception = answers.Class(h, body)
+	}
+	return a
+}
+
+// Record is the answer's record, but for when it was given.
+func (a *Answer) Record(sameNode bool) rpc.Record {
+	f := &a.Flight
+	return rpc.Record{
+		Call: f.Edge.Call(sameNode), Result: a.Result, Status: a.Status, Serialization: f.Serialization,
+		Exception: a.Exception, ID: f.ID, Start: f.Start, RequestBytes: f.Bytes, ResponseBytes: a.Bytes,
+		Downstream: f.Edge.Downstream, Capture: f.Capture, Delayed: f.Delayed,
 	}
 }
 

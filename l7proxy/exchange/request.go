@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/retry"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -29,6 +30,8 @@ type Request struct {
 	Held time.Duration
 	// Until is when the request ends, whatever it waits for; zero: never.
 	Until time.Time
+	// Answers is what becomes of its answer; nil: it stays as it is.
+	Answers *postscript.Edits
 	Tries
 }
 

@@ -1,6 +1,6 @@
 // Package mode says what the mesh does to a workload: whether its policies are
-// enforced, only observed, or the workload is left alone. A workload's label says so,
-// or an operator, for as long as the proxy runs. It acts on nothing: planners and
+// enforced, only observed, or the workload is left alone. A workload's annotation or
+// label says so, or an operator, for as long as the proxy runs. It acts on nothing: planners and
 // connections ask.
 package mode
 
@@ -13,8 +13,9 @@ import (
 	"sync/atomic"
 )
 
-// Label is the label of a workload that names its mode.
-const Label = "dubway.io/mode"
+// Key is the annotation of a workload that names its mode, and the label, which holds
+// where there is no such annotation.
+const Key = "dubway.io/mode"
 
 // Mode is what the mesh does to a workload.
 type Mode uint8
@@ -72,28 +73,49 @@ type Table struct {
 
 type pod struct {
 	namespace, name string
-	label           Mode
+	mode            Mode   // its own
+	by              string // what of it says so; "": nothing
 	cell            *Cell
 }
 
-// Put adds a workload, or changes one, by its label's value, "" if it has none. A value
-// that is no mode is an error, and means Enforce.
-func (t *Table) Put(uid, namespace, name, label string) (err error) {
-	m := Enforce
-	if label != "" {
-		m, err = Parse(label)
+// Workload is one as its source describes it.
+type Workload struct {
+	UID, Namespace, Name string
+	Annotations, Labels  map[string]string
+}
+
+// own returns what a workload says of its mode, and where: its annotation goes before
+// its label. A value that is no mode is an error, and means Enforce.
+func (w *Workload) own() (m Mode, by string, err error) {
+	for _, place := range []struct {
+		name   string
+		values map[string]string
+	}{{"annotation", w.Annotations}, {"label", w.Labels}} {
+		if word := place.values[Key]; word != "" {
+			if m, err = Parse(word); err != nil {
+				return Enforce, "", fmt.Errorf("read %s %s: %w", place.name, Key, err)
+			}
+			return m, place.name + " " + Key, nil
+		}
 	}
+	return Enforce, "", nil
+}
+
+// Put adds a workload, or changes one. A mode that is none is an error, and means
+// Enforce.
+func (t *Table) Put(w *Workload) error {
+	m, by, err := w.own()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := &pod{namespace: namespace, name: name, label: m, cell: new(Cell)}
-	if old := t.pods[uid]; old != nil {
-		w.cell = old.cell // connections hold it
+	p := &pod{namespace: w.Namespace, name: w.Name, mode: m, by: by, cell: new(Cell)}
+	if old := t.pods[w.UID]; old != nil {
+		p.cell = old.cell // connections hold it
 	}
 	if t.pods == nil {
 		t.pods = make(map[string]*pod)
 	}
-	t.pods[uid] = w
-	t.settle(w)
+	t.pods[w.UID] = p
+	t.settle(p)
 	return err
 }
 
@@ -118,7 +140,7 @@ func (t *Table) Of(uid string) *Cell {
 }
 
 // Say sets the mode of "namespace/pod", or of "namespace/*", whoever is or will be
-// there, over their labels; Default takes it back. What is said of a pod goes before
+// there, over what they say themselves; Default takes it back. What is said of a pod goes before
 // what is said of its namespace. It returns the UIDs that it concerns.
 func (t *Table) Say(who, word string) ([]string, error) {
 	namespace, name, ok := strings.Cut(who, "/")
@@ -164,10 +186,7 @@ func (t *Table) mode(w *pod) (m Mode, by string) {
 			return m, "dubwayctl mode " + who
 		}
 	}
-	if w.label != Enforce {
-		return w.label, "label " + Label
-	}
-	return Enforce, ""
+	return w.mode, w.by
 }
 
 // Entry is one workload's mode.

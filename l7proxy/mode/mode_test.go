@@ -6,11 +6,56 @@ import (
 	"testing"
 )
 
+// labelled is a workload with a label, or without if that is "".
+func labelled(uid, who, label string) *Workload {
+	w := &Workload{UID: uid}
+	w.Namespace, w.Name, _ = strings.Cut(who, "/")
+	if label != "" {
+		w.Labels = map[string]string{Key: label, "app": "x"}
+	}
+	return w
+}
+
+// TestAnnotation: a workload's annotation goes before its label, whatever they say, and
+// an operator before both.
+func TestAnnotation(t *testing.T) {
+	const enforce, observe, off = "enforce", "observe", "off"
+	for _, tt := range []struct {
+		annotation, label, said string
+		want                    Mode
+		by                      string
+		fails                   bool
+	}{
+		{"", "", "", Enforce, "", false},
+		{observe, "", "", Observe, "annotation dubway.io/mode", false},
+		{observe, off, "", Observe, "annotation dubway.io/mode", false},
+		{enforce, off, "", Enforce, "annotation dubway.io/mode", false},
+		{"", off, "", Off, "label dubway.io/mode", false},
+		{"of", off, "", Enforce, "", true},
+		{observe, off, enforce, Enforce, "dubwayctl mode shop/web", false},
+	} {
+		var table Table
+		w := labelled("1", "shop/web", tt.label)
+		if tt.annotation != "" {
+			w.Annotations = map[string]string{Key: tt.annotation}
+		}
+		err := table.Put(w)
+		if tt.said != "" {
+			if _, err := table.Say("shop/web", tt.said); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := table.All()[0]; got.Mode != tt.want || got.By != tt.by || table.Of("1").Mode() != tt.want || (err != nil) != tt.fails {
+			t.Errorf("annotation %q, label %q, said %q: %+v, %v", tt.annotation, tt.label, tt.said, got, err)
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	var table Table
 	put := func(uid, name, label string) {
 		t.Helper()
-		if err := table.Put(uid, "shop", name, label); err != nil {
+		if err := table.Put(labelled(uid, "shop/"+name, label)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -38,13 +83,13 @@ func TestTable(t *testing.T) {
 	if web.Mode() != Off {
 		t.Error("a changed label changes nothing")
 	}
-	if err := table.Put("2", "shop", "orders", "of"); err == nil || orders.Mode() != Enforce {
+	if err := table.Put(labelled("2", "shop/orders", "of")); err == nil || orders.Mode() != Enforce {
 		t.Errorf("a label that is no mode: %v, %v", orders.Mode(), err)
 	}
 	if _, err := table.Say("other/late", "observe"); err != nil {
 		t.Error(err)
 	}
-	if err := table.Put("3", "other", "late", ""); err != nil || table.Of("3").Mode() != Observe {
+	if err := table.Put(labelled("3", "other/late", "")); err != nil || table.Of("3").Mode() != Observe {
 		t.Errorf("said before it came: %v, %v", table.Of("3").Mode(), err)
 	}
 	var by []string

@@ -11,7 +11,9 @@ import (
 
 // chosen is the way to an endpoint that may not export the interface yet.
 func (p *Planner) chosen(pl *plan, route *snapshot.Route, set *cluster.Set, endpoint *cluster.Endpoint) *upstream.Edge {
-	k := edgeKey{route: route, cluster: set.Name(), endpoint: endpoint, observed: p.observed, would: p.would}
+	k := edgeKey{
+		route: route, share: p.share, cluster: set.Name(), endpoint: endpoint, observed: p.observed, would: p.would,
+	}
 	if e := pl.edges[k]; e != nil {
 		return e
 	}
@@ -31,6 +33,7 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 	if !k.observed {
 		e.Retry = k.route.Action.Retry
 	}
+	e.Answers = p.answersOf(pl, e)
 	e.Group.Watch(k.endpoint)
 	k.endpoint.UsedBy(p.source.Workload.UID)
 	p.watched = append(p.watched, watch{e.Group, k.endpoint})

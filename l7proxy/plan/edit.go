@@ -1,19 +1,12 @@
 package plan
 
 import (
-	"strings"
-
 	"github.com/dubway/dubway/l7proxy/codec"
-	"github.com/dubway/dubway/l7proxy/codec/edit"
-	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/phrase"
+	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/upstream"
 )
-
-// hows are snapshot's ways to change an attachment, in its order.
-var hows = [...]edit.How{
-	snapshot.EditSet: edit.Set, snapshot.EditAppend: edit.Append, snapshot.EditAdd: edit.Add,
-	snapshot.EditReplace: edit.Replace, snapshot.EditRemove: edit.Remove,
-}
 
 // Edited returns the frame of the request of the last Edge with the changes that its
 // route makes: the frame itself if there are none, or if its attachments cannot be
@@ -22,20 +15,11 @@ func (p *Planner) Edited(frame []byte) []byte {
 	if len(p.edits) == 0 {
 		return frame
 	}
-	h, err := p.protocol.Frames.ParseHeader(frame)
-	if err != nil {
+	of, ok := p.facts(frame)
+	if !ok {
 		return frame
 	}
-	prefix, state := p.protocol.Requests.Prefix(h, frame[h.Head:])
-	if state != codec.Complete {
-		return frame
-	}
-	p.open(h, frame[h.Head:], prefix)
-	edits := make([]edit.Edit, len(p.edits))
-	for i := range p.edits {
-		e := &p.edits[i]
-		edits[i] = edit.Edit{Name: e.Name, How: hows[e.How], Value: p.value(e.Value, prefix)}
-	}
+	edits := phrase.Request(p.edits, &of)
 	out, err := p.body.AppendEdited(make([]byte, 0, len(frame)+64*len(edits)), frame, edits...)
 	if err != nil {
 		return frame
@@ -43,60 +27,40 @@ func (p *Planner) Edited(frame []byte) []byte {
 	return out
 }
 
-// value concatenates the pieces of an attachment's new value. What is not there is
-// nothing.
-func (p *Planner) value(pieces []snapshot.Piece, prefix codec.Prefix) string {
-	if len(pieces) == 1 && pieces[0].Kind == snapshot.PieceText {
-		return pieces[0].Text
+// facts are those of a request by its frame, which is opened; false if it cannot be.
+func (p *Planner) facts(frame []byte) (of phrase.Facts, ok bool) {
+	of = phrase.Facts{Consumer: p.source.Workload.Peer, Remote: p.source.Remote, Original: p.source.Original}
+	h, err := p.protocol.Frames.ParseHeader(frame)
+	if err != nil {
+		return of, false
 	}
-	var b strings.Builder
-	for _, piece := range pieces {
-		switch piece.Kind {
-		case snapshot.PieceText:
-			b.WriteString(piece.Text)
-		case snapshot.PieceRequest:
-			b.WriteString(p.asked(piece.Text, prefix))
-		case snapshot.PieceRemote:
-			b.WriteString(p.source.Remote.String())
-		case snapshot.PieceRemoteIP:
-			b.WriteString(p.source.Remote.Addr().String())
-		case snapshot.PieceLocal:
-			b.WriteString(p.source.Original.String())
-		case snapshot.PieceSource:
-			b.WriteString(field(p.source.Workload.Peer, piece.Text))
-		}
+	prefix, state := p.protocol.Requests.Prefix(h, frame[h.Head:])
+	if state != codec.Complete {
+		return of, false
 	}
-	return b.String()
+	p.open(h, frame[h.Head:], prefix)
+	of.Prefix, of.Body = prefix, p.body
+	return of, true
 }
 
-// asked is an attribute of the opened request.
-func (p *Planner) asked(name string, prefix codec.Prefix) string {
-	switch name {
-	case "interface":
-		return prefix.Path
-	case "method":
-		return prefix.Method
-	case "version":
-		return prefix.Version
+// Answers returns what becomes of the answer to the request of the last Edge, whose
+// frame this is; nil: it stays as it is.
+func (p *Planner) Answers(e *upstream.Edge, frame []byte) *postscript.Edits {
+	if e.Answers == nil || !e.Answers.Asks {
+		return e.Answers
 	}
-	value, _, _ := p.body.Lookup(name) // what cannot be read is not changed either
-	return value
+	of, _ := p.facts(frame)
+	of.Call, of.Reads = e.Remote, e.Answers.Reads
+	return phrase.Answer(p.answers, &of)
 }
 
-func field(peer *rpc.Peer, name string) string {
-	switch name {
-	case "pod":
-		return peer.Pod
-	case "workload":
-		return peer.Workload
-	case "namespace":
-		return peer.Namespace
-	case "service_account":
-		return peer.ServiceAccount
-	case "app":
-		return peer.App
-	}
-	return peer.Version
+// answersOf is what becomes of the answers by an edge, as far as it is the same for all.
+func (p *Planner) answersOf(pl *plan, e *upstream.Edge) *postscript.Edits {
+	return phrase.Answer(p.answers, &phrase.Facts{
+		Prefix:   codec.Prefix{Path: pl.iface, Method: pl.method, Version: pl.version},
+		Consumer: p.source.Workload.Peer, Remote: p.source.Remote, Original: p.source.Original,
+		Call: e.Remote, Reads: pl.attached,
+	})
 }
 
 // attemptAttachment says how often the mesh has sent a request, from the second time

@@ -13,7 +13,7 @@ import (
 func moded(t *testing.T, r *rig, word string) *mode.Table {
 	t.Helper()
 	table := new(mode.Table)
-	if err := table.Put("shop/consumer", "shop", "consumer", word); err != nil {
+	if err := table.Put(&mode.Workload{UID: "shop/consumer", Namespace: "shop", Name: "consumer", Labels: map[string]string{mode.Key: word}}); err != nil {
 		t.Fatal(err)
 	}
 	r.env.Modes = table
@@ -45,11 +45,12 @@ func TestObserve(t *testing.T) {
 	a := &r.snap.Routes["r"].VirtualHosts[0].Routes[0].Action
 	a.Timeout, a.Retry, a.Mirrors = time.Second, &snapshot.Retry{Num: 3}, []snapshot.Mirror{{Cluster: "c", Fraction: snapshot.Million}}
 	a.Edits = []snapshot.Edit{{Name: "x", Value: []snapshot.Piece{{Text: "y"}}}}
+	a.Answers = a.Edits
 	ask := func(method string) (*rpc.Call, rpc.Why) {
 		t.Helper()
 		h, body := attached(method, "")
 		e, why := r.Edge(h, body)
-		if r.mode.Mode() == mode.Observe && (why != rpc.WhyNone || r.Limit() != 0 || len(r.Mirrors()) > 0 || len(r.edits) > 0 || e.Retry != nil) {
+		if r.mode.Mode() == mode.Observe && (why != rpc.WhyNone || r.Limit() != 0 || len(r.Mirrors()) > 0 || len(r.edits) > 0 || e.Answers != nil || e.Retry != nil) {
 			t.Errorf("%s: %q, %s, %d mirrors, %d edits, retry %v", method, why, r.Limit(), len(r.Mirrors()), len(r.edits), e.Retry)
 		}
 		return e.Remote, why
@@ -97,7 +98,7 @@ func BenchmarkObserved(b *testing.B) {
 		b.Run(word, func(b *testing.B) {
 			r := newRig(new(testing.T), vip, pod1)
 			table := new(mode.Table)
-			if err := table.Put("1", "shop", "consumer", word); err != nil {
+			if err := table.Put(&mode.Workload{UID: "1", Labels: map[string]string{mode.Key: word}}); err != nil {
 				b.Fatal(err)
 			}
 			r.mode = table.Of("1")

@@ -30,6 +30,7 @@ type plan struct {
 	edges       map[edgeKey]*upstream.Edge
 	refusal     [rpc.Whys]refusal // for requests that reach no endpoint, and for delayed ones
 	undecodable bool
+	attached    bool // their consumer reads answers with attachments
 	dialled     dialled
 	inverted    inversion
 	verdict     *filter.Verdict // of policies, that holds for all of the plan; nil: judge
@@ -48,6 +49,7 @@ type edgeKey struct {
 	observed bool
 	would    *would
 	route    *snapshot.Route
+	share    *snapshot.Edits // of the route
 	cluster  string
 	endpoint *cluster.Endpoint
 }
@@ -65,6 +67,7 @@ func (p *Planner) of(prefix codec.Prefix, body []byte, decoded bool) *plan {
 	made := &plan{
 		iface: strings.Clone(prefix.Path), method: strings.Clone(prefix.Method), version: strings.Clone(prefix.Version),
 		generic: prefix.Generic, edges: make(map[edgeKey]*upstream.Edge), undecodable: !decoded,
+		attached: decoded && p.protocol.Attached != nil && p.protocol.Attached.Reads(prefix),
 	}
 	made.dialled.pinned = decoded && router.Pinned(made.iface, made.method)
 	p.remember(look, made)
@@ -121,8 +124,7 @@ func (p *Planner) Elsewhere(h codec.Header, body []byte, except ...netip.AddrPor
 func (p *Planner) Limit() time.Duration { return p.limit }
 
 func (p *Planner) decide(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
-	p.limit, p.edits, p.mirrors, p.fault = 0, nil, p.mirrors[:0], nil
-	p.observed, p.would = p.mode.Mode() != mode.Enforce, nil
+	p.shapeless()
 	prefix, state := p.protocol.Requests.Prefix(h, body)
 	pl := p.of(prefix, body, state == codec.Complete)
 	open := func() { p.open(h, body, prefix) }
@@ -181,6 +183,13 @@ func (p *Planner) decide(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) 
 	return p.choose(pl, route, target)
 }
 
+// shapeless forgets what was planned for the request before.
+func (p *Planner) shapeless() {
+	p.limit, p.mirrors, p.fault = 0, p.mirrors[:0], nil
+	p.edits, p.answers, p.share = nil, nil, nil
+	p.observed, p.would = p.mode.Mode() != mode.Enforce, nil
+}
+
 // match finds the route of a request that its plan has none of. Open opens its body.
 func (p *Planner) match(pl *plan, open func()) *snapshot.Route {
 	p.describe(pl)
@@ -194,13 +203,13 @@ func (p *Planner) match(pl *plan, open func()) *snapshot.Route {
 	return route
 }
 
-// shape notes what else the route says of the request: how long it may take, what it
-// changes, where copies go, and what it is hashed by. Open opens the request's body.
+// shape notes what else the route says of the request: how long it may take, where
+// copies go, and what it is hashed by. Open opens the request's body.
 func (p *Planner) shape(pl *plan, route *snapshot.Route, open func()) {
 	a := &route.Action
 	p.hash = 0
 	if !p.observed {
-		p.edits, p.limit = a.Edits, a.Timeout
+		p.limit = a.Timeout
 	}
 	if p.limit > 0 || len(a.Hash) > 0 {
 		if p.describe(pl); !pl.undecodable && p.request.Attachments == nil && (p.limit > 0 || a.HashBody) {
@@ -233,7 +242,7 @@ func (p *Planner) open(h codec.Header, body []byte, prefix codec.Prefix) {
 // target picks the cluster of a route.
 func (p *Planner) target(pl *plan, route *snapshot.Route) snapshot.WeightedCluster {
 	if pair, ok := p.line.Leads(&route.Action); ok {
-		return snapshot.WeightedCluster{Cluster: pair.Cluster}
+		return route.Action.To(pair.Cluster)
 	}
 	target := router.Cluster(&route.Action, p.random.Uint64())
 	if p.dialled.Own {
@@ -244,8 +253,14 @@ func (p *Planner) target(pl *plan, route *snapshot.Route) snapshot.WeightedClust
 
 // choose picks the endpoint in a cluster of a route.
 func (p *Planner) choose(pl *plan, route *snapshot.Route, target snapshot.WeightedCluster) (*upstream.Edge, rpc.Why) {
+	if !p.observed {
+		p.share = target.Edits
+		p.edits, p.answers = route.Action.EditsOf(&target)
+	}
 	if pair, ok := p.line.Leads(&route.Action); ok {
-		k := edgeKey{route: route, cluster: pair.Cluster, endpoint: pair.Endpoint, observed: p.observed, would: p.would}
+		k := edgeKey{
+			route: route, share: p.share, cluster: pair.Cluster, endpoint: pair.Endpoint, observed: p.observed, would: p.would,
+		}
 		return p.edge(pl, k), rpc.WhyNone
 	}
 	set := p.env.Clusters.Set(target.Cluster)

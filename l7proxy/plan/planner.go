@@ -106,6 +106,8 @@ type Planner struct {
 	except   []netip.AddrPort // not to be chosen. Of Elsewhere
 	limit    time.Duration    // of Limit
 	edits    []snapshot.Edit  // of Edited
+	answers  []snapshot.Edit  // of Answers
+	share    *snapshot.Edits  // whose they are, if a share of the route has its own
 	mirrors  []*upstream.Edge // of Mirrors
 	watched  []watch
 	held     int              // bytes of the quota, for plans

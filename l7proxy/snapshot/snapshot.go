@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of these types, a seam of the design.
-const Version = 6
+const Version = 7
 
 // Snapshot is one consistent configuration.
 type Snapshot struct {
@@ -60,7 +60,7 @@ type RouteConfig struct {
 	// an argument or an attachment, group included.
 	Static bool
 	// Whole says that a route changes requests, delays them, or hashes an argument or an
-	// attachment: they must be held whole.
+	// attachment, or puts one into answers: they must be held whole.
 	Whole bool
 	// Needs is what the policies of its routes need of requests.
 	Needs Needs
@@ -169,8 +169,9 @@ type Action struct {
 	Retry *Retry
 	// Mirrors are the clusters that get copies of requests.
 	Mirrors []Mirror
-	// Edits change the attachments of requests, in this order.
-	Edits []Edit
+	// Edits change the attachments of requests, in this order, and Answers those of what
+	// providers answer.
+	Edits, Answers []Edit
 	// Hash is hash_policy: what of a request chooses the endpoint where the cluster's
 	// policy is a hash. HashBody says that it needs an attachment or an argument.
 	Hash     []HashPolicy
@@ -188,6 +189,9 @@ type WeightedCluster struct {
 	Cluster string
 	Weight  uint32
 	Subset  Metadata // joined with Action.Subset by package xds
+	// Edits hold for what goes to the cluster, in the action's stead; package xds has
+	// joined the action's own. Nil: the action's hold.
+	Edits *Edits
 }
 
 // Metadata is a flat view of filter_metadata["envoy.lb"]: key to the value's

@@ -46,7 +46,9 @@ func (c *Conn) another(f *exchange.Flight, h codec.Header, frame []byte) bool {
 	if f.Kept == nil || !unknown && !f.Retriable(h, frame) {
 		return false
 	}
-	last := &exchange.Last{Answer: bytes.Clone(frame), Call: f.Edge.Call(c.sameNode), Unknown: unknown}
+	// It is what the consumer gets if there can be no other try.
+	kept := c.answers.edits.Edited(c.protocol(), f.Answers, frame, &c.group.pool.stats.Postscripts)
+	last := &exchange.Last{Answer: bytes.Clone(kept), Call: f.Edge.Call(c.sameNode), Unknown: unknown}
 	c.protocol().Frames.PutID(last.Answer, f.ID)
 	c.again(f, last)
 	return true

@@ -7,50 +7,38 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/delivery"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
-// answer is a request and what a record needs of its answer's frame.
-type answer struct {
-	flight    exchange.Flight
-	status    byte
-	result    rpc.Result
-	bytes     int
-	exception string // may alias the read buffer
-}
-
 // answers is the reader's working memory, so that reading allocates nothing.
 type answers struct {
-	delivery.Round[answer]
+	delivery.Round[exchange.Answer]
 
 	read     time.Time
 	sameNode bool
 	rec      rpc.Record
 	out      []byte // heartbeat replies and the like
+	edits    postscript.Writer
 }
 
 // deliver writes what was collected, one write per consumer, and records it.
 func (a *answers) deliver(read time.Time, sameNode bool) {
 	a.read, a.sameNode = read, sameNode
 	a.Deliver(a)
+	a.edits.Clear()
 }
 
 // Delivered records an answer. Part of delivery.Observer.
-func (a *answers) Delivered(got *answer, written time.Time, failed bool) {
-	f := &got.flight
-	call := f.Edge.Call(a.sameNode)
-	a.rec = rpc.Record{
-		Call: call, Result: got.result, Status: got.status, Serialization: f.Serialization, Exception: got.exception,
-		ID: f.ID, Start: f.Start,
-		Duration: written.Sub(f.Start), Overhead: f.Spent + written.Sub(a.read),
-		RequestBytes: f.Bytes, ResponseBytes: got.bytes, Downstream: f.Edge.Downstream, Capture: f.Capture,
-		Delayed: f.Delayed,
-	}
+func (a *answers) Delivered(got *exchange.Answer, written time.Time, failed bool) {
+	f := &got.Flight
+	a.rec = got.Record(a.sameNode)
+	a.rec.Duration, a.rec.Overhead = written.Sub(f.Start), f.Spent+written.Sub(a.read)
 	if failed {
 		a.rec.Result, a.rec.Why = rpc.ResultGone, rpc.WhyDownstreamGone
 	}
-	call.Observer.Observe(&a.rec)
+	a.rec.Call.Observer.Observe(&a.rec)
 	a.rec.Exception, a.rec.Capture = "", nil // they hold what is large
 }
 
@@ -143,12 +131,10 @@ func (c *Conn) one(h codec.Header, frame []byte) bool {
 		return true
 	}
 	p.Frames.PutID(frame, f.ID)
-	if f.Capture != nil {
+	got := f.Answered(h, frame)
+	frame = c.answers.edits.Edited(c.protocol(), f.Answers, frame, &c.group.pool.stats.Postscripts)
+	if got.Bytes = len(frame); f.Capture != nil {
 		f.Capture.Answer(frame, len(frame))
-	}
-	got := answer{flight: f, status: h.Status, result: p.Answers.Kind(h, frame[h.Head:]), bytes: len(frame)}
-	if got.result == rpc.ResultException {
-		got.exception = p.Answers.Class(h, frame[h.Head:])
 	}
 	c.answers.Add(f.Owner, frame, got)
 	return true

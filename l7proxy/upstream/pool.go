@@ -9,6 +9,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/deadline"
 	"github.com/dubway/dubway/l7proxy/lot"
+	"github.com/dubway/dubway/l7proxy/postscript"
 )
 
 // unusedTicks is how long a group without consumers keeps its connections.
@@ -30,6 +31,7 @@ type Stats struct {
 	// RetriesRefused those that the cluster's budget kept from it. Their owner counts.
 	Retries, RetriesRefused atomic.Uint64
 	Callbacks               Callbacks
+	Postscripts             postscript.Stats
 }
 
 // Pool holds the groups.

@@ -5,7 +5,8 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec"
-	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -30,19 +31,18 @@ func (c *Conn) stream(h codec.Header, read time.Time) bool {
 	} else {
 		c.group.pool.stats.Unasked.Add(1)
 	}
-	head := answer{flight: f, status: h.Status, result: rpc.ResultValue, bytes: h.Len()}
+	total := h.Len()
+	var head exchange.Answer
 	if known {
 		p.Frames.PutID(c.sock.Bytes(), f.ID)
-		head.result = p.Answers.Kind(h, c.sock.Bytes()[h.Head:])
-		if head.result == rpc.ResultException {
-			// The record is made when these bytes have gone.
-			head.exception = strings.Clone(p.Answers.Class(h, c.sock.Bytes()[h.Head:]))
-		}
+		head = f.Answered(h, c.sock.Bytes())
+		head.Exception = strings.Clone(head.Exception) // the record is made when these bytes have gone
+		postscript.Passed(f.Answers, h, &c.group.pool.stats.Postscripts)
 		if f.Capture != nil {
-			f.Capture.Answer(c.sock.Bytes(), head.bytes)
+			f.Capture.Answer(c.sock.Bytes(), total)
 		}
 	}
-	lost, err := c.sock.Pump(to, head.bytes)
+	lost, err := c.sock.Pump(to, total)
 	if known {
 		c.answers.read, c.answers.sameNode = read, c.sameNode
 		c.answers.Delivered(&head, time.Now(), lost)

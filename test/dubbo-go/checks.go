@@ -54,6 +54,9 @@ func (c *checks) with(group, version string, generic bool) *stub {
 		client.WithSerialization(constant.Hessian2Serialization), client.WithClusterFailOver(),
 		client.WithRetries(c.job.number("retries", 2)), client.WithGroup(group), client.WithVersion(version),
 	}
+	if name := c.job["filter"]; name != "" {
+		options = append(options, client.WithFilter(name))
+	}
 	if generic {
 		options = append(options, client.WithGeneric())
 	}
@@ -88,6 +91,8 @@ func (c *checks) run(name string) (string, error) {
 	case "attachments":
 		ctx = context.WithValue(ctx, constant.AttachmentKey, map[string]any{"trace": "t-1 é"})
 		return equal("t-1 é")(c.probe().Attach(ctx, "trace"))
+	case answered:
+		return c.answered(ctx)
 	case "checked", "runtime":
 		return c.thrown(ctx, name)
 	case "pipelined":

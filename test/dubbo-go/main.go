@@ -29,6 +29,7 @@ func main() {
 	logger.SetLogger(quiet)
 	dubbogetty.SetLogger(quiet) // it logs a line per frame otherwise
 	hessian.RegisterPOJO(&ProbeException{})
+	kept.register()
 	client := *getty.GetDefaultClientConfig()
 	client.GettySessionParam.MaxMsgLen = maxFrame
 	client.HeartbeatPeriod = "1s"

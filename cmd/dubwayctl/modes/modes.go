@@ -23,13 +23,14 @@ func Command(p *Params) *cobra.Command {
 		Aliases: []string{"modes"},
 		Short:   "Say whether policies of a workload are enforced, observed, or it is left alone",
 		Long: "List what the mesh does to this node's workloads, or change it for a pod, or with NAMESPACE/* for all\n" +
-			"pods of a namespace, until the proxy ends; the label dubway.io/mode says it for good.\n\n" +
+			"pods of a namespace, until the proxy ends. For good a pod's annotation dubway.io/mode says it, or else its\n" +
+			"label of that name.\n\n" +
 			"  enforce  policies decide (the default)\n" +
 			"  observe  RBAC and rate limits are judged, counted and logged as would_deny and would_limit, and refuse\n" +
 			"           nothing; routes change, copy and cut short nothing. All else holds as before\n" +
 			"  off      connections are passed on as they are, to what was dialled. Open ones end when nothing is\n" +
 			"           pending on them\n" +
-			"  default  as the label says",
+			"  default  as the annotation or the label says",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

@@ -52,25 +52,13 @@ func argumentsOf(b []byte) ([]byte, error) {
 
 // attached answers with the attachments that follow the arguments.
 func (s *served) attached(id uint64, b []byte) error {
-	all := map[string]string{}
 	for len(b) > 0 && b[0] != 'H' { // a second argument
 		var err error
 		if b, err = skipValue(b); err != nil {
 			return err
 		}
 	}
-	for b = b[min(1, len(b)):]; len(b) > 0 && b[0] != 'Z'; {
-		key, rest, err := text(b)
-		if err != nil {
-			return err
-		}
-		value, rest, err := text(rest)
-		if err != nil {
-			return err
-		}
-		all[string(key)], b = string(value), rest
-	}
-	document, err := json.Marshal(all)
+	document, err := json.Marshal(attachments(b))
 	if err != nil {
 		return fmt.Errorf("write attachments: %w", err)
 	}

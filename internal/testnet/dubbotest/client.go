@@ -21,6 +21,8 @@ type Answer struct {
 	// Provider and Peer are what the provider says of itself and of its consumer.
 	Provider string
 	Peer     string
+	// Attachments are those of a value or a null.
+	Attachments map[string]string
 }
 
 // Client is a consumer with one connection that calls one at a time or many at
@@ -202,7 +204,8 @@ func parseAnswer(h header, body []byte) (Answer, error) {
 		rest = after
 	}
 	if answer.Kind > 3 {
-		answer.Provider, answer.Peer = attachment(rest, "provider"), attachment(rest, "peer")
+		answer.Attachments = attachments(rest)
+		answer.Provider, answer.Peer = answer.Attachments["provider"], answer.Attachments["peer"]
 	}
 	return answer, nil
 }
@@ -218,24 +221,19 @@ func data(b []byte) []byte {
 	return content
 }
 
-// attachment returns a value of an encoded map of strings.
-func attachment(b []byte, name string) string {
-	if len(b) == 0 || b[0] != 'H' {
-		return ""
-	}
-	for b = b[1:]; len(b) > 0 && b[0] != 'Z'; {
+// attachments returns an encoded map of strings, as far as it can be read.
+func attachments(b []byte) map[string]string {
+	all := map[string]string{}
+	for b = b[min(1, len(b)):]; len(b) > 0 && b[0] != 'Z'; {
 		key, rest, err := text(b)
 		if err != nil {
-			return ""
+			return all
 		}
 		value, rest, err := text(rest)
 		if err != nil {
-			return ""
+			return all
 		}
-		if string(key) == name {
-			return string(value)
-		}
-		b = rest
+		all[string(key)], b = string(value), rest
 	}
-	return ""
+	return all
 }

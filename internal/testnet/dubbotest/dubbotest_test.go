@@ -46,6 +46,7 @@ func TestCall(t *testing.T) {
 		{"flaky1", 70, 0, ""},
 		{"attached", 20, 4, `{"interface":"` + dubbotest.DefaultInterface + `","path":"` + dubbotest.DefaultInterface + `","version":"0.0.0"}`},
 		{"readonly", 20, 4, "hello"},
+		{"bare", 20, 1, "hello"},
 	}
 	for _, test := range tests {
 		answer, err := client.Call(dubbotest.Request{Method: test.method}, []byte("hello"), time.Second)

@@ -25,6 +25,7 @@ const readBuffer = 256 << 10
 //	throw     with a java.lang.RuntimeException
 //	error     with status 70; errorNAME by the provider of that name alone
 //	flakyN    with status 70 to N calls, echo to the next, and again
+//	bare      echo, without attachments
 //	attached  with the request's attachments as JSON
 //	close     by closing the connection
 //	readonly  echo, and send the READONLY event before it
@@ -240,6 +241,11 @@ func (s *served) special(method string, id uint64, argument []byte) error {
 		s.answer(func(b []byte) []byte {
 			start := len(b)
 			return seal(appendString(appendHeader(b, 0, 70, id), "as you asked"), start)
+		})
+	case strings.HasPrefix(method, "bare"):
+		s.answer(func(b []byte) []byte {
+			start := len(b)
+			return seal(append(append(appendHeader(b, 0, StatusOK, id), 0x91), argument...), start)
 		})
 	case strings.HasPrefix(method, "close"):
 		return io.EOF

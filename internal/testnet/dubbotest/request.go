@@ -1,12 +1,15 @@
 package dubbotest
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+)
 
 // Request says what to call. Its zero value calls DefaultInterface.echo.
 type Request struct {
 	Interface   string
 	Method      string
 	Version     string
+	Dubbo       string // the version of the protocol; "" for 2.0.2
 	Attachments map[string]string
 	Text        string // a second argument, behind the data; "" for none
 	Generic     bool   // call $invoke, which names Method
@@ -24,13 +27,16 @@ func (r Request) Append(b []byte, id uint64, data []byte) []byte {
 	if r.Version == "" {
 		r.Version = "0.0.0"
 	}
+	if r.Dubbo == "" {
+		r.Dubbo = "2.0.2"
+	}
 	flags := byte(flagRequest | flagTwoWay)
 	if r.OneWay {
 		flags = flagRequest
 	}
 	start := len(b)
 	b = appendHeader(b, flags, 0, id)
-	for _, s := range []string{"2.0.2", r.Interface, r.Version} {
+	for _, s := range []string{r.Dubbo, r.Interface, r.Version} {
 		b = appendString(b, s)
 	}
 	b = append(r.appendArguments(b, data), 'H')

@@ -14,7 +14,7 @@ import (
 )
 
 // checksOf is what a consumer checks with a provider. Dubbo 2.6 has no futures and
-// no attachments of answers; dubbo-go's $echo names a parameter type that no Java
+// no way to give answers any attachments; dubbo-go's $echo names a parameter type that no Java
 // has, and a second try of a call that it timed out has no time limit at all.
 func checksOf(from, to kind) string {
 	switch {

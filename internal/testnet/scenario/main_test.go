@@ -54,6 +54,9 @@ type callsResult struct {
 	Peer      string // the consumer as the provider's accept shows it
 	ConnectMs int64
 	Said      string // the last answer's value
+	// Attachments and Kind are the last answer's.
+	Attachments map[string]string
+	Kind        byte
 
 	mu *sync.Mutex
 }
@@ -106,6 +109,7 @@ func (r *callsResult) call(c *dubbotest.Client, ask *callsOf, i int) {
 	default:
 		r.Answers[a.Provider]++
 		r.Peer, r.Said = a.Peer, string(a.Value)
+		r.Attachments, r.Kind = a.Attachments, a.Kind
 	}
 	time.Sleep(ask.Pause)
 }

@@ -58,4 +58,36 @@ func TestModes(t *testing.T) {
 	m.counted(`istio_tcp_connections_opened_total{`, 1, `reporter="destination"`, `destination_workload="provider-1"`)
 	say("consumer", "enforce")
 	m.ask([]asked{{"back", consumer, service, method("echo"), passes}})
+
+	// What the workload says itself: its annotation goes before its label.
+	say("*", "default")
+	say("consumer", "default")
+	consumer.Labels = map[string]string{mode: "observe"}
+	consumer.Annotations = map[string]string{mode: "off", "other.io/mode": "enforce"}
+	m.must(consumer.Enroll())
+	m.eventually("the annotation's mode", func() bool { return m.modeOf("consumer") == "off by annotation dubway.io/mode" })
+	m.ask([]asked{{"off by annotation", consumer, pod, method("echo"), passes}})
+	m.counted(`istio_tcp_connections_opened_total{`, 3, `reporter="source"`, `source_workload="consumer"`)
+	consumer.Annotations = nil
+	m.must(consumer.Enroll())
+	m.eventually("the label's mode", func() bool { return m.modeOf("consumer") == "observe by label dubway.io/mode" })
+	m.ask([]asked{{"observed by label", consumer, service, method("echo"), passes}})
+}
+
+// mode is the annotation, and the label, of a workload's mode.
+const mode = "dubway.io/mode"
+
+// modeOf is a pod's mode as the proxy has it, and who says so.
+func (m *mesh) modeOf(pod string) string {
+	m.t.Helper()
+	client := admin.NewClient(admin.ProxySocket(m.Node.StateDir()))
+	defer client.Close()
+	var list admin.ModeList
+	m.must(client.Get(m.ctx, admin.PathMode, &list))
+	for _, s := range list.Items {
+		if s.Name == pod {
+			return s.Mode + " by " + s.By
+		}
+	}
+	return ""
 }

@@ -39,6 +39,7 @@ var policyRuns = []struct {
 	{"retries", (*policyRun).retries},
 	{"retry-budget", (*policyRun).retryBudget},
 	{"attachments", (*policyRun).attachments},
+	{"answers", (*policyRun).answers},
 	{"mirroring", (*policyRun).mirroring},
 	{"access", (*policyRun).access},
 	{"limits", (*policyRun).limits},

@@ -2,6 +2,7 @@ package dubbo
 
 import (
 	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -36,7 +37,7 @@ func AnswerKind(h codec.Header, body []byte) rpc.Result {
 		kind, _, err = hessian.Int(body)
 	case Fastjson2:
 		var e []byte
-		if e, _, err = element(body); err == nil {
+		if e, _, err = attachments.Element(body); err == nil {
 			kind, _, err = jsonb.Int(e)
 		}
 	default:
@@ -97,7 +98,7 @@ func hessianClass(body []byte) []byte {
 
 // fastjsonClass reads the type of the second element. The element may be cut.
 func fastjsonClass(body []byte) []byte {
-	_, n, err := element(body)
+	_, n, err := attachments.Element(body)
 	if err != nil || len(body) < n+5 || body[n+4] != jsonb.Typed {
 		return nil
 	}
@@ -119,7 +120,7 @@ func IsReadOnly(h codec.Header, body []byte) bool {
 		text, _, err := hessian.Text(body)
 		return err == nil && string(text) == "R"
 	case Fastjson2:
-		e, _, err := element(body)
+		e, _, err := attachments.Element(body)
 		if err != nil {
 			return false
 		}

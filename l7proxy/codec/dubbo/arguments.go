@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
@@ -58,9 +59,9 @@ func (b *Body) Argument(index int) (text string, ok bool, err error) {
 }
 
 func (b *Body) argumentText(value []byte) (string, bool) {
-	scalar := b.hessianScalar
+	scalar := b.attached.Hessian
 	if b.serialization == Fastjson2 {
-		scalar = b.fastjsonScalar
+		scalar = b.attached.JSONB
 	}
 	text, size, err := scalar(value)
 	return text, size > 0 && err == nil
@@ -219,13 +220,13 @@ func (b *Body) openFastjson() error {
 		return nil
 	}
 	for range invokeHasArgs {
-		_, n, err := element(b.body[a.pos:])
+		_, n, err := attachments.Element(b.body[a.pos:])
 		if err != nil {
 			return err
 		}
 		a.pos += n
 	}
-	value, size, err := element(b.body[a.pos:])
+	value, size, err := attachments.Element(b.body[a.pos:])
 	if err != nil {
 		return err
 	}
@@ -250,14 +251,14 @@ func (b *Body) fastjsonArgument() (start int, more bool, err error) {
 		a.pos += size
 		return start, true, err
 	}
-	value, size, err := element(b.body[a.pos:])
+	value, size, err := attachments.Element(b.body[a.pos:])
 	a.pos += size
 	return a.pos - len(value), true, err
 }
 
 // fastjsonTypes is hessianTypes for fastjson2, where Dubbox has no part.
 func fastjsonTypes(b []byte) (args, size int, err error) {
-	e, size, err := element(b)
+	e, size, err := attachments.Element(b)
 	if err != nil {
 		return 0, 0, err
 	}

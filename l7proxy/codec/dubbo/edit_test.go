@@ -51,9 +51,10 @@ func attachmentsOf(b *Body, serialization byte, body []byte) (m map[string]strin
 		return nil, false, false
 	}
 	m, texts = make(map[string]string), true
-	for _, e := range b.entries {
-		texts = texts && e.ok
-		m[e.name] = e.value
+	for i := range b.attached.Len() {
+		name, value, ok := b.attached.At(i)
+		texts = texts && ok
+		m[name] = value
 	}
 	return m, texts, true
 }
@@ -97,15 +98,11 @@ func checkEdits(t *testing.T, frame []byte, n int) {
 	if !ok || !maps.Equal(got, want) {
 		t.Fatalf("%d edits: %q, %v; want %q", n, got, ok, want)
 	}
-	same := b.region.start
-	if b.region.element > 0 {
-		same = b.region.element
-	}
+	same, behind := b.attached.Bounds()
 	if !bytes.Equal(edited[HeaderLen:HeaderLen+same], frame[HeaderLen:HeaderLen+same]) {
 		t.Fatal("arguments have changed")
 	}
-	behind := frame[HeaderLen+b.region.end:]
-	if !b.region.null && !bytes.HasSuffix(edited, behind) {
+	if !bytes.HasSuffix(edited, frame[HeaderLen+behind:]) {
 		t.Fatal("what is behind the attachments has changed")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
 	"github.com/dubway/dubway/l7proxy/codec/hessian"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
@@ -71,7 +72,7 @@ func errorText(h codec.Header, body []byte) string {
 	case Hessian2:
 		text, _, err = hessian.Text(body)
 	case Fastjson2:
-		if text, _, err = element(body); err == nil {
+		if text, _, err = attachments.Element(body); err == nil {
 			text, _, err = jsonb.Text(text)
 		}
 	default:

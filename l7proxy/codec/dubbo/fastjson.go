@@ -1,10 +1,8 @@
 package dubbo
 
 import (
-	"encoding/binary"
-
 	"github.com/dubway/dubway/l7proxy/codec"
-	"github.com/dubway/dubway/l7proxy/codec/hessian"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 )
 
@@ -41,7 +39,7 @@ func fastjsonPrefix(body []byte) (p codec.Prefix, err error) {
 
 // fastjsonText reads the string element at p.End and moves p.End behind it.
 func fastjsonText(p *codec.Prefix, body []byte, null bool) (string, error) {
-	e, n, err := element(body[p.End:])
+	e, n, err := attachments.Element(body[p.End:])
 	if err != nil {
 		return "", err
 	}
@@ -57,85 +55,4 @@ func fastjsonText(p *codec.Prefix, body []byte, null bool) (string, error) {
 		return "", errBody
 	}
 	return alias(text), nil
-}
-
-// element returns the JSONB value of the element at the start of b, and the
-// element's size. It is hessian.ErrMore if b ends inside it.
-func element(b []byte) (value []byte, size int, err error) {
-	if len(b) < 4 {
-		return nil, 0, hessian.ErrMore
-	}
-	n := int(int32(binary.BigEndian.Uint32(b)))
-	if n < 0 {
-		return nil, 0, errBody
-	}
-	if len(b)-4 < n {
-		return nil, 0, hessian.ErrMore
-	}
-	return b[4 : 4+n], 4 + n, nil
-}
-
-// fastjsonAttachments reads the last element.
-func (b *Body) fastjsonAttachments() error {
-	at := b.args.pos
-	if b.prefix.Generic {
-		at = b.args.end
-	}
-	e, size, err := element(b.body[at:])
-	if err != nil {
-		return err
-	}
-	b.region = region{start: at + size - len(e), element: at, elementSize: size}
-	return b.fastjsonMap(e)
-}
-
-// fastjsonMap reads an object, with or without a type, or null.
-func (b *Body) fastjsonMap(p []byte) error {
-	if len(p) == 1 && p[0] == jsonb.Null {
-		b.region.null, b.region.end = true, b.region.start+1
-		return nil
-	}
-	end := b.region.start + len(p)
-	n, err := jsonb.SkipType(p)
-	if err != nil {
-		return err
-	}
-	if p = p[n:]; len(p) == 0 || p[0] != jsonb.Object {
-		return errBody
-	}
-	p = p[1:]
-	b.region.start, b.region.end = end-len(p), end-1
-	for len(p) > 0 && p[0] != jsonb.ObjectEnd {
-		start := end - len(p)
-		if len(b.entries) == MaxAttachments {
-			return errAttachments
-		}
-		name, named, n, err := b.fastjsonValue(p)
-		if err != nil {
-			return err
-		}
-		value, ok, m, err := b.fastjsonValue(p[n:])
-		if err != nil {
-			return err
-		}
-		p = p[n+m:]
-		if named {
-			b.entries = append(b.entries, attachment{name: name, value: value, ok: ok, start: start, end: end - len(p)})
-		}
-	}
-	if len(p) != 1 {
-		return errBody
-	}
-	return nil
-}
-
-// fastjsonValue reads the value at the start of p and returns its size, and its
-// text if it has one.
-func (b *Body) fastjsonValue(p []byte) (text string, ok bool, size int, err error) {
-	text, size, err = b.fastjsonScalar(p)
-	if err != nil || size > 0 {
-		return text, true, size, err
-	}
-	size, err = jsonb.Skip(p)
-	return "", false, size, err
 }

@@ -95,8 +95,8 @@ func checkArguments(t *testing.T, b *Body) {
 			t.Fatalf("argument %d: %q, %v, %v; after the attachments %q, %v, %v", i, text, ok, err, again, okAgain, errAgain)
 		}
 	}
-	if _, _, err := b.Lookup(""); (err == nil) != (lateErr == nil) || len(b.entries) != len(late.entries) {
-		t.Fatalf("%d attachments, %v; before the arguments %d, %v", len(b.entries), err, len(late.entries), lateErr)
+	if _, _, err := b.Lookup(""); (err == nil) != (lateErr == nil) || b.attached.Len() != late.attached.Len() {
+		t.Fatalf("%d attachments, %v; before the arguments %d, %v", b.attached.Len(), err, late.attached.Len(), lateErr)
 	}
 }
 
@@ -105,28 +105,28 @@ func checkArguments(t *testing.T, b *Body) {
 func checkAttachments(t *testing.T, a *Body) {
 	t.Helper()
 	if _, _, err := a.Lookup(""); err != nil {
-		if len(a.entries) != 0 {
-			t.Fatalf("%d attachments beside %v", len(a.entries), err)
+		if n := a.attached.Len(); n != 0 {
+			t.Fatalf("%d attachments beside %v", n, err)
 		}
 		return
 	}
-	entries := append([]attachment(nil), a.entries...)
 	var fresh Body
 	fresh.Reset(codec.Header{Flags: a.serialization}, a.body, a.prefix)
-	for _, e := range entries {
-		value, ok, err := a.Lookup(e.name)
-		again, okAgain, errAgain := fresh.Lookup(e.name)
+	for i := range a.attached.Len() {
+		name, _, _ := a.attached.At(i)
+		value, ok, err := a.Lookup(name)
+		again, okAgain, errAgain := fresh.Lookup(name)
 		if err != nil || errAgain != nil || value != again || ok != okAgain {
-			t.Fatalf("%q: %q, %v, %v; then %q, %v, %v", e.name, value, ok, err, again, okAgain, errAgain)
+			t.Fatalf("%q: %q, %v, %v; then %q, %v, %v", name, value, ok, err, again, okAgain, errAgain)
 		}
 		if !ok {
 			continue
 		}
 		found := false
 		for nth := 0; !found; nth++ {
-			spelled, more, err := a.Spelling(e.name, nth)
+			spelled, more, err := a.Spelling(name, nth)
 			if err != nil || !more {
-				t.Fatalf("%q is not among its spellings: %v", e.name, err)
+				t.Fatalf("%q is not among its spellings: %v", name, err)
 			}
 			found = spelled == value
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/attachments"
 	"github.com/dubway/dubway/l7proxy/codec/jsonb"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -64,8 +65,8 @@ func TestAppendExceptionOfAClass(t *testing.T) {
 				}
 				continue
 			}
-			_, n, _ := element(body)
-			e, m, err := element(body[n:])
+			_, n, _ := attachments.Element(body)
+			e, m, err := attachments.Element(body[n:])
 			if size, skip := jsonb.Skip(e); err != nil || n+m != len(body) || skip != nil || size != len(e) {
 				t.Errorf("%x: %v, %v", body, err, skip)
 			}
@@ -79,11 +80,11 @@ func TestAppendExceptionOfAClass(t *testing.T) {
 // fastjsonThrown reads the two elements of a thrown RpcException.
 func fastjsonThrown(t *testing.T, body []byte, text string) {
 	t.Helper()
-	_, n, err := element(body)
+	_, n, err := attachments.Element(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, m, err := element(body[n:])
+	e, m, err := attachments.Element(body[n:])
 	if err != nil || n+m != len(body) {
 		t.Fatalf("the second element of %x: %v", body, err)
 	}

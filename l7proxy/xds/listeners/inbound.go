@@ -176,12 +176,19 @@ func (b *builder) staysHere(path string, t *terminal, port uint16) {
 		for _, r := range vh.Routes {
 			at, a := strings.TrimPrefix(r.Origin, "listeners/"+b.name+" "), &r.Action
 			leads(at+".route", a.Clusters)
-			if a.Timeout > 0 || len(a.Edits)+len(a.Mirrors)+len(a.Hash) > 0 || a.Retry != nil && (a.Retry.On != 0 ||
-				len(a.Retry.Statuses)+len(a.Retry.Exceptions) > 0 || a.Retry.PerTry > 0) {
+			if acts(a) {
 				b.problems.Addf(at, "not implemented where traffic_direction is INBOUND: anything but policies")
 			}
 		}
 	}
+}
+
+// acts tells whether a route does more to requests than policies do.
+func acts(a *snapshot.Action) bool {
+	edited := slices.ContainsFunc(a.Clusters, func(c snapshot.WeightedCluster) bool { return c.Edits != nil })
+	r := a.Retry
+	return edited || a.Timeout > 0 || len(a.Edits)+len(a.Answers)+len(a.Mirrors)+len(a.Hash) > 0 ||
+		r != nil && (r.On != 0 || len(r.Statuses)+len(r.Exceptions) > 0 || r.PerTry > 0)
 }
 
 // join makes of the chains of each kind what holds at each port. Whom no chain is for

@@ -37,6 +37,7 @@ func DubboProxy(p *fields.Problems, path, origin string, m *dubbov3.DubboProxy) 
 	}
 	c := &snapshot.RouteConfig{Name: name, VirtualHosts: []*snapshot.VirtualHost{host}}
 	c.Static = isStatic(c)
+	c.Whole = slices.ContainsFunc(host.Routes, func(r *snapshot.Route) bool { return needsWhole(&r.Action) })
 	return c
 }
 

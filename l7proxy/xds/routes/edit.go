@@ -11,45 +11,114 @@ import (
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 )
 
-// The operators of Envoy's format that have a meaning here, and the one of ours.
-var operators = map[string]snapshot.PieceKind{
-	"REQ":                                    snapshot.PieceRequest,
-	"DOWNSTREAM_REMOTE_ADDRESS":              snapshot.PieceRemote,
-	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": snapshot.PieceRemoteIP,
-	"DOWNSTREAM_LOCAL_ADDRESS":               snapshot.PieceLocal,
-	"DUBWAY_SOURCE":                          snapshot.PieceSource,
+// operator is one of Envoy's format that has a meaning here, or one of ours.
+type operator struct {
+	kind     snapshot.PieceKind
+	argument argument
+	answers  bool // it has a meaning in answers alone
 }
 
-// sourceFields are what DUBWAY_SOURCE tells of the consumer's workload.
-var sourceFields = []string{"pod", "workload", "namespace", "service_account", "app", "version"}
+// argument is what an operator wants between parentheses.
+type argument uint8
 
-// edited is a message with edits of request headers: a RouteConfiguration, a
-// VirtualHost or a Route.
+const (
+	argumentNone argument = iota
+	argumentName
+	argumentField // of a workload
+)
+
+var operators = map[string]operator{
+	"REQ":                                    {snapshot.PieceRequest, argumentName, false},
+	"DOWNSTREAM_REMOTE_ADDRESS":              {snapshot.PieceRemote, argumentNone, false},
+	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": {snapshot.PieceRemoteIP, argumentNone, false},
+	"DOWNSTREAM_LOCAL_ADDRESS":               {snapshot.PieceLocal, argumentNone, false},
+	"DUBWAY_SOURCE":                          {snapshot.PieceSource, argumentField, false},
+	"RESP":                                   {snapshot.PieceAnswer, argumentName, true},
+	"UPSTREAM_HOST":                          {snapshot.PieceUpstream, argumentNone, true},
+	"UPSTREAM_REMOTE_ADDRESS":                {snapshot.PieceUpstream, argumentNone, true},
+	"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":   {snapshot.PieceUpstreamIP, argumentNone, true},
+	"UPSTREAM_CLUSTER":                       {snapshot.PieceCluster, argumentNone, true},
+	"ROUTE_NAME":                             {snapshot.PieceRoute, argumentNone, true},
+	"DUBWAY_DESTINATION":                     {snapshot.PieceDestination, argumentField, true},
+}
+
+// workloadFields are what DUBWAY_SOURCE and DUBWAY_DESTINATION tell of a workload.
+var workloadFields = []string{"pod", "workload", "namespace", "service_account", "app", "version"}
+
+// edited is a message with edits of headers: a RouteConfiguration, a VirtualHost, a
+// Route or a ClusterWeight.
 type edited interface {
 	GetRequestHeadersToAdd() []*corev3.HeaderValueOption
 	GetRequestHeadersToRemove() []string
+	GetResponseHeadersToAdd() []*corev3.HeaderValueOption
+	GetResponseHeadersToRemove() []string
 }
 
-// edits converts those of one message, in Envoy's order: what is removed goes first.
-func edits(p *fields.Problems, path string, m edited) []snapshot.Edit {
-	var out []snapshot.Edit
+// edits converts those of one message.
+func edits(p *fields.Problems, path string, m edited) snapshot.Edits {
 	if path != "" {
 		path += "."
 	}
-	for i, name := range m.GetRequestHeadersToRemove() {
-		checkName(p, fmt.Sprintf("%srequest_headers_to_remove[%d]", path, i), name)
+	requests := side{p, path + "request_headers_to_", false}
+	answers := side{p, path + "response_headers_to_", true}
+	return snapshot.Edits{
+		Requests: requests.edits(m.GetRequestHeadersToRemove(), m.GetRequestHeadersToAdd()),
+		Answers:  answers.edits(m.GetResponseHeadersToRemove(), m.GetResponseHeadersToAdd()),
+	}
+}
+
+// joined puts lists of edits one behind the other.
+func joined(lists ...snapshot.Edits) (all snapshot.Edits) {
+	for _, l := range lists {
+		all.Requests, all.Answers = append(all.Requests, l.Requests...), append(all.Answers, l.Answers...)
+	}
+	return all
+}
+
+// shape gives an action the edits that hold for all of it, behind those of its clusters.
+func shape(a *snapshot.Action, all snapshot.Edits) {
+	a.Edits, a.Answers = all.Requests, all.Answers
+	for i := range a.Clusters {
+		if own := a.Clusters[i].Edits; own != nil {
+			*own = joined(*own, all)
+		}
+	}
+}
+
+// needsWhole tells whether an action's edits need requests whole.
+func needsWhole(a *snapshot.Action) bool {
+	needs := func(e snapshot.Edits) bool {
+		return len(e.Requests) > 0 || slices.ContainsFunc(e.Answers, func(one snapshot.Edit) bool {
+			return slices.ContainsFunc(one.Value, func(p snapshot.Piece) bool { return p.Own() })
+		})
+	}
+	return needs(snapshot.Edits{Requests: a.Edits, Answers: a.Answers}) ||
+		slices.ContainsFunc(a.Clusters, func(c snapshot.WeightedCluster) bool { return c.Edits != nil && needs(*c.Edits) })
+}
+
+// side is one direction of a message's edits.
+type side struct {
+	*fields.Problems
+
+	path    string
+	answers bool
+}
+
+// edits are in Envoy's order: what is removed goes first.
+func (s side) edits(remove []string, add []*corev3.HeaderValueOption) []snapshot.Edit {
+	var out []snapshot.Edit
+	for i, name := range remove {
+		s.checkName(fmt.Sprintf("%sremove[%d]", s.path, i), name)
 		out = append(out, snapshot.Edit{Name: name, How: snapshot.EditRemove})
 	}
-	for i, o := range m.GetRequestHeadersToAdd() {
-		at := fmt.Sprintf("%srequest_headers_to_add[%d]", path, i)
+	for i, o := range add {
+		at := fmt.Sprintf("%sadd[%d]", s.path, i)
 		text := o.GetHeader().GetValue()
 		if raw := o.GetHeader().GetRawValue(); len(raw) > 0 {
 			text = string(raw)
 		}
-		checkName(p, at+".header.key", o.GetHeader().GetKey())
-		e := snapshot.Edit{
-			Name: o.GetHeader().GetKey(), How: how(o), Value: pieces(p, at+".header.value", text),
-		}
+		s.checkName(at+".header.key", o.GetHeader().GetKey())
+		e := snapshot.Edit{Name: o.GetHeader().GetKey(), How: how(o), Value: s.pieces(at+".header.value", text)}
 		if len(text) > 0 || o.GetKeepEmptyValue() {
 			out = append(out, e)
 		}
@@ -58,14 +127,16 @@ func edits(p *fields.Problems, path string, m edited) []snapshot.Edit {
 }
 
 // checkName refuses what is no attachment, or what the call would be another without.
-func checkName(p *fields.Problems, path, name string) {
+func (s side) checkName(path, name string) {
 	switch {
 	case name == "":
-		p.Addf(path, "required")
+		s.Addf(path, "required")
+	case strings.HasPrefix(name, ":") && s.answers:
+		s.Addf(path, "%q: a Dubbo answer has no such attribute", name)
 	case strings.HasPrefix(name, ":"):
-		p.Addf(path, "%q: a Dubbo request has no such attribute", name)
-	case slices.Contains([]string{"path", "interface", "method", "version"}, name):
-		p.Addf(path, "%q: the call itself is not changed", name)
+		s.Addf(path, "%q: a Dubbo request has no such attribute", name)
+	case !s.answers && slices.Contains([]string{"path", "interface", "method", "version"}, name):
+		s.Addf(path, "%q: the call itself is not changed", name)
 	}
 }
 
@@ -86,13 +157,13 @@ func how(o *corev3.HeaderValueOption) snapshot.EditHow {
 }
 
 // pieces reads a value in Envoy's format: text, %% for a %, and %OPERATOR(argument)%.
-func pieces(p *fields.Problems, path, text string) []snapshot.Piece {
+func (s side) pieces(path, text string) []snapshot.Piece {
 	var out []snapshot.Piece
-	add := func(s string) {
+	add := func(t string) {
 		if n := len(out); n > 0 && out[n-1].Kind == snapshot.PieceText {
-			out[n-1].Text += s
-		} else if s != "" {
-			out = append(out, snapshot.Piece{Text: s})
+			out[n-1].Text += t
+		} else if t != "" {
+			out = append(out, snapshot.Piece{Text: t})
 		}
 	}
 	for text != "" {
@@ -105,37 +176,38 @@ func pieces(p *fields.Problems, path, text string) []snapshot.Piece {
 		text = after
 		switch {
 		case !closed:
-			p.Addf(path, "a %% that begins no operator is written %%%%")
+			s.Addf(path, "a %% that begins no operator is written %%%%")
 			return nil
 		case inside == "":
 			add("%")
 			continue
 		}
-		if piece, ok := operator(p, path, inside); ok {
+		if piece, ok := s.piece(path, inside); ok {
 			out = append(out, piece)
 		}
 	}
 	return out
 }
 
-func operator(p *fields.Problems, path, text string) (snapshot.Piece, bool) {
-	name, argument, has := strings.Cut(text, "(")
-	kind, ok := operators[name]
+func (s side) piece(path, text string) (snapshot.Piece, bool) {
+	name, rest, has := strings.Cut(text, "(")
+	op, ok := operators[name]
 	if has {
 		var closed bool
-		argument, closed = strings.CutSuffix(argument, ")")
+		rest, closed = strings.CutSuffix(rest, ")")
 		ok = ok && closed
 	}
-	wants := kind == snapshot.PieceRequest || kind == snapshot.PieceSource
 	switch {
-	case !ok, has != wants, wants && argument == "":
-		p.Addf(path, "%%%s%%: not implemented", text)
-	case kind == snapshot.PieceSource && !slices.Contains(sourceFields, argument):
-		p.Addf(path, "%%%s%%: the field is one of %s", text, strings.Join(sourceFields, ", "))
-	case kind == snapshot.PieceRequest && strings.ContainsAny(argument, "?:"):
-		p.Addf(path, "%%%s%%: not implemented: only a name", text)
+	case !ok, has != (op.argument != argumentNone), has && rest == "":
+		s.Addf(path, "%%%s%%: not implemented", text)
+	case op.answers && !s.answers:
+		s.Addf(path, "%%%s%%: not implemented for requests: only answers have it", text)
+	case op.argument == argumentField && !slices.Contains(workloadFields, rest):
+		s.Addf(path, "%%%s%%: the field is one of %s", text, strings.Join(workloadFields, ", "))
+	case op.argument == argumentName && strings.ContainsAny(rest, "?:"):
+		s.Addf(path, "%%%s%%: not implemented: only a name", text)
 	default:
-		return snapshot.Piece{Kind: kind, Text: argument}, true
+		return snapshot.Piece{Kind: op.kind, Text: rest}, true
 	}
 	return snapshot.Piece{}, false
 }

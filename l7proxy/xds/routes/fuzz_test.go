@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,7 +136,15 @@ func printed(c *snapshot.RouteConfig) string {
 	var b strings.Builder
 	b.WriteString(c.Name)
 	for _, r := range c.VirtualHosts[0].Routes {
-		fmt.Fprintf(&b, "\n%s %s %+v", r.Name, r.Origin, r.Action)
+		action := r.Action
+		action.Clusters = slices.Clone(action.Clusters)
+		for i := range action.Clusters {
+			if e := &action.Clusters[i].Edits; *e != nil {
+				fmt.Fprintf(&b, "\n%d %+v", i, **e)
+				*e = nil
+			}
+		}
+		fmt.Fprintf(&b, "\n%s %s %+v", r.Name, r.Origin, action)
 		for _, h := range r.Match.Headers {
 			expr := ""
 			if h.Regex != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -78,8 +77,7 @@ func Inline(p *fields.Problems, path, origin string, m *routev3.RouteConfigurati
 
 				Policies: routePolicies(p, path+at, r, own),
 			}
-			converted.Action.Edits = slices.Concat(
-				edits(p, path+at, r), edits(p, path+local, v), edits(p, strings.TrimSuffix(path, "."), m))
+			shape(&converted.Action, joined(edits(p, path+at, r), edits(p, path+local, v), edits(p, strings.TrimSuffix(path, "."), m)))
 			converted.Action.Mirrors = mirrors(r.GetRoute())
 			converted.Action.Timeout = r.GetRoute().GetTimeout().AsDuration()
 			converted.Action.Retry = retry
@@ -88,7 +86,7 @@ func Inline(p *fields.Problems, path, origin string, m *routev3.RouteConfigurati
 			}
 			a := &converted.Action
 			a.Hash, a.HashBody = hashes(p, path+at+".route.hash_policy", r.GetRoute().GetHashPolicy())
-			c.Whole = c.Whole || len(a.Edits)+len(a.Mirrors) > 0 || a.HashBody || delays(converted.Policies)
+			c.Whole = c.Whole || needsWhole(a) || len(a.Mirrors) > 0 || a.HashBody || delays(converted.Policies)
 			h.Routes = append(h.Routes, converted)
 		}
 		c.VirtualHosts = append(c.VirtualHosts, h)
@@ -228,11 +226,15 @@ func action(p *fields.Problems, path string, to target) snapshot.Action {
 		if c.GetWeight() == nil {
 			p.Addf(at+".weight", "required")
 		}
-		out.Clusters = append(out.Clusters, snapshot.WeightedCluster{
+		one := snapshot.WeightedCluster{
 			Cluster: c.GetName(),
 			Weight:  c.GetWeight().GetValue(),
 			Subset:  Joined(out.Subset, Subset(c.GetMetadataMatch())),
-		})
+		}
+		if own := edits(p, at, c); len(own.Requests)+len(own.Answers) > 0 {
+			one.Edits = &own
+		}
+		out.Clusters = append(out.Clusters, one)
 		out.Total += uint64(c.GetWeight().GetValue())
 	}
 	CheckTotal(p, path, out.Total)

@@ -11,7 +11,7 @@ import (
 
 var protocol = codec.Protocol{
 	Name: rpc.ProtocolDubbo, Frames: frames{}, Requests: requests{}, Answers: answers{}, Replies: replies{},
-	Events: events{}, MaxPrefix: dubbo.MaxPrefix, AnswerLen: dubbo.ExceptionLen,
+	Events: events{}, Attached: attached{}, MaxPrefix: dubbo.MaxPrefix, AnswerLen: dubbo.ExceptionLen,
 }
 
 // Protocol is Dubbo as the proxy sees it. Not to be changed.
@@ -117,3 +117,11 @@ func (events) ReadOnly(h codec.Header, body []byte) bool { return dubbo.IsReadOn
 
 // DeclaresCallback is part of codec.Events.
 func (events) DeclaresCallback(frame []byte) bool { return dubbo.DeclaresCallback(frame) }
+
+type attached struct{}
+
+// NewAnswer is part of codec.Attached.
+func (attached) NewAnswer() codec.Answer { return new(dubbo.Answer) }
+
+// Reads is part of codec.Attached.
+func (attached) Reads(p codec.Prefix) bool { return dubbo.ReadsAttachments(p.Dubbo) }

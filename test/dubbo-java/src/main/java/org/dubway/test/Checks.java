@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
@@ -29,6 +30,7 @@ final class Checks {
         all.put("who", () -> equal(job.get("name", ""), link.probe().who()));
         all.put("group", () -> equal(job.get("name", "") + "/blue/1.2.0", link.probe("blue", "1.2.0").who()));
         all.put("attachments", this::attachments);
+        all.put("answered", this::answered);
         all.put("checked", this::checked);
         all.put("runtime", this::runtime);
         all.put("unknown", this::unknown);
@@ -97,6 +99,12 @@ final class Checks {
         RpcContext.getClientAttachment().setAttachment("trace", "t-1 \u00e9");
         equal("t-1 \u00e9", link.probe().attach("trace"));
         return equal("t-1 \u00e9!", RpcContext.getClientResponseContext().getAttachment("reply"));
+    }
+
+    /** What a provider's answer has beside its value. */
+    private String answered() {
+        equal(job.get("name", ""), link.probe().who());
+        return new TreeMap<>(RpcContext.getClientResponseContext().getAttachments()).toString();
     }
 
     private String checked() {

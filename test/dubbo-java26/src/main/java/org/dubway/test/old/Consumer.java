@@ -17,6 +17,7 @@ import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
@@ -68,6 +69,7 @@ public final class Consumer implements AutoCloseable {
             case "who" -> () -> equal(provider, probe().who());
             case "group" -> () -> equal(provider + "/blue/1.2.0", get(reference(Probe.class, "blue", "1.2.0")).who());
             case "attachments" -> this::attachments;
+            case "answered" -> this::answered;
             case "checked" -> this::checked;
             case "runtime" -> this::runtime;
             case "pipelined" -> this::pipelined;
@@ -182,6 +184,12 @@ public final class Consumer implements AutoCloseable {
     private String attachments() {
         RpcContext.getContext().setAttachment("trace", "t-1 \u00e9");
         return equal("t-1 \u00e9", probe().attach("trace"));
+    }
+
+    /** What a provider's answer has beside its value. */
+    private String answered() {
+        equal(job.get("name", ""), probe().who());
+        return new TreeMap<>(RpcContext.getServerContext().getAttachments()).toString();
     }
 
     private String checked() {
