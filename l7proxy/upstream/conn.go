@@ -281,7 +281,7 @@ func (c *Conn) failed(error) {
 		r.end()
 		r.Attempt++
 		// Each by itself: an owner may be busy, and the others must not wait.
-		c.group.pool.running.Go(func() { r.owner.Again(r.Request) })
+		c.group.pool.begin(func() { r.owner.Again(r.Request) })
 	}
 }
 

@@ -91,7 +91,7 @@ func (g *Group) Rotate() {
 func (g *Group) dial(c *Conn) *Conn {
 	c.group, c.ready.L = g, &c.mu
 	g.conns[c] = true
-	g.pool.running.Go(func() { c.run(g.pool.ctx, g.client) })
+	g.pool.begin(func() { c.run(g.pool.ctx, g.client) })
 	return c
 }
 

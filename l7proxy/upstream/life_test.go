@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"net"
+	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +97,27 @@ func TestHeartbeatAlways(t *testing.T) {
 		if n := beats[p]; n < ticks*int(tick/time.Second)/60 {
 			t.Errorf("connection %d: %d heartbeats in %s, want one a minute", i, n, ticks*tick)
 		}
+	}
+}
+
+// TestConnClosing: who asks for a connection while the pool closes, because the
+// drain's time was over, gets one that ends.
+func TestConnClosing(t *testing.T) {
+	for range 300 {
+		pool := NewPool(&dialer{}, Limits{MaxFrame: 4 << 20})
+		var asking sync.WaitGroup
+		for port := range uint16(4) {
+			nowhere := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+			g := pool.Group(Key{Workload: "shop/consumer", Endpoint: nowhere}, netip.AddrPort{})
+			asking.Go(func() {
+				for range 20 {
+					g.Conn()
+				}
+			})
+		}
+		pool.Close()
+		asking.Wait()
+		eventually(t, "no connection is left", func() bool { return pool.Count() == 0 })
 	}
 }
 

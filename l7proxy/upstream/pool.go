@@ -104,7 +104,9 @@ func (p *Pool) Count() int {
 
 // Close ends every connection, answers what is pending, and waits.
 func (p *Pool) Close() {
+	p.mu.Lock() // against begin
 	p.cancel()
+	p.mu.Unlock()
 	p.deadlines.Close()
 	for _, g := range p.all() {
 		for _, c := range g.Conns() {
@@ -112,6 +114,18 @@ func (p *Pool) Close() {
 		}
 	}
 	p.running.Wait()
+}
+
+// begin runs f, and Close waits for it. Once the pool is closed f may still run, but
+// uncounted: Close may have stopped waiting, and nothing connects any more.
+func (p *Pool) begin(f func()) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.ctx.Err() != nil {
+		go f()
+		return
+	}
+	p.running.Go(f)
 }
 
 // clock drives heartbeats and drops what nobody uses.
