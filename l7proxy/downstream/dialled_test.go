@@ -314,7 +314,7 @@ func TestNobodyLooksDead(t *testing.T) {
 	r.dst.Store(&gone.addr)
 	c, err := net.Dial("tcp", r.ln.Addr().String())
 	if err == nil {
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 		_, err = c.Read(make([]byte, 1))
 		_ = c.Close()
 	}
@@ -355,7 +355,11 @@ func TestHeartbeatTellsTheTruth(t *testing.T) {
 		if f, err := readFrame(c); err != nil || f[3] != dubbo.StatusServerError {
 			t.Fatalf("own %v: % x, %v", own, f, err)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		wait := time.Second
+		if own {
+			wait = 30 * time.Second
+		}
+		_ = c.SetReadDeadline(time.Now().Add(wait))
 		_, err := readFrame(c)
 		if ended := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET); ended != own {
 			t.Errorf("own %v: then %v", own, err)

@@ -142,7 +142,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 	}
 	r.ln = ln
 	var serving sync.WaitGroup
-	go func() {
+	serving.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
@@ -159,7 +159,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 				Serve(r.env, &Accepted{Conn: s, Source: from}, r.started)
 			})
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		_ = ln.Close()
 		serving.Wait()
@@ -242,12 +242,12 @@ func (r *rig) configureWith(change func(*snapshot.Snapshot), endpoints ...netip.
 
 func (r *rig) dial() net.Conn {
 	r.t.Helper()
-	c, err := net.DialTimeout("tcp", r.ln.Addr().String(), time.Second)
+	c, err := net.DialTimeout("tcp", r.ln.Addr().String(), 30*time.Second)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
+	_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
 	return c
 }
 
@@ -257,12 +257,14 @@ type provider struct {
 	addr     netip.AddrPort
 	mu       sync.Mutex
 	conns    []net.Conn
+	killed   bool
 	accepted atomic.Int64
 	requests atomic.Int64
-	mute     atomic.Bool  // take requests, answer none
-	delay    atomic.Int64 // before each answer, in nanoseconds
-	unknown  atomic.Bool  // of the interface: answer as Java does
-	failures atomic.Int64 // how many requests fail from here on
+	mute     atomic.Bool                   // take requests, answer none
+	delay    atomic.Int64                  // before each answer, in nanoseconds
+	gate     atomic.Pointer[chan struct{}] // answers wait for it
+	unknown  atomic.Bool                   // of the interface: answer as Java does
+	failures atomic.Int64                  // how many requests fail from here on
 	fail     func(c net.Conn, w *bufio.Writer, h dubbo.Header)
 }
 
@@ -281,6 +283,9 @@ func newProvider(t *testing.T) *provider {
 			}
 			p.accepted.Add(1)
 			p.mu.Lock()
+			if p.killed {
+				_ = c.Close()
+			}
 			p.conns = append(p.conns, c)
 			p.mu.Unlock()
 			go p.serve(c)
@@ -295,6 +300,7 @@ func (p *provider) kill() {
 	_ = p.ln.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.killed = true
 	for _, c := range p.conns {
 		_ = c.Close()
 	}
@@ -326,6 +332,9 @@ func (p *provider) serve(c net.Conn) {
 			continue
 		}
 		time.Sleep(time.Duration(p.delay.Load()))
+		if gate := p.gate.Load(); gate != nil {
+			<-*gate
+		}
 		if p.unknown.Load() {
 			_, _ = w.Write(dubbo.AppendError(nil, h, dubbo.StatusBadRequest, notKnown))
 			_ = w.Flush()

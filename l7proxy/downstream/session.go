@@ -29,7 +29,12 @@ type Env struct {
 	Mirror   *mirror.Mirror
 	MaxFrame int // bytes, header included
 	Stopping atomic.Bool
+
+	patient time.Duration // instead of lastLook, for tests
 }
+
+// lastLook is how long a connection that is to end waits for one more request.
+func (e *Env) lastLook() time.Duration { return max(e.patient, lastLook) }
 
 // Accepted is a connection as a listener accepted it. It is passed by reference,
 // because every byte on the stack of an idle connection counts.
@@ -40,7 +45,7 @@ type Accepted struct {
 	Off  bool // passed on as it is, to what was dialled
 }
 
-// lastLook is how long a stopping proxy waits for one more request.
+// lastLook is Env.lastLook, but for tests.
 const lastLook = 50 * time.Millisecond
 
 // lingering is how long a consumer that has closed its side may wait for the
@@ -145,7 +150,7 @@ func (s *Session) Dead() {
 	switch {
 	case s.pending.Load() != 0:
 	case len(s.idle) > 0: // there have been answers, maybe just now: as in Refuse
-		s.in.Conn.Within(lastLook)
+		s.in.Conn.Within(s.env.lastLook())
 	default:
 		_ = s.in.Conn.Reset()
 	}
@@ -196,7 +201,7 @@ func (s *Session) loop() error {
 	for {
 		if s.env.Stopping.Load() || s.line.Parted() || s.plans.Off() {
 			// Requests still come while others are pending: they are answered too.
-			s.in.Conn.Within(lastLook)
+			s.in.Conn.Within(s.env.lastLook())
 		}
 		if s.overdue() {
 			return os.ErrDeadlineExceeded
@@ -242,7 +247,7 @@ func (s *Session) linger() {
 // before it could know.
 func (s *Session) justParted() bool {
 	since := s.line.PartedFor()
-	return since > 0 && since < lastLook
+	return since > 0 && since < s.env.lastLook()
 }
 
 // overdue tells whether a consumer whose provider has gone has gone on sending
