@@ -219,7 +219,7 @@ func (s *Session) loop() error {
 		s.busy, s.tapped = true, s.env.Tap.Bodies()
 		used, need, err := s.consume(time.Now())
 		s.flush()
-		doomed := s.plans.Doomed() && s.pending.Load() == 0
+		doomed := s.doomed()
 		s.again.Unlock()
 		s.in.Conn.Discard(used)
 		if err != nil {
@@ -232,6 +232,16 @@ func (s *Session) loop() error {
 			s.in.Conn.Need(need)
 		}
 	}
+}
+
+// doomed tells whether the connection is to end now, because what was dialled is
+// dead. While something is pending it ends behind that. The caller locks.
+func (s *Session) doomed() bool {
+	if !s.plans.Doomed() {
+		return false
+	}
+	s.dead.Store(true) // before pending is looked at: Settled does it the other way round
+	return s.pending.Load() == 0
 }
 
 // linger waits for pending answers of a consumer that sends no more.
