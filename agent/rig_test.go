@@ -115,7 +115,7 @@ func (c *trap) count() int {
 // wait waits for the nth connection.
 func (c *trap) wait(t *testing.T, n int) {
 	t.Helper()
-	for range 300 {
+	for range 3000 {
 		if c.count() >= n {
 			return
 		}
