@@ -264,6 +264,41 @@ func TestServerReplacedIsHeardNoMore(t *testing.T) {
 	}
 }
 
+// TestServerReplacedWhilePublishing: nor does what the older proxy has said just now.
+func TestServerReplacedWhilePublishing(t *testing.T) {
+	o := open(t, os.Getuid())
+	g := &gate{make(chan struct{}), make(chan struct{})}
+	o.stub.gate.Store(g)
+	old := o.greet()
+	o.kinds(old, handoff.KindHello, handoff.KindSnapshotEnd)
+	late := &handoff.Destinations{Generation: 9, Last: true}
+	if err := old.Send(&handoff.Message{Kind: handoff.KindDestinations, Seq: 1, Destinations: late}); err != nil {
+		t.Fatal(err)
+	}
+	<-g.reached
+	p := newProxy()
+	client, _ := connect(t, o.path, p)
+	done := make(chan error, 1)
+	go func() {
+		<-p.log // "end": it is served
+		done <- client.Destinations(t.Context(), 10, nil)
+	}()
+	select {
+	case err := <-done: // the older one is overtaken
+		done <- err
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(g.opens)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	o.receive(old) // its acknowledgement, or the Goodbye
+	o.receive(old)
+	if generation, _ := o.stub.last(); generation != 10 {
+		t.Errorf("generation %d is in force, want the newer proxy's", generation)
+	}
+}
+
 // TestProxyRestart: while there is no proxy, connections wait; the next proxy
 // accepts them from the same sockets.
 func TestProxyRestart(t *testing.T) {
