@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,6 +256,7 @@ func (r *rig) dial() net.Conn {
 type provider struct {
 	ln       net.Listener
 	addr     netip.AddrPort
+	port     int // a socket that has the port of a killed one
 	mu       sync.Mutex
 	conns    []net.Conn
 	killed   bool
@@ -291,13 +293,21 @@ func newProvider(t *testing.T) *provider {
 			go p.serve(c)
 		}
 	}()
-	t.Cleanup(p.kill)
+	t.Cleanup(func() {
+		p.kill()
+		_ = syscall.Close(p.port)
+	})
 	return p
 }
 
-// kill closes the listener and every connection.
+// kill closes the listener and every connection. Its port stays taken: another test's
+// listener must not get it, and answer in its stead.
 func (p *provider) kill() {
-	_ = p.ln.Close()
+	if p.ln.Close() == nil {
+		p.port, _ = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		_ = syscall.SetsockoptInt(p.port, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+		_ = syscall.Bind(p.port, &syscall.SockaddrInet4{Addr: p.addr.Addr().As4(), Port: int(p.addr.Port())})
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.killed = true

@@ -61,7 +61,7 @@ func TestRegistry(t *testing.T) {
 		x.relayed(t, x.second, true)
 		mistaken := []*consumer{x.consume(pods["mistaken-33"], java33), x.consume(pods["mistaken-32"], java32)}
 		for _, c := range mistaken {
-			waits = append(waits, x.steady(t, c, 5000))
+			waits = append(waits, x.steady(t, c, 15000))
 		}
 		for _, wait := range waits {
 			wait("first", "second")
