@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,9 +143,5 @@ func (g *Group) replace(c *Conn, keeper Owner) {
 func (g *Group) Conns() []*Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	conns := make([]*Conn, 0, len(g.conns))
-	for c := range g.conns {
-		conns = append(conns, c)
-	}
-	return conns
+	return slices.Collect(maps.Keys(g.conns))
 }

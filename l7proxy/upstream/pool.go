@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,8 +54,7 @@ type Pool struct {
 func NewPool(dialer Dialer, limits Limits) *Pool {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Pool{dialer: dialer, limits: limits, ctx: ctx, cancel: cancel, groups: make(map[Key]*Group)}
-	p.running.Add(1)
-	go p.clock()
+	p.running.Go(p.clock)
 	return p
 }
 
@@ -121,16 +122,15 @@ func (p *Pool) Close() {
 func (p *Pool) begin(f func()) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if p.ctx.Err() != nil {
+	if p.ctx.Err() == nil {
+		p.running.Go(f)
+	} else {
 		go f()
-		return
 	}
-	p.running.Go(f)
 }
 
 // clock drives heartbeats and drops what nobody uses.
 func (p *Pool) clock() {
-	defer p.running.Done()
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
@@ -173,9 +173,5 @@ func (p *Pool) reap(g *Group) {
 func (p *Pool) all() []*Group {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	groups := make([]*Group, 0, len(p.groups))
-	for _, g := range p.groups {
-		groups = append(groups, g)
-	}
-	return groups
+	return slices.Collect(maps.Values(p.groups))
 }
