@@ -353,7 +353,7 @@ func (p *policyRun) slowStart() {
 	if r := p.ask("", callsOf{}, "echo", 60); r.Answers["v2"] == 0 || r.Answers["v2"] > 20 || r.Answers["v1"]+r.Answers["v2"] != 60 {
 		p.t.Errorf("at first %v %v, want few by v2", r.Answers, r.Errors)
 	}
-	time.Sleep(window)
+	time.Sleep(window + window/2) // shares are prepared from time to time
 	p.ask("v1:10 v2:10", callsOf{}, "echo", 20)
 }
 
