@@ -227,7 +227,8 @@ func TestCallbackConsumerEnds(t *testing.T) {
 			if !seen[7] || !seen[8] {
 				t.Errorf("answers %v came, want errors for 7 and 8", seen)
 			}
-			if name == "half-close" {
+			switch name {
+			case "half-close":
 				put(t, own, push(9, twoWay, nil))
 				if h, _ := next(t, own); h.ID != 9 || h.Status != dubbo.StatusBadRequest {
 					t.Errorf("%+v came, want an error for 9", h)
@@ -236,7 +237,7 @@ func TestCallbackConsumerEnds(t *testing.T) {
 				if h, _ := next(t, c); h.ID != 3 {
 					t.Errorf("%+v came, want the answer to 3", h)
 				}
-			} else if name == "close" {
+			case "close":
 				// It is like a half-close until the consumer resets.
 				put(t, own, value(pending.ID, make([]byte, 100)))
 			}

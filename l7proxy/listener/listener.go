@@ -161,7 +161,7 @@ func (s *Set) Shut() {
 	}
 }
 
-// Wait, after Shut, waits until no connection is served or limit has passed, and tells
+// Wait waits, after Shut, until no connection is served or limit has passed, and tells
 // which.
 func (s *Set) Wait(limit time.Duration) bool {
 	done := make(chan struct{})
