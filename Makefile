@@ -139,7 +139,9 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s), FUZZJOBS (2) at a time
 	mkdir -p build/fuzz
 	printf '%s\n' "$${targets[@]}" | xargs -P $(FUZZJOBS) -L 1 bash -c '
 	  log=build/fuzz/$${0//\//-}-$$1.log
-	  if go test "./$$0" -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -parallel 1 >"$$log" 2>&1; then
+	  # Go 1.26 may take the end of the time for a failure: go.dev/issue/75804.
+	  if go test "./$$0" -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -parallel 1 >"$$log" 2>&1 ||
+	    grep -A1 "^--- FAIL: $$1 " "$$log" | grep -qx " *context deadline exceeded" && ! grep -q "Failing input" "$$log"; then
 	    echo "ok   $$1 ($$0): $$(grep -oE "execs: [0-9]+" "$$log" | tail -n1)"
 	  else
 	    echo "FAIL $$1 ($$0)"; cat "$$log"; exit 255

@@ -32,7 +32,7 @@ type mesh struct {
 	*testing.T
 
 	opts Options
-	log  *bytes.Buffer
+	log  *syncBuffer
 	a, b *netnstest.Netns
 	stop func() error // the running agent
 }
@@ -42,7 +42,7 @@ func newMesh(t *testing.T) *mesh {
 	if os.Getuid() != 0 {
 		t.Skip("the datapath needs root")
 	}
-	m := &mesh{T: t, log: &bytes.Buffer{}}
+	m := &mesh{T: t, log: &syncBuffer{}}
 	root := cgroupRoot(t)
 	cgroup := filepath.Join(root, fmt.Sprintf("dubway-agent-%d", os.Getpid()))
 	m.must(os.Mkdir(cgroup, 0o755))
@@ -58,7 +58,7 @@ func newMesh(t *testing.T) *mesh {
 	m.opts = Options{
 		StateDir: t.TempDir(), PinPath: filepath.Join(bpffs, "dubway"), Cgroup: cgroup, Workloads: t.TempDir(),
 		NodeName: "node-a", ProxyUID: os.Getuid(), CheckInterval: time.Second,
-		Logger: slog.New(slog.NewTextHandler(&syncWriter{w: m.log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger: slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -72,15 +72,22 @@ func newMesh(t *testing.T) *mesh {
 	return m
 }
 
-type syncWriter struct {
+// syncBuffer is read while the agent goes on writing.
+type syncBuffer struct {
 	mu sync.Mutex
-	w  io.Writer
+	b  bytes.Buffer
 }
 
-func (s *syncWriter) Write(b []byte) (int, error) {
+func (s *syncBuffer) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.w.Write(b)
+	return s.b.Write(b)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 func (m *mesh) must(err error) {
@@ -134,7 +141,7 @@ func (m *mesh) get(path string) string {
 func (m *mesh) enrolled(n int) admin.AgentStatus {
 	m.Helper()
 	var s admin.AgentStatus
-	for range 500 {
+	for range 3000 {
 		s = admin.AgentStatus{}
 		if json.Unmarshal([]byte(m.get(admin.PathStatus)), &s) == nil && s.Workloads.Enrolled == n && s.ProxyConnected {
 			return s
@@ -213,7 +220,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 func (r *relay) carry(c net.Conn, ask handoff.Dial) {
 	defer c.Close()
 	fd, err := r.client.Dial(r.Context(), ask)
-	for range 300 { // while the agent is away
+	for range 3000 { // while the agent is away
 		if err == nil {
 			break
 		}
@@ -293,9 +300,9 @@ func (m *mesh) serve(at string) {
 func (m *mesh) call(to string) string {
 	m.Helper()
 	var c net.Conn
-	m.a.Must(func() (err error) { c, err = net.DialTimeout("tcp", to, 3*time.Second); return err })
+	m.a.Must(func() (err error) { c, err = net.DialTimeout("tcp", to, 30*time.Second); return err })
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	_, err := io.WriteString(c, "hello")
 	m.must(err)
 	m.must(c.(*net.TCPConn).CloseWrite())
@@ -325,9 +332,8 @@ func (m *mesh) outcome(name string) (n uint64) {
 // a restart of the agent.
 func TestAgent(t *testing.T) {
 	m := newMesh(t)
-	m.serve("[::]:20880")             // both families, as most applications do
-	time.Sleep(50 * time.Millisecond) // IPv6 addresses get their routes
-	m.calls()                         // unmeshed
+	m.serve("[::]:20880") // both families, as most applications do
+	m.calls()             // unmeshed
 
 	m.start()
 	r := startRelay(m)

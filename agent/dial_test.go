@@ -36,7 +36,6 @@ func TestHostileDial(t *testing.T) {
 		"metadata":     setTrap(t, b, "169.254.169.254:80"),
 		"node":         setTrap(t, b, "10.97.0.254:10250"),
 	}
-	time.Sleep(50 * time.Millisecond) // IPv6 addresses get their routes
 	for _, c := range []struct {
 		to   string
 		code handoff.DialCode

@@ -67,11 +67,8 @@ func (s *session) destinations(m *handoff.Message) error {
 	all := s.parts
 	s.parts, s.next = nil, 0
 	err := checkDestinations(all)
-	if s.server.proxy() != s {
-		err = errors.New("a newer proxy took over")
-	}
 	if err == nil {
-		err = s.server.publish.Publish(d.Generation, all)
+		err = s.server.put(s, d.Generation, all)
 	}
 	if err != nil {
 		s.log.Error("destinations refused", "generation", d.Generation, "entries", len(all), "error", err)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ type stub struct {
 	published  []datapath.Destination
 	generation uint64
 	full       error
+	gate       atomic.Pointer[gate] // for generation 9
 }
 
 var (
@@ -39,7 +41,14 @@ func (s *stub) MarkSocket(_ int, client netip.AddrPort) error {
 	return nil
 }
 
+// gate is where a generation waits before it is put in force.
+type gate struct{ reached, opens chan struct{} }
+
 func (s *stub) Publish(generation uint64, all []datapath.Destination) error {
+	if g := s.gate.Load(); g != nil && generation == 9 {
+		close(g.reached)
+		<-g.opens
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full != nil {
@@ -115,7 +124,7 @@ func (c *trap) count() int {
 // wait waits for the nth connection.
 func (c *trap) wait(t *testing.T, n int) {
 	t.Helper()
-	for range 300 {
+	for range 3000 {
 		if c.count() >= n {
 			return
 		}

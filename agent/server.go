@@ -35,8 +35,11 @@ type server struct {
 	counts   *counts
 	log      *slog.Logger
 
-	mu      sync.Mutex
-	current *session // the proxy that is served, nil for none
+	// publishing is held while a generation is put in force, and while another proxy
+	// takes over: or an older one could undo what the newer one published.
+	publishing sync.Mutex
+	mu         sync.Mutex
+	current    *session // the proxy that is served, nil for none
 }
 
 // run accepts proxies until ctx ends.
@@ -94,10 +97,12 @@ func (s *server) serve(ctx context.Context, conn *handoff.Conn) {
 
 // replace makes the session the one that is served.
 func (s *server) replace(next *session) {
+	s.publishing.Lock()
 	s.mu.Lock()
 	old := s.current
 	s.current = next
 	s.mu.Unlock()
+	s.publishing.Unlock()
 	if old == nil {
 		return
 	}
@@ -108,6 +113,16 @@ func (s *server) replace(next *session) {
 		// connection with the Goodbye unread.
 		time.AfterFunc(goodbyeTimeout, func() { _ = old.conn.Close() })
 	}()
+}
+
+// put puts a session's destinations in force, unless it was replaced.
+func (s *server) put(from *session, generation uint64, all []datapath.Destination) error {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if s.proxy() != from {
+		return errors.New("a newer proxy took over")
+	}
+	return s.publish.Publish(generation, all)
 }
 
 func (s *server) leave(gone *session) {

@@ -54,7 +54,7 @@ func open(t *testing.T, proxyUID int) *office {
 		}
 		e.Close()
 	})
-	for range 200 {
+	for range 6000 {
 		if info, err := os.Stat(o.path); err == nil && info.Mode().Perm() == 0o600 {
 			return o
 		}
@@ -125,7 +125,7 @@ func (o *office) kinds(conn *handoff.Conn, want ...handoff.Kind) {
 // ended waits for the agent to close the connection.
 func (o *office) ended(conn *handoff.Conn) {
 	o.Helper()
-	timeout := time.AfterFunc(3*time.Second, func() { conn.Close(); o.Error("the connection goes on") })
+	timeout := time.AfterFunc(30*time.Second, func() { conn.Close(); o.Error("the connection goes on") })
 	defer timeout.Stop()
 	for {
 		_, fds, err := conn.Receive()
@@ -177,7 +177,7 @@ func (p *proxy) expect(t *testing.T, want ...string) {
 			if got != w {
 				t.Fatalf("proxy was told %q, want %q", got, w)
 			}
-		case <-time.After(3 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("proxy was not told %q", w)
 		}
 	}
@@ -203,7 +203,7 @@ func connect(t *testing.T, path string, p *proxy) (client *handoff.Client, ended
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(3 * time.Second):
+		case <-time.After(30 * time.Second):
 			return errors.New("it goes on")
 		}
 	}
@@ -261,6 +261,41 @@ func TestServerReplacedIsHeardNoMore(t *testing.T) {
 	}
 	if generation, _ := o.stub.last(); generation != 0 {
 		t.Errorf("generation %d is in force", generation)
+	}
+}
+
+// TestServerReplacedWhilePublishing: nor does what the older proxy has said just now.
+func TestServerReplacedWhilePublishing(t *testing.T) {
+	o := open(t, os.Getuid())
+	g := &gate{make(chan struct{}), make(chan struct{})}
+	o.stub.gate.Store(g)
+	old := o.greet()
+	o.kinds(old, handoff.KindHello, handoff.KindSnapshotEnd)
+	late := &handoff.Destinations{Generation: 9, Last: true}
+	if err := old.Send(&handoff.Message{Kind: handoff.KindDestinations, Seq: 1, Destinations: late}); err != nil {
+		t.Fatal(err)
+	}
+	<-g.reached
+	p := newProxy()
+	client, _ := connect(t, o.path, p)
+	done := make(chan error, 1)
+	go func() {
+		<-p.log // "end": it is served
+		done <- client.Destinations(t.Context(), 10, nil)
+	}()
+	select {
+	case err := <-done: // the older one is overtaken
+		done <- err
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(g.opens)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	o.receive(old) // its acknowledgement, or the Goodbye
+	o.receive(old)
+	if generation, _ := o.stub.last(); generation != 10 {
+		t.Errorf("generation %d is in force, want the newer proxy's", generation)
 	}
 }
 
@@ -375,7 +410,7 @@ func TestServerDials(t *testing.T) {
 			}
 			defer unix.Close(fd)
 			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-			if n, err := unix.Poll(fds, 3000); n != 1 || err != nil {
+			if n, err := unix.Poll(fds, 30_000); n != 1 || err != nil {
 				t.Errorf("socket does not connect: %v", err)
 			}
 		})

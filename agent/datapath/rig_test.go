@@ -206,7 +206,7 @@ func (p *pod) socket(family, typ, protocol int) int {
 	p.do(func() { fd, err = unix.Socket(family, typ|unix.SOCK_CLOEXEC, protocol) })
 	must(p.t, err)
 	p.t.Cleanup(func() { unix.Close(fd) })
-	wait := unix.NsecToTimeval((5 * time.Second).Nanoseconds())
+	wait := unix.NsecToTimeval((30 * time.Second).Nanoseconds())
 	must(p.t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait))
 	must(p.t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait))
 	return fd
@@ -216,10 +216,10 @@ func (p *pod) socket(family, typ, protocol int) int {
 func (p *pod) dial(network, address string) (net.Conn, error) {
 	var c net.Conn
 	var err error
-	p.do(func() { c, err = (&net.Dialer{Timeout: 5 * time.Second}).Dial(network, address) })
+	p.do(func() { c, err = (&net.Dialer{Timeout: 30 * time.Second}).Dial(network, address) })
 	if err == nil {
 		p.t.Cleanup(func() { c.Close() })
-		err = c.SetDeadline(time.Now().Add(10 * time.Second))
+		err = c.SetDeadline(time.Now().Add(time.Minute))
 	}
 	return c, err
 }

@@ -285,7 +285,7 @@ func TestReconnectShowsNothingStale(t *testing.T) {
 	if self := sockname(t, fd); self.Addr().String() == "10.77.0.1" && self.Port() == 0 {
 		t.Errorf("getsockname of a disconnected socket = %v", self)
 	}
-	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 5}))
+	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 30}))
 	steered := netip.MustParseAddrPort("10.128.0.1:20880")
 	must(t, unix.Connect(fd, sockaddr(steered)))
 	if got, want := fdLine(t, fd), fmt.Sprintf("proxy %s %s", steered, sockname(t, fd)); got != want {
@@ -305,7 +305,7 @@ func TestManyConnectsKeepTheirDestinations(t *testing.T) {
 			a.do(func() {
 				for i := w; i < conns; i += workers {
 					to := fmt.Sprintf("10.128.%d.%d:20880", i/250, i%250+1)
-					c, err := net.DialTimeout("tcp4", to, 10*time.Second)
+					c, err := net.DialTimeout("tcp4", to, 30*time.Second)
 					if err != nil {
 						failures <- err.Error()
 						continue

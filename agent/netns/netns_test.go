@@ -200,7 +200,7 @@ func TestUnicast(t *testing.T) {
 		a.Must(func() error {
 			// The kernel adds a new IPv6 address's own route a moment later.
 			got, err := netns.Unicast(netip.MustParseAddr(text))
-			for range 100 {
+			for range 3000 {
 				if got == want {
 					return nil
 				}

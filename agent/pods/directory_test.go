@@ -57,7 +57,7 @@ func named(name string) string { return strings.Replace(consumer, "name: consume
 // want waits for a set of these pods (name=serviceAccount) and problems.
 func (w *world) want(pods []string, problems ...string) {
 	w.Helper()
-	timeout := time.After(3 * time.Second)
+	timeout := time.After(30 * time.Second)
 	var last Set
 	for {
 		select {

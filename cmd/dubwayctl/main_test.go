@@ -65,7 +65,7 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 		cancel()
 		ts.Check(<-done)
 	})
-	for range 400 {
+	for range 6000 {
 		if conn, err := net.Dial("unix", socket); err == nil {
 			conn.Close()
 			return

@@ -43,7 +43,7 @@ func start(t *testing.T, socket string, handler http.Handler) {
 			t.Errorf("socket is still there after Serve: %v", err)
 		}
 	})
-	for range 200 {
+	for range 6000 {
 		if conn, err := net.Dial("unix", socket); err == nil {
 			conn.Close()
 			return

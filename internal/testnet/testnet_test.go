@@ -108,7 +108,7 @@ func ask(t *testing.T, from *testnet.Pod, listener net.Listener, address string)
 		_, _ = io.WriteString(conn, conn.RemoteAddr().(*net.TCPAddr).IP.String())
 		_ = conn.Close()
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	conn, err := from.DialContext(ctx, "tcp", address)
 	if err != nil {

@@ -13,13 +13,15 @@ import (
 
 func TestFailedIsAvoided(t *testing.T) {
 	for _, policy := range []snapshot.Policy{snapshot.RoundRobin, snapshot.Random, snapshot.LeastRequest} {
-		c := plain(endpoints(0, 5))
-		c.Policy = policy
-		s := setOf(t, c)
-		find(t, s, 2).Failed()
-		fits(t, counted(sample(t, s, 5000, Choice{}), 0, 1, 2, 3, 4), []uint64{1, 1, 0, 1, 1})
-		find(t, s, 2).Connected()
-		fits(t, counted(sample(t, s, 5000, Choice{}), 0, 1, 2, 3, 4), []uint64{1, 1, 1, 1, 1})
+		inBubble(func(t *testing.T, policy snapshot.Policy) {
+			c := plain(endpoints(0, 5))
+			c.Policy = policy
+			s := setOf(t, c)
+			find(t, s, 2).Failed()
+			fits(t, counted(sample(t, s, 5000, Choice{}), 0, 1, 2, 3, 4), []uint64{1, 1, 0, 1, 1})
+			find(t, s, 2).Connected()
+			fits(t, counted(sample(t, s, 5000, Choice{}), 0, 1, 2, 3, 4), []uint64{1, 1, 1, 1, 1})
+		})(t, policy)
 	}
 }
 
@@ -41,14 +43,16 @@ func TestAllFailed(t *testing.T) {
 
 // When all of a priority is avoided the next one serves.
 func TestFailedPriority(t *testing.T) {
-	s := setOf(t, clusterOf(
-		&snapshot.Locality{Endpoints: endpoints(0, 2)},
-		&snapshot.Locality{Priority: 1, Endpoints: endpoints(10, 1)},
-	))
-	find(t, s, 0).Failed()
-	fits(t, counted(sample(t, s, 1000, Choice{}), 0, 1, 10), []uint64{0, 1, 0})
-	find(t, s, 1).Failed()
-	fits(t, counted(sample(t, s, 1000, Choice{}), 0, 1, 10), []uint64{0, 0, 1})
+	synctest.Test(t, func(t *testing.T) {
+		s := setOf(t, clusterOf(
+			&snapshot.Locality{Endpoints: endpoints(0, 2)},
+			&snapshot.Locality{Priority: 1, Endpoints: endpoints(10, 1)},
+		))
+		find(t, s, 0).Failed()
+		fits(t, counted(sample(t, s, 1000, Choice{}), 0, 1, 10), []uint64{0, 1, 0})
+		find(t, s, 1).Failed()
+		fits(t, counted(sample(t, s, 1000, Choice{}), 0, 1, 10), []uint64{0, 0, 1})
+	})
 }
 
 func TestBackoff(t *testing.T) {

@@ -110,7 +110,7 @@ func TestClockRace(t *testing.T) {
 	running.Wait()
 	for i := range conns {
 		c := &conns[i]
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			c.mu.Lock()
 			n := len(c.ended)
 			c.mu.Unlock()

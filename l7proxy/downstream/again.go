@@ -23,6 +23,14 @@ func (s *Session) Again(r exchange.Request) {
 	defer s.again.Unlock()
 	s.route(r)
 	s.plans.Sent()
+	s.endDoomed()
+}
+
+// endDoomed ends a connection that is doomed: its reader waits. The caller locks.
+func (s *Session) endDoomed() {
+	if s.doomed() {
+		s.in.Conn.Within(s.env.lastLook())
+	}
 }
 
 // route is Again under its lock.

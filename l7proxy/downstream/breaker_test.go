@@ -52,6 +52,8 @@ func TestMaxRequests(t *testing.T) {
 				t.Errorf("status %d for %d: %s", h.Status, h.ID, body)
 			}
 		}
+		// Refusals are written before what goes on: it must be in flight to be counted.
+		waitFor(t, "five are in flight", func() bool { return r.env.Breakers.Of("shop/consumer", "c").Requests() == 5 })
 		write(t, other, request(100, twoWay, nil))
 		if _, body := mustAnswer(t, other); !bytes.Contains(body, []byte(rpc.WhyOverflow.String())) {
 			t.Errorf("another connection of the workload: %s", body)

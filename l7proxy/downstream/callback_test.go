@@ -128,6 +128,7 @@ func TestCallbackLarge(t *testing.T) {
 func TestCallbackProviderEnds(t *testing.T) {
 	p := newSpeaker(t)
 	r := newRig(t, p.addr)
+	r.env.patient = time.Second // for request 9
 	c := r.dial()
 	own := asked(t, c, p, nil, subscribe(1, dubbo.Hessian2))
 	put(t, own, push(7, twoWay, []byte("\x01x")))
@@ -141,13 +142,22 @@ func TestCallbackProviderEnds(t *testing.T) {
 		r.reply(c, id, dubbo.StatusServerError, rpc.WhyUpstreamClosed)
 	}
 	put(t, c, request(9, twoWay, nil))
-	r.reply(c, 9, dubbo.StatusServerError, rpc.WhyUpstreamClosed)
+	// It may come before the consumer's connection knows that its provider's has
+	// ended, and not only been lost: then it was tried, and the text is another.
+	if h, _ := next(t, c); h.ID != 9 || h.Status != dubbo.StatusServerError {
+		t.Errorf("%+v came, want an error for 9", h)
+	}
 	if b, err := io.ReadAll(c); len(b) > 0 || err != nil {
 		t.Errorf("%d bytes and %v came, want the end", len(b), err)
 	}
 	waitFor(t, "the call is counted", func() bool { return r.env.Pool.Stats().Callbacks.Gone.Load() == 1 })
 	waitFor(t, "no upstream connection is left", func() bool { return r.env.Pool.Count() == 0 })
-	r.expect(rpc.ResultLocal, rpc.WhyUpstreamClosed, 4)
+	waitFor(t, "the records", func() bool {
+		r.rec.mu.Lock()
+		defer r.rec.mu.Unlock()
+		closed, failed := r.rec.whys[rpc.WhyUpstreamClosed], r.rec.whys[rpc.WhyConnectFailed]
+		return r.rec.results[rpc.ResultLocal] == 4 && closed >= 3 && closed+failed == 4
+	})
 }
 
 // TestCallbackBusyConsumer: a consumer that never stops sending ends all the
@@ -155,6 +165,7 @@ func TestCallbackProviderEnds(t *testing.T) {
 func TestCallbackBusyConsumer(t *testing.T) {
 	p := newSpeaker(t)
 	r := newRig(t, p.addr)
+	r.env.patient = time.Second // for the first request
 	c := r.dial()
 	own := asked(t, c, p, nil, subscribe(1, dubbo.Hessian2))
 	_ = own.Close()
@@ -180,7 +191,7 @@ func TestCallbackBusyConsumer(t *testing.T) {
 		}
 		answers++
 	}
-	if took := time.Since(start); took > 10*time.Second || answers == 0 {
+	if took := time.Since(start); took > time.Minute || answers == 0 {
 		t.Errorf("%d answers in %s", answers, took)
 	}
 }
@@ -216,7 +227,8 @@ func TestCallbackConsumerEnds(t *testing.T) {
 			if !seen[7] || !seen[8] {
 				t.Errorf("answers %v came, want errors for 7 and 8", seen)
 			}
-			if name == "half-close" {
+			switch name {
+			case "half-close":
 				put(t, own, push(9, twoWay, nil))
 				if h, _ := next(t, own); h.ID != 9 || h.Status != dubbo.StatusBadRequest {
 					t.Errorf("%+v came, want an error for 9", h)
@@ -225,8 +237,8 @@ func TestCallbackConsumerEnds(t *testing.T) {
 				if h, _ := next(t, c); h.ID != 3 {
 					t.Errorf("%+v came, want the answer to 3", h)
 				}
-			} else {
-				// A close is like a half-close until the consumer resets.
+			case "close":
+				// It is like a half-close until the consumer resets.
 				put(t, own, value(pending.ID, make([]byte, 100)))
 			}
 			if b, err := io.ReadAll(own); len(b) > 0 || err != nil {
@@ -324,11 +336,7 @@ func TestCallbackDrain(t *testing.T) {
 	put(t, own, push(7, twoWay, nil))
 	h, _ := next(t, c)
 	r.env.Stopping.Store(true)
-	r.mu.Lock()
-	for _, l := range r.live {
-		l.Drain()
-	}
-	r.mu.Unlock()
+	r.drain()
 	for _, end := range []net.Conn{idle, idleOwn} {
 		if b, err := io.ReadAll(end); len(b) > 0 || err != nil {
 			t.Errorf("%d bytes and %v came on an idle connection, want the end", len(b), err)

@@ -64,6 +64,7 @@ func TestConformanceSplit(t *testing.T) {
 		}
 		step := 1 + len(frame)/400 // every place of all but the huge ones
 		for split := 0; split <= len(frame); split += step {
+			_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 			write(t, c, frame[:split])
 			time.Sleep(10 * time.Microsecond) // or both parts are read at once
 			write(t, c, frame[split:])

@@ -306,6 +306,34 @@ func TestAddressGoes(t *testing.T) {
 	r.expect(rpc.ResultLocal, rpc.WhyNoEndpoint, 1)
 }
 
+// TestAddressGoesWithACallPending: the connection ends behind that one's answer.
+func TestAddressGoesWithACallPending(t *testing.T) {
+	old, live := newProvider(t), newProvider(t)
+	r := newRig(t)
+	gate := make(chan struct{})
+	live.gate.Store(&gate)
+	endpoints := func(to ...netip.AddrPort) *world {
+		return newWorld().listen("127.0.0.1/32", old.addr.Port()).host("*", orders).cluster(orders, 0, to...)
+	}
+	r.put(endpoints(old.addr, live.addr))
+	c := r.to(old.addr)
+	calls(t, c, 1, orders, "echo")
+	r.put(endpoints(live.addr))
+	write(t, c, ask(1, orders, "echo"))
+	waitFor(t, "the request is pending", func() bool { return live.requests.Load() == 1 })
+	r.put(endpoints())
+	if got := calls(t, c, 1, orders, "echo"); got[dubbo.StatusServerError] != 1 {
+		t.Errorf("without a provider: %v", got)
+	}
+	close(gate)
+	if h, _ := mustAnswer(t, c); h.ID != 1 || h.Status != dubbo.StatusOK {
+		t.Errorf("%+v came, want the answer to 1", h)
+	}
+	if _, err := readFrame(c); !errors.Is(err, io.EOF) {
+		t.Errorf("after the answers: %v, want the end", err)
+	}
+}
+
 // TestNobodyLooksDead: an address of nobody whose routes lead to nobody.
 func TestNobodyLooksDead(t *testing.T) {
 	gone := newProvider(t)
@@ -315,7 +343,7 @@ func TestNobodyLooksDead(t *testing.T) {
 	r.dst.Store(&gone.addr)
 	c, err := net.Dial("tcp", r.ln.Addr().String())
 	if err == nil {
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 		_, err = c.Read(make([]byte, 1))
 		_ = c.Close()
 	}
@@ -356,7 +384,11 @@ func TestHeartbeatTellsTheTruth(t *testing.T) {
 		if f, err := readFrame(c); err != nil || f[3] != dubbo.StatusServerError {
 			t.Fatalf("own %v: % x, %v", own, f, err)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		wait := time.Second
+		if own {
+			wait = 30 * time.Second
+		}
+		_ = c.SetReadDeadline(time.Now().Add(wait))
 		_, err := readFrame(c)
 		if ended := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET); ended != own {
 			t.Errorf("own %v: then %v", own, err)

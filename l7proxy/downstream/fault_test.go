@@ -44,23 +44,35 @@ func delaying(method string, d time.Duration) *snapshot.Fault {
 	return f
 }
 
-// injected waits for a number of requests that something became of.
+// faulted tells of how many requests something became.
+func (r *rig) faulted(result string) uint64 {
+	for _, c := range r.env.Policies.Tally.All() {
+		if c.Labels.Kind == tally.KindFault && c.Labels.Result == result {
+			return c.Total
+		}
+	}
+	return 0
+}
+
+// injected waits until it became of so many.
 func (r *rig) injected(t *testing.T, result string, want uint64) {
 	t.Helper()
-	waitFor(t, fmt.Sprintf("%d %s", want, result), func() bool {
-		for _, c := range r.env.Policies.Tally.All() {
-			if c.Labels.Kind == tally.KindFault && c.Labels.Result == result {
-				return c.Total == want
-			}
-		}
-		return false
-	})
+	waitFor(t, fmt.Sprintf("%d %s", want, result), func() bool { return r.faulted(result) == want })
+}
+
+// drain lets all connections end.
+func (r *rig) drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.live {
+		l.Drain()
+	}
 }
 
 // TestDelayHoldsOneRequest: those behind it go on, its bytes stay as they were, and no
 // delay counts as the mesh's own time.
 func TestDelayHoldsOneRequest(t *testing.T) {
-	const delay = 150 * time.Millisecond
+	const delay = 3 * time.Second // the other answers come in it, however busy the machine is
 	p := newProvider(t)
 	r := newRig(t, p.addr)
 	r.fault(delaying("slow", delay), p.addr)
@@ -68,8 +80,8 @@ func TestDelayHoldsOneRequest(t *testing.T) {
 	slow := call(1, "slow", 3)
 	start := time.Now()
 	write(t, c, append(bytes.Clone(slow), request(2, twoWay, []byte("x"))...))
-	if h, _ := mustAnswer(t, c); h.ID != 2 || time.Since(start) >= delay {
-		t.Errorf("the first answer is %d's, after %s", h.ID, time.Since(start))
+	if h, _ := mustAnswer(t, c); h.ID != 2 {
+		t.Errorf("the first answer is %d's", h.ID)
 	}
 	write(t, c, request(3, twoWay, make([]byte, 4000))) // over what was read before
 	if h, _ := mustAnswer(t, c); h.ID != 3 {
@@ -175,11 +187,7 @@ func TestDelayEndsInTime(t *testing.T) {
 	write(t, stopping, request(10, twoWay, nil))
 	r.injected(t, "delayed", 4)
 	r.env.Stopping.Store(true)
-	r.mu.Lock()
-	for _, l := range r.live {
-		l.Drain()
-	}
-	r.mu.Unlock()
+	r.drain()
 	if h, _ := mustAnswer(t, stopping); h.ID != 10 || h.Status != dubbo.StatusOK {
 		t.Errorf("status %d for %d when the proxy stops", h.Status, h.ID)
 	}
@@ -221,7 +229,7 @@ func TestDelaysAreBounded(t *testing.T) {
 			r := newRig(t, p.addr)
 			q := quota.NewNode(100, 100, tt.bytes).Workload()
 			r.quota.Store(q)
-			f := delaying("", 400*time.Millisecond)
+			f := delaying("", time.Hour) // until the connection is to end
 			f.Abort, f.Aborted, f.Most = &snapshot.Abort{Status: 60}, 0, tt.most
 			r.fault(f, p.addr)
 			c := r.dial()
@@ -229,23 +237,21 @@ func TestDelaysAreBounded(t *testing.T) {
 			for id := range uint64(n) {
 				write(t, c, request(id, twoWay, make([]byte, 1000)))
 			}
-			start, early := time.Now(), uint64(0)
-			for range n {
+			waitFor(t, "all are taken", func() bool { return r.faulted("delayed")+r.faulted("overflowed") == n })
+			late := r.faulted("delayed")
+			early := n - late
+			for i := range uint64(n) {
+				if i == early {
+					r.drain()
+				}
 				if h, _ := mustAnswer(t, c); h.Status != dubbo.StatusOK {
 					t.Fatalf("status %d", h.Status)
 				}
-				if time.Since(start) < 200*time.Millisecond {
-					early++
-				}
 			}
-			late := n - early
 			if tt.most != math.MaxUint32 && late != tt.held || tt.most == math.MaxUint32 && (late == 0 || late > 40) {
 				t.Errorf("%d were delayed, %d were not", late, early)
 			}
-			r.injected(t, "overflowed", early)
-			if !has(q, int(tt.bytes)-(64<<10)) {
-				t.Error("what was held is not given back")
-			}
+			waitFor(t, "what was held is given back", func() bool { return has(q, int(tt.bytes)-(64<<10)) })
 		})
 	}
 }

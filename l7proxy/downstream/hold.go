@@ -91,6 +91,7 @@ func (h *hold) end() {
 	if r.OneWay {
 		s.Settled(1)
 	}
+	s.endDoomed()
 }
 
 // release gives back what a hold took.

@@ -38,22 +38,20 @@ func TestOff(t *testing.T) {
 	if _, err := readFrame(c); err != nil {
 		t.Fatal(err)
 	}
-	p.delay.Store(int64(10 * lastLook))
+	gate := make(chan struct{})
+	p.gate.Store(&gate)
 	_, _ = c.Write(request(2, twoWay, []byte("\x01b")))
-	time.Sleep(lastLook)
+	waitFor(t, "the request is pending", func() bool { return p.requests.Load() == 2 })
 	if _, err := table.Say("shop/consumer", "off"); err != nil {
 		t.Fatal(err)
 	}
-	r.mu.Lock()
-	for _, l := range r.live {
-		l.Drain()
-	}
-	r.mu.Unlock()
+	r.drain()
 	_ = c.SetReadDeadline(time.Now().Add(4 * lastLook))
 	if n, err := c.Read(make([]byte, 1)); n > 0 || errors.Is(err, io.EOF) {
 		t.Fatalf("with a request pending: %d bytes, %v", n, err)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	close(gate)
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if rest, err := io.ReadAll(c); err != nil || len(rest) == 0 {
 		t.Errorf("the pending answer, and then the end: %d bytes, %v", len(rest), err)
 	}

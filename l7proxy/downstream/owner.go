@@ -31,7 +31,7 @@ func (s *Session) Stream() sock.Streamer { return s.in.Conn }
 func (s *Session) Settled(n int) {
 	if n > 0 && s.pending.Add(int64(-n)) == 0 {
 		if s.dead.Load() {
-			s.in.Conn.Within(lastLook) // not at once: as in Refuse
+			s.in.Conn.Within(s.env.lastLook()) // not at once: as in Refuse
 		}
 		select {
 		case s.idle <- struct{}{}:
@@ -121,7 +121,7 @@ func (s *Session) Refuse(r exchange.Refusal) {
 	if r.Why == rpc.WhyShuttingDown {
 		// The connection outlives its last answer a little: dubbo-go loses one that
 		// comes together with the end.
-		s.in.Conn.Within(lastLook)
+		s.in.Conn.Within(s.env.lastLook())
 	}
 	if !r.OneWay {
 		s.Settled(1)

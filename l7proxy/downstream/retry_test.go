@@ -1,6 +1,7 @@
 package downstream
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"testing"
@@ -67,6 +68,7 @@ func TestTimeout(t *testing.T) {
 				t.Errorf("it took %s, less than %s", took, want)
 			}
 			p.mute.Store(false)
+			r.configure(p.addr) // without a limit: this one may take its time
 			write(t, c, request(8, twoWay, nil))
 			if h, _ := mustAnswer(t, c); h.ID != 8 || h.Status != dubbo.StatusOK {
 				t.Errorf("status %d for %d behind it", h.Status, h.ID)
@@ -97,6 +99,7 @@ func TestTimeoutConnecting(t *testing.T) {
 		t.Errorf("status %d for %d", h.Status, h.ID)
 	}
 	close(held)
+	r.configure(p.addr)
 	write(t, c, request(8, twoWay, nil))
 	if h, _ := mustAnswer(t, c); h.ID != 8 || h.Status != dubbo.StatusOK {
 		t.Errorf("status %d for %d behind it", h.Status, h.ID)
@@ -126,8 +129,8 @@ func TestRetries(t *testing.T) {
 		{name: "a status that is listed", retry: snapshot.Retry{Num: 1, Statuses: []byte{40}}, fail: failing(40), alone: true, requests: 2, status: 40},
 		{name: "a reset", retry: snapshot.Retry{Num: 1, On: snapshot.RetryReset}, fail: dropping, once: true, alone: true, requests: 2, status: 20},
 		{name: "a reset that is not asked for", retry: snapshot.Retry{Num: 1, On: snapshot.RetryError}, fail: dropping, alone: true, requests: 1, status: 80},
-		{name: "the time of a try", retry: snapshot.Retry{Num: 1, On: snapshot.RetryTimeout, PerTry: 50 * time.Millisecond}, fail: silent, once: true, alone: true, requests: 2, status: 20},
-		{name: "the time of each try", retry: snapshot.Retry{Num: 2, On: snapshot.RetryTimeout, PerTry: 50 * time.Millisecond}, fail: silent, alone: true, requests: 3, status: 31},
+		{name: "the time of a try", retry: snapshot.Retry{Num: 1, On: snapshot.RetryTimeout, PerTry: 2 * time.Second}, fail: silent, once: true, alone: true, requests: 2, status: 20},
+		{name: "the time of each try", retry: snapshot.Retry{Num: 2, On: snapshot.RetryTimeout, PerTry: 400 * time.Millisecond}, fail: silent, alone: true, requests: 3, status: 31},
 		{name: "no budget", retry: snapshot.Retry{Num: 2, On: always}, budget: snapshot.RetryBudget{None: true}, fail: failing(80), alone: true, requests: 1, status: 80},
 		{name: "an exception", retry: snapshot.Retry{Num: 1, Exceptions: []*regexp.Regexp{regexp.MustCompile("^(?:org.x.Busy)$")}}, fail: throwing("org.x.Busy"), once: true, alone: true, requests: 2, status: 20},
 		{name: "another exception", retry: snapshot.Retry{Num: 1, Exceptions: []*regexp.Regexp{regexp.MustCompile("^(?:org.x.Busy)$")}}, fail: throwing("org.x.Bad"), alone: true, requests: 1, status: 20},
@@ -154,9 +157,7 @@ func TestRetries(t *testing.T) {
 					t.Errorf("status %d for %d: %s", h.Status, h.ID, body)
 				}
 			}
-			if n := first.requests.Load(); n != tt.requests {
-				t.Errorf("it got %d requests, want %d", n, tt.requests)
-			}
+			waitFor(t, fmt.Sprintf("it got %d requests", tt.requests), func() bool { return first.requests.Load() == tt.requests })
 			if n := r.mgr.Set("c").RetriesActive(); n != 0 {
 				t.Errorf("%d retries are in flight when nothing is", n)
 			}
@@ -175,8 +176,8 @@ func TestRetriesEndInTime(t *testing.T) {
 	p.failures.Store(1 << 30)
 	r := newRig(t, p.addr)
 	r.policy(func(a *snapshot.Action) {
-		a.Timeout = 100 * time.Millisecond
-		a.Retry = &snapshot.Retry{Num: 50, On: snapshot.RetryTimeout, PerTry: 30 * time.Millisecond}
+		a.Timeout = 3 * time.Second
+		a.Retry = &snapshot.Retry{Num: 50, On: snapshot.RetryTimeout, PerTry: 900 * time.Millisecond}
 	}, snapshot.RetryBudget{}, p.addr)
 	c := r.dial()
 	start := time.Now()
@@ -184,7 +185,7 @@ func TestRetriesEndInTime(t *testing.T) {
 	if h, _ := mustAnswer(t, c); h.Status != dubbo.StatusServerTimeout {
 		t.Errorf("status %d", h.Status)
 	}
-	if took, n := time.Since(start), p.requests.Load(); took < 100*time.Millisecond || n < 2 || n > 4 {
+	if took, n := time.Since(start), p.requests.Load(); took < 3*time.Second || n < 2 || n > 4 {
 		t.Errorf("%d tries in %s", n, took)
 	}
 	r.whys(t, rpc.WhyTimeout, 1)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,7 +146,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 	}
 	r.ln = ln
 	var serving sync.WaitGroup
-	go func() {
+	serving.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
@@ -162,7 +163,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 				Serve(r.env, &Accepted{Conn: s, Source: from}, r.started)
 			})
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		_ = ln.Close()
 		serving.Wait()
@@ -245,12 +246,12 @@ func (r *rig) configureWith(change func(*snapshot.Snapshot), endpoints ...netip.
 
 func (r *rig) dial() net.Conn {
 	r.t.Helper()
-	c, err := net.DialTimeout("tcp", r.ln.Addr().String(), time.Second)
+	c, err := net.DialTimeout("tcp", r.ln.Addr().String(), 30*time.Second)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
+	_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
 	return c
 }
 
@@ -258,14 +259,17 @@ func (r *rig) dial() net.Conn {
 type provider struct {
 	ln       net.Listener
 	addr     netip.AddrPort
+	port     int // a socket that has the port of a killed one
 	mu       sync.Mutex
 	conns    []net.Conn
+	killed   bool
 	accepted atomic.Int64
 	requests atomic.Int64
-	mute     atomic.Bool  // take requests, answer none
-	delay    atomic.Int64 // before each answer, in nanoseconds
-	unknown  atomic.Bool  // of the interface: answer as Java does
-	failures atomic.Int64 // how many requests fail from here on
+	mute     atomic.Bool                   // take requests, answer none
+	delay    atomic.Int64                  // before each answer, in nanoseconds
+	gate     atomic.Pointer[chan struct{}] // answers wait for it
+	unknown  atomic.Bool                   // of the interface: answer as Java does
+	failures atomic.Int64                  // how many requests fail from here on
 	fail     func(c net.Conn, w *bufio.Writer, h codec.Header)
 }
 
@@ -284,20 +288,32 @@ func newProvider(t *testing.T) *provider {
 			}
 			p.accepted.Add(1)
 			p.mu.Lock()
+			if p.killed {
+				_ = c.Close()
+			}
 			p.conns = append(p.conns, c)
 			p.mu.Unlock()
 			go p.serve(c)
 		}
 	}()
-	t.Cleanup(p.kill)
+	t.Cleanup(func() {
+		p.kill()
+		_ = syscall.Close(p.port)
+	})
 	return p
 }
 
-// kill closes the listener and every connection.
+// kill closes the listener and every connection. Its port stays taken: another test's
+// listener must not get it, and answer in its stead.
 func (p *provider) kill() {
-	_ = p.ln.Close()
+	if p.ln.Close() == nil {
+		p.port, _ = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		_ = syscall.SetsockoptInt(p.port, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+		_ = syscall.Bind(p.port, &syscall.SockaddrInet4{Addr: p.addr.Addr().As4(), Port: int(p.addr.Port())})
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.killed = true
 	for _, c := range p.conns {
 		_ = c.Close()
 	}
@@ -329,6 +345,9 @@ func (p *provider) serve(c net.Conn) {
 			continue
 		}
 		time.Sleep(time.Duration(p.delay.Load()))
+		if gate := p.gate.Load(); gate != nil {
+			<-*gate
+		}
 		if p.unknown.Load() {
 			_, _ = w.Write(dubbo.AppendError(nil, h, dubbo.StatusBadRequest, notKnown))
 			_ = w.Flush()

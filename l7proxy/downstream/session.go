@@ -30,7 +30,12 @@ type Env struct {
 	Mirror    *mirror.Mirror
 	MaxFrame  int // bytes, header included
 	Stopping  atomic.Bool
+
+	patient time.Duration // instead of lastLook, for tests
 }
+
+// lastLook is how long a connection that is to end waits for one more request.
+func (e *Env) lastLook() time.Duration { return max(e.patient, lastLook) }
 
 // Accepted is a connection as a listener accepted it. It is passed by reference,
 // because every byte on the stack of an idle connection counts.
@@ -41,7 +46,7 @@ type Accepted struct {
 	Off  bool // passed on as it is, to what was dialled
 }
 
-// lastLook is how long a stopping proxy waits for one more request.
+// lastLook is Env.lastLook, but for tests.
 const lastLook = 50 * time.Millisecond
 
 // lingering is how long a consumer that has closed its side may wait for the
@@ -155,7 +160,7 @@ func (s *Session) Dead() {
 	switch {
 	case s.pending.Load() != 0:
 	case len(s.idle) > 0: // there have been answers, maybe just now: as in Refuse
-		s.in.Conn.Within(lastLook)
+		s.in.Conn.Within(s.env.lastLook())
 	default:
 		_ = s.in.Conn.Reset()
 	}
@@ -206,7 +211,7 @@ func (s *Session) loop() error {
 	for {
 		if s.env.Stopping.Load() || s.line.Parted() || s.plans.Off() {
 			// Requests still come while others are pending: they are answered too.
-			s.in.Conn.Within(lastLook)
+			s.in.Conn.Within(s.env.lastLook())
 		}
 		if s.overdue() {
 			return os.ErrDeadlineExceeded
@@ -243,7 +248,7 @@ func (s *Session) round() (more bool, err error) {
 	s.asked = false
 	used, need, err := s.consume(time.Now())
 	s.flush()
-	doomed := s.plans.Doomed() && s.pending.Load() == 0
+	doomed := s.doomed()
 	s.again.Unlock()
 	s.in.Conn.Discard(used)
 	if err != nil {
@@ -256,6 +261,16 @@ func (s *Session) round() (more bool, err error) {
 		s.in.Conn.Need(need)
 	}
 	return s.asked && s.protocol.Serial, nil
+}
+
+// doomed tells whether the connection is to end now, because what was dialled is
+// dead. While something is pending it ends behind that. The caller locks.
+func (s *Session) doomed() bool {
+	if !s.plans.Doomed() {
+		return false
+	}
+	s.dead.Store(true) // before pending is looked at: Settled does it the other way round
+	return s.pending.Load() == 0
 }
 
 // linger waits for pending answers of a consumer that sends no more.
@@ -271,7 +286,7 @@ func (s *Session) linger() {
 // before it could know.
 func (s *Session) justParted() bool {
 	since := s.line.PartedFor()
-	return since > 0 && since < lastLook
+	return since > 0 && since < s.env.lastLook()
 }
 
 // overdue tells whether a consumer whose provider has gone has gone on sending

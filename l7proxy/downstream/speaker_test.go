@@ -39,7 +39,7 @@ func newSpeaker(t *testing.T) *speaker {
 			if err != nil {
 				return
 			}
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 			t.Cleanup(func() { _ = c.Close() })
 			p.conns <- c.(*net.TCPConn)
 		}
@@ -52,7 +52,7 @@ func (p *speaker) accept() *net.TCPConn {
 	select {
 	case c := <-p.conns:
 		return c
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		p.t.Fatal("nobody connected")
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -86,14 +87,11 @@ func (r *rig) tapped() *admin.Client {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	for range 400 {
-		if _, err := client.Text(ctx, admin.PathMetrics, 1<<20); err == nil {
-			return client
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	r.t.Fatal("the admin socket does not answer")
-	return nil
+	waitFor(r.t, "the admin socket", func() bool {
+		_, err := client.Text(ctx, admin.PathMetrics, 1<<20)
+		return err == nil
+	})
+	return client
 }
 
 var errSeen = errors.New("seen")
@@ -101,7 +99,7 @@ var errSeen = errors.New("seen")
 // watch runs calls while a tap looks, and returns the first n requests of it.
 func (r *rig) watch(client *admin.Client, n int, calls func()) (seen []admin.TapEvent) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := client.Follow(ctx, admin.PathTap, &admin.TapRequest{Bodies: true}, func(line []byte) error {
 		var e admin.TapEvent
@@ -215,18 +213,12 @@ func TestApplicationIsALabel(t *testing.T) {
 			}
 		}
 		want := `dubbo_consumer_application="probe"`
-		for i := 0; ; i++ {
+		waitFor(t, fmt.Sprintf("inbound %v: a metric that has %s", in, want), func() bool {
 			text, err := client.Text(t.Context(), admin.PathMetrics, 4<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.Contains(string(text), want) {
-				break
-			}
-			if i == 100 {
-				t.Fatalf("inbound %v: no metric has %s", in, want)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+			return strings.Contains(string(text), want)
+		})
 	}
 }

@@ -130,7 +130,8 @@ func (s *Set) Put(w *workload.Workload, files []*os.File) error {
 			continue
 		}
 		p.listeners = append(p.listeners, l)
-		go s.accept(p, l, w.Listeners[i].Direction == handoff.Inbound)
+		// Counted too, or Wait could miss what it has accepted and not served yet.
+		s.serving.Go(func() { s.accept(p, l, w.Listeners[i].Direction == handoff.Inbound) })
 	}
 	return nil
 }
@@ -160,7 +161,8 @@ func (s *Set) Shut() {
 	}
 }
 
-// Wait waits until no connection is served or limit has passed, and tells which.
+// Wait waits, after Shut, until no connection is served or limit has passed, and tells
+// which.
 func (s *Set) Wait(limit time.Duration) bool {
 	done := make(chan struct{})
 	go func() {

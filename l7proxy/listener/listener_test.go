@@ -64,7 +64,7 @@ func (s socket) dial() net.Conn {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	return c
 }
 
@@ -105,9 +105,9 @@ func wantGreeting(t *testing.T, c net.Conn) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not in 5 s: %s", what)
+			t.Fatalf("not in 30 s: %s", what)
 		}
 	}
 }
@@ -129,7 +129,7 @@ func TestPutAgain(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 				wantGreeting(t, c)
 				_ = c.Close()
 			}
@@ -230,7 +230,7 @@ func TestLimits(t *testing.T) {
 			eventually(t, "two are served", func() bool { return s.Active(uid) == 2 })
 			third, err := net.Dial("tcp", k.Addr().String())
 			if err == nil { // or the reset came before connect returned
-				_ = third.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = third.SetDeadline(time.Now().Add(30 * time.Second))
 				_, err = third.Read(make([]byte, 1))
 				_ = third.Close()
 			}
@@ -296,7 +296,7 @@ func TestShut(t *testing.T) {
 	}
 	s.Shut()
 	wantGreeting(t, served)
-	if !s.Wait(5 * time.Second) {
+	if !s.Wait(30 * time.Second) {
 		t.Error("Wait = false after the last connection")
 	}
 	put(t, s, handoff.Inbound, k) // comes too late
@@ -313,6 +313,24 @@ func TestShut(t *testing.T) {
 	defer next.Shut()
 	put(t, next, handoff.Inbound, k)
 	wantGreeting(t, waiting)
+}
+
+// TestWaitForAccepted: what was accepted in front of Shut is waited for.
+func TestWaitForAccepted(t *testing.T) {
+	for range 100 {
+		k := newSocket(t)
+		s := newSet(Options{Serve: greet})
+		put(t, s, handoff.Inbound, k)
+		c := k.dial()
+		s.Shut()
+		if !s.Wait(30 * time.Second) {
+			t.Fatal("Wait = false after the last connection")
+		}
+		if n, ended := s.Stats().Accepted.Load(), s.Stats().Active.Load(); n > 1 || ended != 0 {
+			t.Errorf("%d accepted, %d served behind Wait", n, ended)
+		}
+		_ = c.Close()
+	}
 }
 
 // TestPutBroken: a descriptor that is no listener is an error and is closed.
@@ -333,7 +351,9 @@ func TestPutBroken(t *testing.T) {
 
 func TestPort(t *testing.T) {
 	k := newSocket(t)
-	sa, err := syscall.Getsockname(int(k.file().Fd()))
+	f := k.file()
+	defer f.Close()
+	sa, err := syscall.Getsockname(int(f.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}

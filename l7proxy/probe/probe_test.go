@@ -61,7 +61,18 @@ func serve(t *testing.T, f func(c net.Conn)) netip.AddrPort {
 
 func ask(t *testing.T, addr netip.AddrPort, p *snapshot.Probe) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	return askFor(t, 30*time.Second, addr, p)
+}
+
+// inVain asks where no answer is to come.
+func inVain(t *testing.T, addr netip.AddrPort, p *snapshot.Probe) error {
+	t.Helper()
+	return askFor(t, 300*time.Millisecond, addr, p)
+}
+
+func askFor(t *testing.T, limit time.Duration, addr netip.AddrPort, p *snapshot.Probe) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	d := &dialer{}
 	err := New(d).Probe(ctx, "shop/consumer", addr, p)
@@ -103,8 +114,8 @@ func TestTCP(t *testing.T) {
 		return p
 	}
 	wants(t, "what is expected comes", ask(t, telnet, with("Provider", "dubbo>")), "")
-	wants(t, "in another order", ask(t, telnet, with("dubbo>", "Provider")), "no answer in time")
-	wants(t, "the same once, but twice expected", ask(t, telnet, with("Provider", "Provider")), "no answer in time")
+	wants(t, "in another order", inVain(t, telnet, with("dubbo>", "Provider")), "no answer in time")
+	wants(t, "the same once, but twice expected", inVain(t, telnet, with("Provider", "Provider")), "no answer in time")
 	ends := serve(t, func(c net.Conn) { _, _ = io.ReadFull(c, make([]byte, 4)) }) // or the end is a reset
 	wants(t, "an end", ask(t, ends, with("x")), "EOF")
 	chatty := serve(t, func(c net.Conn) {
@@ -139,7 +150,7 @@ func TestHeartbeat(t *testing.T) {
 	wants(t, "its own heartbeat first", ask(t, provider(t, func(h codec.Header, b []byte) []byte {
 		return append(dubbo.AppendHeartbeat(nil, probeID), reply(h, b)...)
 	}), beat), "")
-	wants(t, "another id", ask(t, provider(t, func(h codec.Header, b []byte) []byte {
+	wants(t, "another id", inVain(t, provider(t, func(h codec.Header, b []byte) []byte {
 		h.ID++
 		return reply(h, b)
 	}), beat), "no answer in time")
@@ -150,7 +161,7 @@ func TestHeartbeat(t *testing.T) {
 	wants(t, "a frame too large", ask(t, serve(t, func(c net.Conn) {
 		_, _ = c.Write([]byte{0xda, 0xbb, 0x22, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0x00, 0x10, 0, 0})
 	}), beat), "a frame of 1048576 bytes")
-	wants(t, "silence", ask(t, serve(t, func(c net.Conn) { _, _ = io.ReadAll(c) }), beat), "no answer in time")
+	wants(t, "silence", inVain(t, serve(t, func(c net.Conn) { _, _ = io.ReadAll(c) }), beat), "no answer in time")
 }
 
 func TestEcho(t *testing.T) {

@@ -94,7 +94,8 @@ func (w *Workload) Connect() bool {
 		return false
 	}
 	mine, all := w.descriptors.Add(1), w.node.used.Add(1)
-	free := w.node.descriptors - (all - mine)
+	// Two counts, one after the other: what others use may look less than nothing.
+	free := w.node.descriptors - max(all-mine, 0)
 	if mine <= w.node.each && mine <= free-free/share {
 		return true
 	}

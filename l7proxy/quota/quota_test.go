@@ -126,3 +126,21 @@ func TestNoQuota(t *testing.T) {
 	w.Free(1)
 	w.Leave(netip.Addr{})
 }
+
+// TestConnectTogether: no connection is refused where there is no bound.
+func TestConnectTogether(t *testing.T) {
+	w := NewNode(math.MaxInt64, math.MaxInt64, 0).Workload()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 20_000 {
+				if !w.Connect() {
+					t.Error("a connection is refused")
+					return
+				}
+				w.Disconnect()
+			}
+		})
+	}
+	all.Wait()
+}

@@ -322,7 +322,7 @@ func TestPeek(t *testing.T) {
 	}
 	send(t, peer, []byte("hello"))
 	for range 3 {
-		if n, err := c.Peek(b, 0, time.Second); err != nil || string(b[:n]) != "hell" {
+		if n, err := c.Peek(b, 0, 30*time.Second); err != nil || string(b[:n]) != "hell" {
 			t.Errorf("Peek = %q, %v", b[:n], err)
 		}
 	}
@@ -336,14 +336,14 @@ func TestPeek(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		send(t, peer, []byte("!"))
 	}()
-	if n, err := c.Peek(make([]byte, 8), 5, time.Second); n != 6 || err != nil {
+	if n, err := c.Peek(make([]byte, 8), 5, 30*time.Second); n != 6 || err != nil {
 		t.Errorf("Peek beyond 5 bytes = %d, %v", n, err)
 	}
 	go func() {
 		time.Sleep(5 * time.Millisecond)
 		_ = peer.CloseWrite()
 	}()
-	if n, err := c.Peek(make([]byte, 8), 6, time.Second); n != 6 || err != nil {
+	if n, err := c.Peek(make([]byte, 8), 6, 30*time.Second); n != 6 || err != nil {
 		t.Errorf("Peek beyond the last byte = %d, %v", n, err)
 	}
 	for len(c.Bytes()) < 6 {
@@ -355,11 +355,11 @@ func TestPeek(t *testing.T) {
 		t.Errorf("after Peek %q is read, want hello!", got)
 	}
 	c.Discard(6)
-	if n, err := c.Peek(b, 0, time.Second); n != 0 || err != nil {
+	if n, err := c.Peek(b, 0, 30*time.Second); n != 0 || err != nil {
 		t.Errorf("Peek at the end = %d, %v", n, err)
 	}
 	_ = c.Close()
-	if _, err := c.Peek(b, 0, time.Second); err == nil {
+	if _, err := c.Peek(b, 0, 30*time.Second); err == nil {
 		t.Error("Peek of a closed connection gave no error")
 	}
 }

@@ -44,7 +44,7 @@ func pair(t *testing.T) (*Conn, *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	_ = peer.SetDeadline(deadline)
 	t.Cleanup(func() {
 		_ = c.Close()
@@ -134,9 +134,9 @@ func (s slow) Read(b []byte) (int, error) {
 // eventually waits until ok.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not in 5 s: %s", what)
+			t.Fatalf("not in 30 s: %s", what)
 		}
 	}
 }

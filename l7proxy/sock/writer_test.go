@@ -165,14 +165,17 @@ func TestBroken(t *testing.T) {
 			c, peer := pair(t)
 			const senders = 8
 			errs := make(chan error, senders+2)
-			for s := range senders {
-				go func() {
-					var err error
-					for n := 0; err == nil; n++ {
-						err = c.Send(frame(s, n, 8000))
-					}
-					errs <- err
-				}()
+			send := func(s, size int) {
+				var err error
+				for n := 0; err == nil; n++ {
+					err = c.Send(frame(s, n, size))
+				}
+				errs <- err
+			}
+			go send(0, 8<<20) // more than the kernel takes: the writer stays busy
+			eventually(t, "one writes", c.isBusy)
+			for s := 1; s < senders; s++ {
+				go send(s, 8000)
 			}
 			eventually(t, "all but the writer wait", func() bool { w, _, _ := c.waiting(); return w >= senders-1 })
 			go func() { errs <- c.Acquire() }()
@@ -185,7 +188,7 @@ func TestBroken(t *testing.T) {
 					if err == nil {
 						t.Error("a waiter of a broken connection got no error")
 					}
-				case <-time.After(5 * time.Second):
+				case <-time.After(30 * time.Second):
 					t.Fatal("a waiter of a broken connection still waits")
 				}
 			}

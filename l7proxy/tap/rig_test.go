@@ -58,7 +58,7 @@ func newRig(t *testing.T, bodies bool) *rig {
 		}
 		os.RemoveAll(dir)
 	})
-	for range 400 {
+	for range 6000 {
 		if conn, err := net.Dial("unix", socket); err == nil {
 			conn.Close()
 			return r
@@ -76,7 +76,7 @@ var errEnough = errors.New("enough")
 // by start, once the tap is on.
 func (r *rig) follow(q *admin.TapRequest, start func(), each func(*admin.TapEvent) error) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	first := true
 	err := r.client.Follow(ctx, admin.PathTap, q, func(line []byte) error {
@@ -103,7 +103,7 @@ func (r *rig) follow(q *admin.TapRequest, start func(), each func(*admin.TapEven
 // idle waits until nobody looks any more.
 func (r *rig) idle() {
 	r.t.Helper()
-	for range 400 {
+	for range 6000 {
 		if !r.hub.Watched() && !r.hub.Bodies() {
 			return
 		}

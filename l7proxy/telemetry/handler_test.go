@@ -73,7 +73,7 @@ func TestHandler(t *testing.T) {
 				}
 			}()
 			client := admin.NewClient(socket)
-			for range 200 {
+			for range 6000 {
 				if client.Get(ctx, "/", nil); fileExists(socket) {
 					break
 				}
@@ -112,7 +112,7 @@ func TestHandlerOfSlowAgent(t *testing.T) {
 	r := newRig(t, telemetry.Options{})
 	start := time.Now()
 	got := scrape(t, r.Handler(telemetry.NewRegistry(), slowAgent{}, slog.New(slog.DiscardHandler)))
-	if took := time.Since(start); took > 4*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("scrape took %v", took)
 	}
 	if up := value(t, got, "dubway_agent_up"); up != "0" {

@@ -68,7 +68,7 @@ func (c *Conn) lost(f *exchange.Flight, why rpc.Why, now time.Time) {
 func (c *Conn) again(f *exchange.Flight, last *exchange.Last) {
 	owner, pool := f.Owner, c.group.pool
 	r, wait := f.Again(last)
-	pool.running.Go(func() {
+	pool.begin(func() {
 		if wait > 0 {
 			select {
 			case <-time.After(wait):
@@ -103,7 +103,7 @@ func (c *Conn) Sweep(now time.Time) bool {
 	if len(late)+len(early) > 0 {
 		// Not here, because a consumer may keep us waiting. Run has not ended: it would
 		// have settled what we found.
-		c.group.pool.running.Go(func() { c.overdue(early, late, now) })
+		c.group.pool.begin(func() { c.overdue(early, late, now) })
 	}
 	c.mu.Unlock()
 	return left

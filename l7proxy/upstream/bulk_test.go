@@ -91,6 +91,9 @@ func TestUploadBound(t *testing.T) {
 		go func() {
 			q := r.request(100+id, codec.FlagTwoWay)
 			u, err := r.group.Upload(o, q)
+			for errors.Is(err, ErrBusy) { // this test may take longer than its patience
+				u, err = r.group.Upload(o, q)
+			}
 			if err == nil {
 				u.End()
 			}
@@ -130,10 +133,9 @@ func TestUploadWaitClosed(t *testing.T) {
 		done <- err
 	}()
 	time.Sleep(10 * time.Millisecond)
-	start := time.Now()
 	r.pool.Close()
-	if err := take(t, done); err == nil || time.Since(start) > bulkPatience/2 {
-		t.Errorf("Upload = %v after %s, want an error at once", err, time.Since(start))
+	if err := take(t, done); err == nil || errors.Is(err, ErrBusy) {
+		t.Errorf("Upload = %v, want the end", err)
 	}
 }
 

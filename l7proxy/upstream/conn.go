@@ -245,7 +245,7 @@ func (c *Conn) failed(error) {
 		r.End()
 		r.Attempt++
 		// Each by itself: an owner may be busy, and the others must not wait.
-		c.group.pool.running.Go(func() { r.Owner.Again(r.Request) })
+		c.group.pool.begin(func() { r.Owner.Again(r.Request) })
 	}
 }
 

@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +98,7 @@ func (g *Group) Rotate() {
 func (g *Group) dial(c *Conn) *Conn {
 	c.group, c.ready.L = g, &c.mu
 	g.conns[c] = true
-	g.pool.running.Go(func() { c.run(g.pool.ctx, g.client) })
+	g.pool.begin(func() { c.run(g.pool.ctx, g.client) })
 	return c
 }
 
@@ -146,9 +148,5 @@ func (g *Group) replace(c *Conn, keeper Owner) {
 func (g *Group) Conns() []*Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	conns := make([]*Conn, 0, len(g.conns))
-	for c := range g.conns {
-		conns = append(conns, c)
-	}
-	return conns
+	return slices.Collect(maps.Keys(g.conns))
 }

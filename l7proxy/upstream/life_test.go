@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"net"
+	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,17 +20,13 @@ func TestHeartbeat(t *testing.T) {
 	write(t, p, answer200(mustRead(t, p).ID))
 	take(t, o.delivered)
 	for range 2 {
-		// The ticks of a test follow each other at once: a write is not stalled.
-		eventually(t, "nothing is being written", func() bool { return !c.sock.Writing() })
 		for range beatEvery {
-			c.tick()
+			r.tick(c)
 		}
 		g := mustRead(t, p)
 		if !g.Event() || !g.Request() || !g.TwoWay() || g.ID != heartbeatID {
 			t.Errorf("frame %x came, want a heartbeat", g.frame)
 		}
-		// These ticks are microseconds apart: the write must not look stalled.
-		eventually(t, "it is written", func() bool { return !c.sock.Writing() })
 		before := c.sock.Reads()
 		write(t, p, dubbo.AppendHeartbeatReply(nil, g.Header))
 		eventually(t, "its answer is heard", func() bool { return c.sock.Reads() != before })
@@ -68,34 +66,46 @@ func TestHeartbeatAlways(t *testing.T) {
 	freshP := r.prov.accept()
 	mustRead(t, freshP)
 
-	beats := make(map[*net.TCPConn]int)
 	peers := []*net.TCPConn{ownP, bulkP, busyP, freshP}
 	const ticks = 24 // four minutes
 	for range ticks {
 		for _, c := range r.group.Conns() {
-			eventually(t, "nothing is being written", func() bool { return !c.sock.Writing() })
 			c.beat.silent = 0 // something was heard
-			c.tick()
-			eventually(t, "nothing is being written", func() bool { return !c.sock.Writing() })
+			r.tick(c)
 		}
 		r.sendOne(own, o, 9) // busy all the time
 	}
-	for _, p := range peers {
-		_ = p.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		for {
+	for i, p := range peers {
+		for n := 0; n < ticks*int(tick/time.Second)/60; {
 			f, err := readFrame(p)
 			if err != nil {
-				break
+				t.Fatalf("connection %d: %d heartbeats in %s, want one a minute: %v", i, n, ticks*tick, err)
 			}
 			if f.Event() && f.Request() && f.TwoWay() {
-				beats[p]++
+				n++
 			}
 		}
 	}
-	for i, p := range peers {
-		if n := beats[p]; n < ticks*int(tick/time.Second)/60 {
-			t.Errorf("connection %d: %d heartbeats in %s, want one a minute", i, n, ticks*tick)
+}
+
+// TestConnClosing: who asks for a connection while the pool closes, because the
+// drain's time was over, gets one that ends.
+func TestConnClosing(t *testing.T) {
+	for range 300 {
+		pool := NewPool(&dialer{}, Limits{MaxFrame: 4 << 20})
+		var asking sync.WaitGroup
+		for port := range uint16(4) {
+			nowhere := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+			g := pool.Group(Key{Workload: "shop/consumer", Endpoint: nowhere}, netip.AddrPort{})
+			asking.Go(func() {
+				for range 20 {
+					g.Conn()
+				}
+			})
 		}
+		pool.Close()
+		asking.Wait()
+		eventually(t, "no connection is left", func() bool { return pool.Count() == 0 })
 	}
 }
 

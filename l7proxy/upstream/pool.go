@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,8 +56,7 @@ type Pool struct {
 func NewPool(dialer Dialer, limits Limits) *Pool {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Pool{dialer: dialer, limits: limits, ctx: ctx, cancel: cancel, groups: make(map[Key]*Group)}
-	p.running.Add(1)
-	go p.clock()
+	p.running.Go(p.clock)
 	return p
 }
 
@@ -108,7 +109,9 @@ func (p *Pool) Count() int {
 
 // Close ends every connection, answers what is pending, and waits.
 func (p *Pool) Close() {
+	p.mu.Lock() // against begin
 	p.cancel()
+	p.mu.Unlock()
 	p.deadlines.Close()
 	for _, g := range p.all() {
 		for _, c := range g.Conns() {
@@ -118,9 +121,20 @@ func (p *Pool) Close() {
 	p.running.Wait()
 }
 
+// begin runs f, and Close waits for it. Once the pool is closed f may still run, but
+// uncounted: Close may have stopped waiting, and nothing connects any more.
+func (p *Pool) begin(f func()) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.ctx.Err() == nil {
+		p.running.Go(f)
+	} else {
+		go f()
+	}
+}
+
 // clock drives heartbeats and drops what nobody uses.
 func (p *Pool) clock() {
-	defer p.running.Done()
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
@@ -163,9 +177,5 @@ func (p *Pool) reap(g *Group) {
 func (p *Pool) all() []*Group {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	groups := make([]*Group, 0, len(p.groups))
-	for _, g := range p.groups {
-		groups = append(groups, g)
-	}
-	return groups
+	return slices.Collect(maps.Values(p.groups))
 }

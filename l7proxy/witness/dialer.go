@@ -42,6 +42,7 @@ type Dialer struct {
 	guarded   func(provider *workload.Workload, at netip.AddrPort) bool
 	ctx       context.Context //nolint:containedctx // the life of all witnesses, ended by Close
 	cancel    context.CancelFunc
+	arrival   time.Duration // arrivalLimit, but for tests
 
 	mu        sync.Mutex
 	witnesses map[pair]*witness
@@ -61,7 +62,7 @@ type pair struct {
 func New(o Opener, r *workload.Registry, changed func(workload string, endpoint netip.AddrPort)) *Dialer {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Dialer{
-		opener: o, workloads: r, changed: changed, ctx: ctx, cancel: cancel,
+		opener: o, workloads: r, changed: changed, ctx: ctx, cancel: cancel, arrival: arrivalLimit,
 		guarded:   func(*workload.Workload, netip.AddrPort) bool { return false },
 		witnesses: make(map[pair]*witness), attempts: make(map[route]*attempt),
 	}

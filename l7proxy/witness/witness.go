@@ -116,7 +116,7 @@ func (d *Dialer) try(key upstream.Key) (near, far *sock.Conn, asked bool) {
 		delete(d.attempts, r)
 		d.mu.Unlock()
 	}()
-	ctx, cancel := context.WithTimeout(d.ctx, arrivalLimit)
+	ctx, cancel := context.WithTimeout(d.ctx, d.arrival)
 	defer cancel()
 	c, err := d.connect(ctx, handoff.Dial{Workload: key.Workload, Destination: key.Endpoint})
 	if err != nil {
@@ -145,7 +145,7 @@ func (d *Dialer) Arrived(c *sock.Conn, remote, local netip.AddrPort) bool {
 	}
 	select {
 	case <-a.known:
-	case <-time.After(arrivalLimit):
+	case <-time.After(d.arrival):
 		return false
 	}
 	if a.local != remote {

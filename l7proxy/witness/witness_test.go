@@ -126,6 +126,7 @@ func (r *rig) dial(t *testing.T, key upstream.Key) upstream.Way {
 
 func TestShortCut(t *testing.T) {
 	r := newRig(t, true)
+	r.arrival = 30 * time.Second // the machine may be busy
 	for range 2 {
 		if way := r.dial(t, r.key); !way.SameNode {
 			t.Error("a witness arrived, and the short cut is not taken")
@@ -276,6 +277,7 @@ func TestArrivedForeign(t *testing.T) {
 	r.mu.Lock()
 	r.attempts[route{from: consumerAddr, to: r.key.Endpoint}] = a
 	r.mu.Unlock()
+	r.arrival = 30 * time.Second
 	said := make(chan bool)
 	go func() {
 		said <- r.Arrived(conn, netip.AddrPortFrom(consumerAddr, 1), r.key.Endpoint)
@@ -294,12 +296,20 @@ func TestArrivedForeign(t *testing.T) {
 // TestDialFails returns the kernel's error, and soon.
 func TestDialFails(t *testing.T) {
 	r := newRig(t, true)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// A port that is taken and not listened on: nobody else gets it.
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := sock.AddrPort(l.Addr())
-	_ = l.Close()
+	defer unix.Close(fd)
+	if err = unix.Bind(fd, &unix.SockaddrInet4{Addr: consumerAddr.As4()}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := netip.AddrPortFrom(consumerAddr, uint16(name.(*unix.SockaddrInet4).Port))
 	if _, err = r.Dial(t.Context(), upstream.Key{Workload: consumerUID, Endpoint: nobody}, client); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("Dial = %v, want a refusal", err)
 	}

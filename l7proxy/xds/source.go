@@ -42,6 +42,7 @@ func Check(paths []string) []Rejection {
 // Its methods are safe for concurrent use.
 type Source struct {
 	dir     string
+	times   times
 	logger  *slog.Logger
 	current atomic.Pointer[snapshot.Snapshot]
 	change  func(*snapshot.Snapshot)
@@ -66,7 +67,7 @@ type Stats struct {
 // NewSource returns a Source of the files in dir: *.yaml, *.yml and *.json. It
 // reads nothing yet: Snapshot is empty, with generation 0, until Reload or Run.
 func NewSource(dir string, logger *slog.Logger) *Source {
-	s := &Source{dir: dir, logger: logger, set: new(set)}
+	s := &Source{dir: dir, times: times{quiet, patience, poll}, logger: logger, set: new(set)}
 	s.current.Store((&snapshot.Snapshot{}).Seal())
 	return s
 }

@@ -270,7 +270,13 @@ func TestSharedWithOlderSnapshots(t *testing.T) {
 // running starts a Source of dir and returns its snapshots.
 func running(t *testing.T, dir string) (*Source, <-chan *snapshot.Snapshot) {
 	t.Helper()
+	return runningAt(t, dir, times{quiet, patience, poll})
+}
+
+func runningAt(t *testing.T, dir string, at times) (*Source, <-chan *snapshot.Snapshot) {
+	t.Helper()
 	s := NewSource(dir, slog.New(slog.DiscardHandler))
+	s.times = at
 	changes := make(chan *snapshot.Snapshot, 100)
 	s.OnChange(func(n *snapshot.Snapshot) { changes <- n })
 	ctx, cancel := context.WithCancel(context.Background())
@@ -283,7 +289,7 @@ func running(t *testing.T, dir string) (*Source, <-chan *snapshot.Snapshot) {
 			if err != nil {
 				t.Errorf("run: %v", err)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("Run does not end")
 		}
 	})
@@ -294,7 +300,7 @@ func running(t *testing.T, dir string) (*Source, <-chan *snapshot.Snapshot) {
 // among those of between.
 func expect(t *testing.T, changes <-chan *snapshot.Snapshot, want string, between ...string) {
 	t.Helper()
-	deadline := time.After(3 * poll)
+	deadline := time.After(30 * time.Second)
 	for {
 		select {
 		case n := <-changes:
@@ -314,14 +320,10 @@ func expect(t *testing.T, changes <-chan *snapshot.Snapshot, want string, betwee
 func TestWatchRename(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "a.yaml", route("a", "1"))
-	_, changes := running(t, dir)
+	_, changes := runningAt(t, dir, times{quiet, patience, time.Hour}) // an event tells
 	expect(t, changes, "a>1")
-	start := time.Now()
 	write(t, dir, "a.yaml", route("a", "2"))
 	expect(t, changes, "a>2")
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("a rename took %s: no event came", took)
-	}
 	remove(t, filepath.Join(dir, "a.yaml"))
 	expect(t, changes, "")
 }
@@ -330,7 +332,7 @@ func TestWatchRename(t *testing.T) {
 func TestWatchWriteInPlace(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "a.yaml", route("a", "1"))
-	_, changes := running(t, dir)
+	_, changes := runningAt(t, dir, times{time.Second, time.Hour, time.Hour}) // longer than a step may take
 	expect(t, changes, "a>1")
 	f, err := os.Create(filepath.Join(dir, "a.yaml"))
 	if err != nil {
@@ -403,7 +405,7 @@ func TestWatchLateDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, dir, "a.yaml", route("a", n))
-		expect(t, changes, "a>"+n)
+		expect(t, changes, "a>"+n, "") // it may be seen while it is empty
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

@@ -20,13 +20,16 @@ const (
 	poll     = 2 * time.Second
 )
 
+// times are those of one Source.
+type times struct{ quiet, patience, poll time.Duration }
+
 // Run loads the directory, then follows its changes until ctx ends; it returns
 // nil then. A directory that is not there yet is waited for.
 func (s *Source) Run(ctx context.Context) error {
 	w := s.watch()
 	defer w.close()
 	s.Reload()
-	ticker := time.NewTicker(poll)
+	ticker := time.NewTicker(s.times.poll)
 	defer ticker.Stop()
 	for {
 		select {
@@ -57,16 +60,17 @@ func (s *Source) moved() bool {
 // instances are limited per user) it is silent and polling does the work.
 type watcher struct {
 	dir    string
+	times  times
 	notify *fsnotify.Watcher
 	target string        // the directory that is watched: dir without links
 	wake   chan struct{} // one pending event is as good as many
 }
 
 func (s *Source) watch() *watcher {
-	w := &watcher{dir: filepath.Clean(s.dir), wake: make(chan struct{}, 1)}
+	w := &watcher{dir: filepath.Clean(s.dir), times: s.times, wake: make(chan struct{}, 1)}
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
-		s.logger.Warn("cannot watch files; they are polled", "dir", s.dir, "every", poll, "error", err)
+		s.logger.Warn("cannot watch files; they are polled", "dir", s.dir, "every", s.times.poll, "error", err)
 		return w
 	}
 	w.notify = notify
@@ -135,7 +139,7 @@ func (w *watcher) isWatched(target string) bool {
 
 // settle waits until the directory is quiet.
 func (w *watcher) settle(ctx context.Context) {
-	deadline := time.After(patience)
+	deadline := time.After(w.times.patience)
 	for {
 		select {
 		case <-ctx.Done():
@@ -143,7 +147,7 @@ func (w *watcher) settle(ctx context.Context) {
 		case <-deadline:
 			return
 		case <-w.wake:
-		case <-time.After(quiet):
+		case <-time.After(w.times.quiet):
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -79,7 +80,7 @@ func (n *Netns) Must(f func() error) {
 	}
 }
 
-// Add puts addresses on a device and brings it up.
+// Add puts addresses on a device and brings it up, and waits until they can be used.
 func (n *Netns) Add(device string, addresses ...string) {
 	n.tb.Helper()
 	n.Must(func() error {
@@ -97,8 +98,30 @@ func (n *Netns) Add(device string, addresses ...string) {
 				return fmt.Errorf("add %s: %w", text, err)
 			}
 		}
-		return up(device)
+		if err := up(device); err != nil {
+			return err
+		}
+		for _, text := range addresses {
+			if err := routed(netip.MustParsePrefix(text).Addr()); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+}
+
+// routed waits until the kernel has the route of an address of its own: it adds those
+// of IPv6 a moment later.
+func routed(a netip.Addr) error {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		routes, err := netlink.RouteGet(a.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("wait for the route of %s: %v, %w", a, routes, err)
+		}
+	}
 }
 
 // Join connects two namespaces by a veth, eth0 at both ends.

@@ -24,7 +24,7 @@ func provide(t *testing.T) string {
 func TestClosed(t *testing.T) {
 	address := provide(t)
 	for _, size := range []int{0, 16, 1 << 10, 64 << 10} {
-		load := dubboload.Closed{Target: address, Conns: 2, Depth: 8, Size: size, Time: 100 * time.Millisecond}
+		load := dubboload.Closed{Target: address, Conns: 2, Depth: 8, Size: size, Time: time.Second}
 		result, err := load.Run(t.Context())
 		if err != nil {
 			t.Fatalf("size %d: %v", size, err)

@@ -47,7 +47,7 @@ func (l Open) Run(ctx context.Context) (Result, error) {
 	errs <- pace(ctx, conns, until, l.Rate)
 	var failed error
 	for _, c := range conns {
-		failed = errors.Join(failed, c.settle(5*time.Second))
+		failed = errors.Join(failed, c.settle(30*time.Second))
 	}
 	var all histogram
 	for range l.Conns + 1 {

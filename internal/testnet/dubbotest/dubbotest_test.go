@@ -49,7 +49,7 @@ func TestCall(t *testing.T) {
 		{"bare", 20, 1, "hello"},
 	}
 	for _, test := range tests {
-		answer, err := client.Call(dubbotest.Request{Method: test.method}, []byte("hello"), time.Second)
+		answer, err := client.Call(dubbotest.Request{Method: test.method}, []byte("hello"), 30*time.Second)
 		if err != nil {
 			t.Fatalf("%s: %v", test.method, err)
 		}
@@ -60,7 +60,7 @@ func TestCall(t *testing.T) {
 			t.Errorf("%s: provider %q peer %q", test.method, answer.Provider, answer.Peer)
 		}
 	}
-	if err := client.Heartbeat(time.Second); err != nil {
+	if err := client.Heartbeat(30 * time.Second); err != nil {
 		t.Error(err)
 	}
 	select {
@@ -71,7 +71,7 @@ func TestCall(t *testing.T) {
 	if _, err := client.Call(dubbotest.Request{Method: "silent"}, nil, 20*time.Millisecond); err == nil {
 		t.Error("silent answered")
 	}
-	if _, err := client.Call(dubbotest.Request{Method: "close"}, nil, time.Second); err == nil {
+	if _, err := client.Call(dubbotest.Request{Method: "close"}, nil, 30*time.Second); err == nil {
 		t.Error("close answered")
 	}
 	if got := provider.Stats().Methods["throw"]; got != 1 {
@@ -114,10 +114,10 @@ func TestCallback(t *testing.T) {
 		})
 	}
 	subscribe := dubbotest.Request{Method: "subscribe", Attachments: map[string]string{dubbotest.CallbackAttachment: "1"}}
-	if _, err := clients[0].Call(subscribe, nil, time.Second); err != nil {
+	if _, err := clients[0].Call(subscribe, nil, 30*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := clients[1].Call(dubbotest.Request{Method: "notify3"}, []byte("news"), time.Second); err != nil {
+	if _, err := clients[1].Call(dubbotest.Request{Method: "notify3"}, []byte("news"), 30*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -125,14 +125,14 @@ func TestCallback(t *testing.T) {
 			t.Errorf("%q was called, want the subscriber", got)
 		}
 	}
-	for end := time.Now().Add(5 * time.Second); provider.Stats().Callbacks != 3; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); provider.Stats().Callbacks != 3; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%+v, want three callbacks", provider.Stats())
 		}
 	}
 	clients[0].OnCall(func([]byte) []byte { return []byte("wrong") })
-	_, _ = clients[1].Call(dubbotest.Request{Method: "notify"}, []byte("news"), time.Second)
-	for end := time.Now().Add(5 * time.Second); provider.Stats().CallbacksFailed != 1; time.Sleep(time.Millisecond) {
+	_, _ = clients[1].Call(dubbotest.Request{Method: "notify"}, []byte("news"), 30*time.Second)
+	for end := time.Now().Add(30 * time.Second); provider.Stats().CallbacksFailed != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%+v, want one that failed", provider.Stats())
 		}

@@ -100,7 +100,7 @@ func (m *mesh) pod(name string, ports ...uint16) *testnet.Pod {
 		return p
 	}
 	m.helper(p, "provider", name)
-	m.eventually("provider "+name+" listens", 10*time.Second, func() bool {
+	m.eventually("provider "+name+" listens", time.Minute, func() bool {
 		return p.Do(func() error {
 			c, err := net.DialTimeout("tcp", "127.0.0.1:20880", time.Second)
 			if err == nil {
@@ -123,7 +123,7 @@ func (m *mesh) start(pods ...*testnet.Pod) {
 	})
 	m.Must(err)
 	m.Must(m.WaitEnrolled(m.Ctx, pods...))
-	m.eventually("steering in force", 10*time.Second, func() bool {
+	m.eventually("steering in force", time.Minute, func() bool {
 		s, err := m.AgentStatus(m.Ctx)
 		return err == nil && s.Generation > 0
 	})

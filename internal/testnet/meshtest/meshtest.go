@@ -135,10 +135,10 @@ func (m *Mesh) Start(pods []*testnet.Pod, args ...string) (agent, proxy *testnet
 	return agent, proxy
 }
 
-// Eventually waits for a condition, ten seconds at most.
+// Eventually waits for a condition, a minute at most: the machine may be busy.
 func (m *Mesh) Eventually(what string, ok func() bool) {
 	m.T.Helper()
-	for range 200 {
+	for range 1200 {
 		if ok() {
 			return
 		}
@@ -152,7 +152,7 @@ func (m *Mesh) Eventually(what string, ok func() bool) {
 func (m *Mesh) Counted(prefix string, want int, parts ...string) {
 	m.T.Helper()
 	var got int
-	for range 100 {
+	for range 1200 {
 		if got = m.Sum(prefix, parts...); got == want {
 			return
 		}

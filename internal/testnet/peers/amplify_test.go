@@ -55,7 +55,7 @@ func amplifiedRows() []amplified {
 // TestAmplification counts how often a provider is asked for one call of a consumer
 // that tries again, by a route that does so too.
 func TestAmplification(t *testing.T) {
-	m := meshtest.New(t, "pe", 1, 3*time.Minute)
+	m := meshtest.New(t, "pe", 1, 6*time.Minute)
 	l := &local{Mesh: m}
 	pods := []*testnet.Pod{m.Pod("java-33"), m.Pod("java-32"), m.Pod("dubbo-go")}
 	for i, k := range []kind{java33, java32, dubboGo} {
@@ -129,7 +129,7 @@ func (l *local) amplified(t *testing.T, r *amplified, at string, a ask, raw *tes
 		t.Errorf("%s %s: the call was answered", a.c.kind, a.check)
 	}
 	var requests, tries int
-	for range 40 {
+	for range 600 {
 		requests, tries = counts()
 		enough := requests-before >= want.requests && tries-triesBefore >= want.tries
 		time.Sleep(50 * time.Millisecond) // for one too many

@@ -29,7 +29,7 @@ type idling struct {
 // first call on each is answered. Meanwhile other consumers are killed in mid-call.
 func TestIdle(t *testing.T) {
 	t.Parallel()
-	m := meshtest.New(t, "pe2", 2, 3*time.Minute)
+	m := meshtest.New(t, "pe2", 2, 6*time.Minute)
 	pods := map[kind]*testnet.Pod{
 		java33: m.Pod("idle-33"), java32: m.Pod("idle-32"), java26: m.Pod("idle-26"), dubboGo: m.Pod("idle-go"),
 	}
@@ -46,7 +46,7 @@ func TestIdle(t *testing.T) {
 
 	reports := map[*consumer]func(context.Context) map[string]report{}
 	for _, c := range all {
-		reports[c] = c.begin(t, "targets=%s,%s,%s heartbeat=1000 idle=62000 checks=idle", x.targets[0], x.targets[1], x.targets[2])
+		reports[c] = c.begin(t, "targets=%s,%s,%s heartbeat=1000 idle=80000 checks=idle", x.targets[0], x.targets[1], x.targets[2])
 	}
 	x.Eventually("the calls before", func() bool {
 		return meshtest.CountLines(x.proxy.Output(), `"dubbo_method":"echo"`) == len(all)*len(x.targets)

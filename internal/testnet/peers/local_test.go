@@ -60,7 +60,7 @@ const (
 )
 
 func newLocal(t *testing.T) *local {
-	m := meshtest.New(t, "pe", 1, 3*time.Minute)
+	m := meshtest.New(t, "pe", 1, 6*time.Minute)
 	l := &local{Mesh: m}
 	pods := []*testnet.Pod{m.Pod("java-33"), m.Pod("java-32"), m.Pod("java-26"), m.Pod("dubbo-go")}
 	for i, k := range []kind{java33, java32, java26, dubboGo} {
@@ -320,15 +320,16 @@ func (l *local) undecodable(t *testing.T) {
 func (l *local) killed(t *testing.T) {
 	for _, a := range l.asks("") {
 		what := fmt.Sprint(a.c.kind, " ", a.serialization, " ", a.check)
-		victim, err := l.victim.StartHelper("raw")
+		victim, err := l.victim.StartHelper("raw", "tell")
 		l.Must(err)
 		l.Eventually("the victim", func() bool { return listens(l.victim, mutePort) })
+		tries := strings.Count(victim.Output(), "try ") // of all victims
 		closed := row{at: atVictim, why: rpc.WhyUpstreamClosed, status: 80}
 		refused := row{at: atVictim, why: rpc.WhyConnectFailed, status: 80}
 		count := func(r row) [2]int { return [2]int{l.lines(r, a), l.samples(r, a)} }
 		closedBefore, refusedBefore := count(closed), count(refused)
 		wait := a.c.begin(t, "target=%s checks=%s serialization=%s", atVictim+portName, a.check, a.serialization)
-		time.Sleep(300 * time.Millisecond)
+		l.Must(victim.WaitFor(l.Ctx, "the call", func() bool { return strings.Count(victim.Output(), "try ") > tries }))
 		l.Must(victim.Kill())
 		got := wait(l.Ctx)[a.check]
 		// A second try may still find the victim's listener, but nobody behind it.

@@ -198,7 +198,7 @@ func (c *consumer) next(id string, all map[string]report) bool {
 func agree(t *testing.T, what string, want int, counts func() (lines, samples int)) {
 	t.Helper()
 	var lines, samples int
-	for range 40 {
+	for range 1200 {
 		if lines, samples = counts(); lines >= want && samples >= want {
 			break
 		}

@@ -29,7 +29,7 @@ func (dials) Dial(ctx context.Context, key upstream.Key, _ netip.AddrPort) (upst
 // TestProbes: what health checks ask, real providers answer: a heartbeat, and $echo of
 // a service that they export, in its group and version, and of no other.
 func TestProbes(t *testing.T) {
-	m := meshtest.New(t, "pe", 1, 2*time.Minute)
+	m := meshtest.New(t, "pe", 1, 4*time.Minute)
 	service := probe // the interface that all peers export
 	echo := func(iface, version, group string) snapshot.Probe {
 		return snapshot.Probe{Kind: snapshot.ProbeEcho, Interface: iface, Version: version, Group: group}
@@ -56,8 +56,8 @@ func TestProbes(t *testing.T) {
 				err := p.Do(func() error {
 					// It listens before it exports.
 					var err error
-					for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-						ctx, cancel := context.WithTimeout(m.Ctx, 2*time.Second)
+					for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+						ctx, cancel := context.WithTimeout(m.Ctx, 20*time.Second)
 						err = probing.New(dials{}).Probe(ctx, "w", netip.MustParseAddrPort(fmt.Sprint("127.0.0.1:", port)), &one.probe)
 						cancel()
 						if (err != nil) == one.fails {

@@ -122,7 +122,7 @@ func sendBytes(args []string) error {
 	if _, err := c.Write(b); err != nil {
 		return err
 	}
-	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	head := make([]byte, dubbo.HeaderLen)
 	if _, err := io.ReadFull(c, head); err != nil {
 		return err

@@ -35,7 +35,7 @@ type registry struct {
 // steered, as it never should be, or is by mistake, like that of a Dubbo service.
 func TestRegistry(t *testing.T) {
 	t.Parallel()
-	m := meshtest.New(t, "pe3", 3, 2*time.Minute)
+	m := meshtest.New(t, "pe3", 3, 4*time.Minute)
 	names := []string{"plain-33", "plain-32", "mistaken-33", "mistaken-32"}
 	pods := map[string]*testnet.Pod{}
 	for _, name := range names {
@@ -55,13 +55,13 @@ func TestRegistry(t *testing.T) {
 		x.mistake()
 		var waits []func(...string)
 		for _, c := range plain { // they hear of the second provider while they call
-			waits = append(waits, x.steady(t, c, 15000))
+			waits = append(waits, x.steady(t, c, 30000))
 		}
 		x.provide(x.second, java32)
 		x.relayed(t, x.second, true)
 		mistaken := []*consumer{x.consume(pods["mistaken-33"], java33), x.consume(pods["mistaken-32"], java32)}
 		for _, c := range mistaken {
-			waits = append(waits, x.steady(t, c, 5000))
+			waits = append(waits, x.steady(t, c, 15000))
 		}
 		for _, wait := range waits {
 			wait("first", "second")
@@ -71,9 +71,9 @@ func TestRegistry(t *testing.T) {
 		}
 		waits = nil
 		for _, c := range slices.Concat(plain, mistaken) { // and that the first is gone
-			waits = append(waits, x.steady(t, c, 6000))
+			waits = append(waits, x.steady(t, c, 12000))
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(6 * time.Second)
 		x.Must(first.Signal(syscall.SIGTERM))
 		for _, wait := range waits {
 			wait("first", "second")

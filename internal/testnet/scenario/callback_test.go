@@ -66,7 +66,7 @@ func newSubscriber(target string, result *subscribed) (*subscriber, error) {
 
 // ask calls, and notes what is no value of the provider where it subscribed.
 func (s *subscriber) ask(r dubbotest.Request, data []byte) dubbotest.Answer {
-	a, err := s.Call(r, data, 10*time.Second)
+	a, err := s.Call(r, data, 30*time.Second)
 	if err != nil || a.Status != dubbotest.StatusOK {
 		s.result.Errors = append(s.result.Errors, fmt.Sprint(r.Method, ": ", a.Error, err))
 	}
@@ -81,10 +81,10 @@ func (s *subscriber) publish() (stats callbackStats) {
 	before := s.called.Load()
 	s.ask(dubbotest.Request{Method: "notify50"}, news(smallNews))
 	s.ask(dubbotest.Request{Method: "notify5"}, news(largeNews))
-	for end := time.Now().Add(20 * time.Second); s.called.Load() < before+published && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); s.called.Load() < before+published && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	for range 100 {
+	for range 1000 {
 		_ = json.Unmarshal(s.ask(dubbotest.Request{Method: "stats"}, nil).Value, &stats)
 		if stats.Callbacks+stats.CallbacksFailed >= s.called.Load() {
 			break
@@ -106,7 +106,7 @@ func subscribing(args []string) error {
 	}
 	others := func() {
 		for range 20 {
-			a, err := other.Call(dubbotest.Request{}, []byte("x"), 10*time.Second)
+			a, err := other.Call(dubbotest.Request{}, []byte("x"), 30*time.Second)
 			if err != nil {
 				result.Errors = append(result.Errors, err.Error())
 			}
@@ -124,6 +124,14 @@ func subscribing(args []string) error {
 	result.Stats = s.publish()
 
 	s.ask(dubbotest.Request{Method: "readonly"}, nil)
+	// It is told on every connection, and heard on each by itself: until then calls
+	// take turns.
+	for elsewhere, n := 0, 0; elsewhere < 2 && n < 1000; n++ {
+		a, _ := other.Call(dubbotest.Request{}, []byte("x"), 30*time.Second)
+		if elsewhere++; a.Provider == result.Provider {
+			elsewhere = 0
+		}
+	}
 	clear(result.After)
 	others()
 	s.ask(dubbotest.Request{}, []byte("x"))
@@ -133,10 +141,10 @@ func subscribing(args []string) error {
 	default:
 	}
 	result.Called = s.called.Load()
-	a, _ := s.Call(dubbotest.Request{Method: "close"}, nil, 10*time.Second)
+	a, _ := s.Call(dubbotest.Request{Method: "close"}, nil, 30*time.Second)
 	result.Pending = a.Status
-	for end := time.Now().Add(10 * time.Second); !result.Ended && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		_, err := s.Call(dubbotest.Request{}, nil, 10*time.Second)
+	for end := time.Now().Add(time.Minute); !result.Ended && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		_, err := s.Call(dubbotest.Request{}, nil, 30*time.Second)
 		result.Ended = err != nil
 	}
 

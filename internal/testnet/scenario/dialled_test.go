@@ -122,7 +122,7 @@ func (m *mesh) become(generation uint64, services ...service) {
 // answers calls n times and checks who answered: by name, how often.
 func (m *mesh) answers(what string, p *testnet.Pod, ask callsOf, want map[string]int) {
 	m.t.Helper()
-	ask.Timeout = 5 * time.Second
+	ask.Timeout = 30 * time.Second
 	r := m.calls(p, ask)
 	if fmt.Sprint(r.Answers) != fmt.Sprint(want) {
 		m.t.Errorf("%s: %v %v, want %v", what, r.Answers, r.Errors, want)
@@ -180,9 +180,9 @@ func TestDialledProviders(t *testing.T) {
 
 	// The consumer's connection outlives the provider that it was for.
 	steady := to(a, orders, "echo", 200)
-	steady.Pause, steady.Timeout = 10*time.Millisecond, 5*time.Second
+	steady.Pause, steady.Timeout = 10*time.Millisecond, 30*time.Second
 	during := m.background(consumer, steady)
-	time.Sleep(500 * time.Millisecond)
+	m.under()
 	the.listeners, the.pods = the.listeners[1:], the.pods[1:]
 	m.become(4, the, others)
 	m.must(first.Kill())
@@ -195,7 +195,7 @@ func TestDialledProviders(t *testing.T) {
 // address, which is the dialled one, and the consumer's.
 func (m *mesh) accepted(consumer, provider *testnet.Pod, ask callsOf) {
 	m.t.Helper()
-	ask.Timeout, ask.Value = 5*time.Second, true
+	ask.Timeout, ask.Value = 30*time.Second, true
 	r := m.calls(consumer, ask)
 	local, err := netip.ParseAddrPort(r.Said)
 	m.must(err)
@@ -208,12 +208,12 @@ func (m *mesh) accepted(consumer, provider *testnet.Pod, ask callsOf) {
 // lateProvider adds a provider that listens before it exports.
 func (m *mesh) lateProvider(consumer *testnet.Pod, the *service, others service, ask callsOf) {
 	m.t.Helper()
-	three, _ := m.exporter("orders-3", "4s", orders)
+	three, _ := m.exporter("orders-3", "12s", orders)
 	m.must(m.WaitEnrolled(m.ctx, three))
 	the.pods = append(the.pods, three.Addr(20880))
 	the.listeners = append(the.listeners, three.Addr(20880))
 	m.become(3, *the, others)
-	ask.Timeout = 5 * time.Second
+	ask.Timeout = 30 * time.Second
 	r := m.calls(consumer, ask)
 	if r.Answers["orders-1"]+r.Answers["orders-2"] != ask.N {
 		m.t.Errorf("while orders-3 is late: %v %v", r.Answers, r.Errors)

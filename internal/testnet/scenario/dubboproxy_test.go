@@ -36,7 +36,7 @@ func TestDubboProxy(t *testing.T) {
 		{"generic, argument", dubbotest.Request{Method: "echo", Generic: true, Text: "jason"}, "v2"},
 		{"another interface", dubbotest.Request{Interface: "org.other.Service", Method: "echo"}, "thrown"},
 	} {
-		r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: each, Timeout: 5 * time.Second, Request: test.request})
+		r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: each, Timeout: 30 * time.Second, Request: test.request})
 		if r.Answers[test.want] != each {
 			t.Errorf("%s: %v, want %s; %v", test.name, r.Answers, test.want, r.Errors)
 		}
@@ -74,7 +74,7 @@ func (m *mesh) sawInvoke(provider *testnet.Pod, want int64) {
 			return err
 		}
 		defer func() { _ = c.Close() }()
-		a, err := c.Call(dubbotest.Request{Method: "stats"}, nil, 5*time.Second)
+		a, err := c.Call(dubbotest.Request{Method: "stats"}, nil, 30*time.Second)
 		if err != nil {
 			return err
 		}

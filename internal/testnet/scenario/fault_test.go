@@ -36,7 +36,7 @@ func TestFaults(t *testing.T) {
 		{"by an attachment, behind a delay", dubbotest.Request{Method: "slow", Attachments: map[string]string{"tier": "test"}}, "status 100", "dubway", delay},
 	} {
 		start := time.Now()
-		r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: each, Timeout: 5 * time.Second, Request: test.call})
+		r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: each, Timeout: 30 * time.Second, Request: test.call})
 		if r.Answers[test.want] != each || len(r.Answers) != 1 {
 			t.Errorf("%s: %v, want %s; %v", test.name, r.Answers, test.want, r.Errors)
 		}
@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 // delayedAtTheEnd: a proxy that stops delays nobody any longer.
 func (m *mesh) delayedAtTheEnd(consumer *testnet.Pod, proxy *testnet.Process) {
 	m.t.Helper()
-	answered := m.background(consumer, callsOf{Target: vip4 + ":20880", N: 1, Timeout: 20 * time.Second, Request: dubbotest.Request{Method: "forever"}})
+	answered := m.background(consumer, callsOf{Target: vip4 + ":20880", N: 1, Timeout: time.Minute, Request: dubbotest.Request{Method: "forever"}})
 	m.counted(`dubway_faults_total{`, 1, `filter="forever"`, `result="delayed"`)
 	m.must(proxy.Signal(syscall.SIGTERM))
 	if r := answered(); r.Answers["v1"] != 1 {

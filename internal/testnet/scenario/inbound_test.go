@@ -25,7 +25,7 @@ type asked struct {
 func (m *mesh) ask(list []asked) {
 	m.t.Helper()
 	for _, a := range list {
-		r := m.calls(a.from, callsOf{Target: a.target, N: each, Timeout: 5 * time.Second, Request: a.request})
+		r := m.calls(a.from, callsOf{Target: a.target, N: each, Timeout: 30 * time.Second, Request: a.request})
 		if fmt.Sprint(r.Answers) != fmt.Sprint(a.want) {
 			m.t.Errorf("%s: %v, want %v; %v", a.what, r.Answers, a.want, r.Errors)
 		}

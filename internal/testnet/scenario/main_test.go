@@ -145,7 +145,7 @@ func newMesh(t *testing.T) *mesh {
 // newNode makes one of several nodes.
 func newNode(t *testing.T, tag string, number int) *mesh {
 	t.Helper()
-	m := meshtest.New(t, tag, number, 2*time.Minute)
+	m := meshtest.New(t, tag, number, 5*time.Minute)
 	return &mesh{Mesh: m, t: t, ctx: m.Ctx}
 }
 
@@ -218,6 +218,21 @@ func (m *mesh) launch(p *testnet.Pod, name string, ask any) func(result any) {
 		}
 		m.t.Fatalf("helper %s said %q", name, out)
 	}
+}
+
+// stats asks a provider in its own pod, past the mesh, what it has seen.
+func (m *mesh) stats(pod *testnet.Pod) (stats dubbotest.Stats) {
+	m.t.Helper()
+	r := m.calls(pod, callsOf{Target: "127.0.0.1:20880", N: 1, Timeout: 30 * time.Second, Value: true, Request: method("stats")})
+	m.must(json.Unmarshal([]byte(r.Said), &stats))
+	return stats
+}
+
+// under waits until calls are made.
+func (m *mesh) under() {
+	m.t.Helper()
+	before := m.Sum("istio_requests_total{")
+	m.eventually("calls are made", func() bool { return m.Sum("istio_requests_total{") >= before+20 })
 }
 
 // say prints a helper's result.

@@ -43,11 +43,11 @@ func TestModes(t *testing.T) {
 	// Open connections: one of the consumer's, in the middle of calls.
 	say("consumer", "default")
 	say("provider-1", "default")
-	open := m.launch(consumer, "calls", &callsOf{Target: pod, N: 100, Pause: 50 * time.Millisecond, Timeout: time.Second, Request: method("echo")})
+	open := m.launch(consumer, "calls", &callsOf{Target: pod, N: 200, Pause: 50 * time.Millisecond, Timeout: time.Second, Request: method("echo")})
 	m.eventually("the first calls", func() bool { return countLines(proxy.Output(), `"dubbo_method":"echo"`) > 4 })
 	say("consumer", "off")
 	var r callsResult
-	if open(&r); r.Answers["v1"] < 2 || r.Answers["v1"]+r.Answers["error"] != 100 || r.Answers["error"] == 0 {
+	if open(&r); r.Answers["v1"] < 2 || r.Answers["v1"]+r.Answers["error"] != 200 || r.Answers["error"] == 0 {
 		t.Errorf("a connection that is open when its workload goes off: %v %v, want an end between two calls", r.Answers, r.Errors)
 	}
 	m.ask([]asked{{"off, the provider enforces", consumer, pod, method("drop"), thrown}})

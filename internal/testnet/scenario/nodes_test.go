@@ -29,7 +29,7 @@ func TestTwoNodes(t *testing.T) {
 
 	const calls = 200
 	for _, target := range []string{vip4 + ":20880", "[" + vip6 + "]:20880"} {
-		r := near.calls(consumer, callsOf{Target: target, N: calls, Timeout: 5 * time.Second})
+		r := near.calls(consumer, callsOf{Target: target, N: calls, Timeout: 30 * time.Second})
 		if r.Answers["v1"] != calls {
 			t.Fatalf("%s: %v %v", target, r.Answers, r.Errors)
 		}

@@ -33,7 +33,7 @@ func TestPolicies(t *testing.T) {
 		{"a dry run", consumer, dubbotest.Request{Method: "dry"}, map[string]int{"v1": each}},
 		{"a limit", consumer, dubbotest.Request{Method: "find"}, map[string]int{"v1": 5, "thrown": each - 5}},
 	} {
-		r := m.calls(test.pod, callsOf{Target: vip4 + ":20880", N: each, Timeout: 5 * time.Second, Request: test.request})
+		r := m.calls(test.pod, callsOf{Target: vip4 + ":20880", N: each, Timeout: 30 * time.Second, Request: test.request})
 		if fmt.Sprint(r.Answers) != fmt.Sprint(test.want) {
 			t.Errorf("%s: %v, want %v; %v", test.name, r.Answers, test.want, r.Errors)
 		}

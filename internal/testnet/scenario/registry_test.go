@@ -96,7 +96,7 @@ var errZK = errors.New("ZooKeeper's answer is another one")
 // zkSession is a client's session: it connects, pings, writes half a megabyte and
 // reads it back.
 func zkSession(c net.Conn) error {
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	hello := make([]byte, 45)
 	binary.BigEndian.PutUint32(hello[12:], 30_000) // behind version and transaction
 	binary.BigEndian.PutUint32(hello[24:], 16)     // the password, behind the session

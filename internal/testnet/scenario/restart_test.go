@@ -30,20 +30,20 @@ func TestAgentKilled(t *testing.T) {
 	target := vip4 + ":20880"
 	// Connections to both providers exist: what a dead agent cannot do is make
 	// new ones, and a call that needs one waits for it.
-	m.calls(consumer, callsOf{Target: target, N: 40, Timeout: 5 * time.Second})
+	m.calls(consumer, callsOf{Target: target, N: 40, Timeout: 30 * time.Second})
 
-	steady := m.background(consumer, callsOf{Target: target, N: 300, Pause: 10 * time.Millisecond, Timeout: 5 * time.Second})
+	steady := m.background(consumer, callsOf{Target: target, N: 300, Pause: 10 * time.Millisecond, Timeout: 30 * time.Second})
 	m.must(agent.Kill())
 	for range 5 {
 		// A VIP that no device has: without steering this connect fails.
-		if r := m.calls(consumer, callsOf{Target: target, N: 3, Timeout: 5 * time.Second}); r.Answers["v1"]+r.Answers["v2"] != 3 {
+		if r := m.calls(consumer, callsOf{Target: target, N: 3, Timeout: 30 * time.Second}); r.Answers["v1"]+r.Answers["v2"] != 3 {
 			t.Errorf("without an agent: %v %v", r.Answers, r.Errors)
 		}
 	}
 	_, err := m.StartAgent(m.ctx)
 	m.must(err)
 	m.must(m.WaitEnrolled(m.ctx, consumer, v1, v2))
-	if r := m.calls(consumer, callsOf{Target: target, N: 20, Timeout: 5 * time.Second}); r.Answers["v1"]+r.Answers["v2"] != 20 {
+	if r := m.calls(consumer, callsOf{Target: target, N: 20, Timeout: 30 * time.Second}); r.Answers["v1"]+r.Answers["v2"] != 20 {
 		t.Errorf("after the restart: %v %v", r.Answers, r.Errors)
 	}
 	if r := steady(); r.Answers["v1"]+r.Answers["v2"] != 300 {
@@ -59,10 +59,10 @@ func TestProxyRestart(t *testing.T) {
 	_, proxy := m.start(consumer, v1, v2)
 	target := vip4 + ":20880"
 
-	slow := callsOf{Target: target, N: 1, Timeout: 20 * time.Second}
-	slow.Request.Method = "delay1500"
+	slow := callsOf{Target: target, N: 1, Timeout: time.Minute}
+	slow.Request.Method = "delay5000"
 	pending := m.background(consumer, slow)
-	time.Sleep(500 * time.Millisecond)
+	m.eventually("it is pending", func() bool { return m.stats(v1).Methods["delay5000"]+m.stats(v2).Methods["delay5000"] == 1 })
 	m.must(proxy.Signal(syscall.SIGTERM))
 	waiting := m.background(consumer, callsOf{Target: target, N: 5, Timeout: 30 * time.Second})
 	if r := pending(); r.Answers["v1"]+r.Answers["v2"] != 1 {
@@ -70,7 +70,7 @@ func TestProxyRestart(t *testing.T) {
 	}
 	select {
 	case <-proxy.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the old proxy does not end")
 	}
 	_, err := m.StartProxy(m.ctx)
@@ -109,8 +109,8 @@ func TestProviderKilled(t *testing.T) {
 	clusters["all"] = slices.Concat(clusters["v1"], clusters["v2"])
 	m.put(routed{addresses: []string{vip4}, routes: "[{match: {prefix: /}, route: {cluster: all}}]", clusters: clusters})
 	_, proxy := m.start(consumer, v1, v2)
-	load := m.background(consumer, callsOf{Target: vip4 + ":20880", N: 400, Pause: 5 * time.Millisecond, Timeout: 5 * time.Second})
-	time.Sleep(700 * time.Millisecond)
+	load := m.background(consumer, callsOf{Target: vip4 + ":20880", N: 400, Pause: 5 * time.Millisecond, Timeout: 30 * time.Second})
+	m.under()
 	m.must(first.Kill())
 	r := load()
 	if r.Answers["error"]+r.Answers["wrong"] > 0 || r.Answers["status 80"] > 1 {

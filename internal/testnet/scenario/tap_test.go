@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,10 +33,31 @@ type tapLine struct {
 
 // tap is dubwayctl tap at work.
 type tap struct {
-	m        *mesh
-	cmd      *exec.Cmd
-	out, err bytes.Buffer
-	ended    chan error
+	m     *mesh
+	cmd   *exec.Cmd
+	out   output
+	err   bytes.Buffer
+	ended chan error
+}
+
+// output is read while the tap writes.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+// whole returns the lines that are complete.
+func (o *output) whole() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := bytes.Clone(o.b.Bytes())
+	return b[:bytes.LastIndexByte(b, '\n')+1]
 }
 
 // tap starts dubwayctl tap -o json.
@@ -77,7 +99,7 @@ func (t *tap) stop() []tapLine {
 
 func (t *tap) lines() (lines []tapLine) {
 	t.m.t.Helper()
-	for text := range bytes.Lines(t.out.Bytes()) {
+	for text := range bytes.Lines(t.out.whole()) {
 		var l tapLine
 		if err := json.Unmarshal(text, &l); err != nil {
 			t.m.t.Fatalf("%v in %s", err, text)
@@ -97,7 +119,7 @@ func TestTap(t *testing.T) {
 	target := vip4 + ":20880"
 	call := func(method string, n int) {
 		t.Helper()
-		m.calls(consumer, callsOf{Target: target, N: n, Timeout: 5 * time.Second, Request: dubbotest.Request{Method: method}})
+		m.calls(consumer, callsOf{Target: target, N: n, Timeout: 30 * time.Second, Request: dubbotest.Request{Method: method}})
 	}
 
 	lines := m.tap("--decode", "--method", "throw*", "--limit", "1").during(func() { call("echo", 2); call("throwIt", 1) })
@@ -124,7 +146,7 @@ func TestTap(t *testing.T) {
 			t.Errorf("the filter lets %+v through", l.TapEvent)
 		}
 	}
-	m.tapUnderLoad(consumer, target)
+	m.tapUnderLoad(consumer, proxy, target)
 	m.tapAsAnother()
 	m.eventually("the class is counted", func() bool {
 		text, err := m.Metrics(m.ctx)
@@ -136,13 +158,14 @@ func TestTap(t *testing.T) {
 }
 
 // tapUnderLoad holds a tap that shows all, bodies too, against 100,000 calls.
-func (m *mesh) tapUnderLoad(consumer *testnet.Pod, target string) {
+func (m *mesh) tapUnderLoad(consumer *testnet.Pod, proxy *testnet.Process, target string) {
 	m.t.Helper()
+	begun := strings.Count(proxy.Output(), `"msg":"tap begins"`)
 	tap := m.tap("--decode")
 	top := exec.CommandContext(m.ctx, filepath.Join(meshtest.Binaries, "dubwayctl"), "--state-dir", m.StateDir(),
 		"top", "-n", "1", "--interval", "1s", "-o", "json")
-	time.Sleep(500 * time.Millisecond) // both are on
-	v := dubbotest.Verify{Target: target, Conns: 4, Depth: 64, Calls: 100_000, MaxSize: 1 << 10, Timeout: 20 * time.Second}
+	m.eventually("the tap is on", func() bool { return strings.Count(proxy.Output(), `"msg":"tap begins"`) > begun })
+	v := dubbotest.Verify{Target: target, Conns: 4, Depth: 64, Calls: 100_000, MaxSize: 1 << 10, Timeout: time.Minute}
 	var result dubbotest.VerifyResult
 	wait := m.launch(consumer, "verify", v)
 	report, err := top.Output()
@@ -151,17 +174,21 @@ func (m *mesh) tapUnderLoad(consumer *testnet.Pod, target string) {
 	if result.Answered != v.Calls || result.Lost+result.Duplicated+result.Refused != 0 {
 		m.t.Errorf("under a tap: %+v", result)
 	}
-	shown, dropped, decoded := 0, 0, 0
-	time.Sleep(2 * time.Second) // the last drops are told
-	for _, l := range tap.stop() {
-		dropped += int(l.Dropped)
-		if !l.Time.IsZero() {
-			shown++
-		}
-		if len(l.Decoded.Request.Arguments) == 1 {
-			decoded++
+	var shown, dropped, decoded int
+	add := func(lines []tapLine) {
+		shown, dropped, decoded = 0, 0, 0
+		for _, l := range lines {
+			dropped += int(l.Dropped)
+			if !l.Time.IsZero() {
+				shown++
+			}
+			if len(l.Decoded.Request.Arguments) == 1 {
+				decoded++
+			}
 		}
 	}
+	m.eventually("all are shown, or told of", func() bool { add(tap.lines()); return shown+dropped >= v.Calls })
+	add(tap.stop())
 	m.t.Logf("of %d calls %d were shown, %d with their arguments, and %d dropped", v.Calls, shown, decoded, dropped)
 	if shown+dropped < v.Calls || dropped == 0 || decoded == 0 {
 		m.t.Errorf("of %d calls %d were shown, %d with their arguments, and %d dropped", v.Calls, shown, decoded, dropped)

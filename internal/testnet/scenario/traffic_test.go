@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
 	"github.com/dubway/dubway/internal/testnet/dubbotest"
 )
@@ -23,8 +25,8 @@ func TestByteExactThroughTheMesh(t *testing.T) {
 	m.put(routed{addresses: []string{vip4, vip6}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
 	m.start(consumer, v1, v2)
 	for _, v := range []dubbotest.Verify{
-		{Target: vip4 + ":20880", Conns: 4, Depth: 64, Calls: 100_000, MaxSize: 4 << 10, Timeout: 20 * time.Second},
-		{Target: "[" + vip6 + "]:20880", Conns: 2, Depth: 8, Calls: 200, MaxSize: 8 << 20, Timeout: 20 * time.Second},
+		{Target: vip4 + ":20880", Conns: 4, Depth: 64, Calls: 100_000, MaxSize: 4 << 10, Timeout: time.Minute},
+		{Target: "[" + vip6 + "]:20880", Conns: 2, Depth: 8, Calls: 200, MaxSize: 8 << 20, Timeout: time.Minute},
 	} {
 		var r dubbotest.VerifyResult
 		m.launch(consumer, "verify", v)(&r)
@@ -79,7 +81,7 @@ func many(args []string) error {
 			opened.Done()
 			opened.Wait()
 			if err == nil {
-				_, err = c.Call(dubbotest.Request{}, []byte("x"), 20*time.Second)
+				_, err = c.Call(dubbotest.Request{}, []byte("x"), time.Minute)
 				_ = c.Close()
 			}
 			mu.Lock()
@@ -115,7 +117,7 @@ func probing(args []string) error {
 	if err := json.Unmarshal([]byte(args[1]), &ask); err != nil {
 		return err
 	}
-	d := net.Dialer{Timeout: 3 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+	d := net.Dialer{Timeout: 30 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		if ask.Mark != 0 {
 			_ = c.Control(func(fd uintptr) {
@@ -129,7 +131,7 @@ func probing(args []string) error {
 		return say(args[0], probeResult{Error: err.Error()})
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	if ask.First {
 		b := make([]byte, 64)
 		n, err := c.Read(b)
@@ -237,7 +239,7 @@ func TestSelf(t *testing.T) {
 	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1}), clusters: map[string][]netip.AddrPort{"v1": {pod.Addr(20880)}}})
 	m.start(pod)
 	for _, target := range []string{vip4 + ":20880", pod.Addr(20880).String(), "127.0.0.1:20880"} {
-		if r := m.calls(pod, callsOf{Target: target, N: 10, Timeout: 3 * time.Second}); r.Answers["self"] != 10 {
+		if r := m.calls(pod, callsOf{Target: target, N: 10, Timeout: 30 * time.Second}); r.Answers["self"] != 10 {
 			t.Errorf("%s: %+v", target, r)
 		}
 	}
@@ -251,13 +253,17 @@ func TestWorkloadRemoved(t *testing.T) {
 	m.put(r)
 	m.start(consumer, v1, v2)
 	target := v1.Addr(20880).String()
-	during := m.background(consumer, callsOf{Target: target, N: 200, Pause: 10 * time.Millisecond, Timeout: 5 * time.Second})
-	time.Sleep(500 * time.Millisecond)
+	during := m.background(consumer, callsOf{Target: target, N: 200, Pause: 10 * time.Millisecond, Timeout: 30 * time.Second})
+	m.under()
 	m.must(consumer.Withdraw())
 	if got := during(); got.Answers["v2"] != 200 {
 		t.Errorf("through the removal: %v %v", got.Answers, got.Errors)
 	}
-	if got := m.calls(consumer, callsOf{Target: target, N: 5, Timeout: 5 * time.Second}); got.Answers["v1"] != 5 {
+	m.eventually("the agent has let it go", func() bool {
+		list, err := m.Workloads(m.ctx)
+		return err == nil && !slices.ContainsFunc(list, func(w admin.WorkloadStatus) bool { return w.Name == "consumer" })
+	})
+	if got := m.calls(consumer, callsOf{Target: target, N: 5, Timeout: 30 * time.Second}); got.Answers["v1"] != 5 {
 		t.Errorf("after the removal: %v %v", got.Answers, got.Errors)
 	}
 }
