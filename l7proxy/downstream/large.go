@@ -74,8 +74,8 @@ func (s *Session) upload(h dubbo.Header, r *exchange.Request, total int) (*upstr
 		}
 		edge, why := find(h, r.Frame[dubbo.HeaderLen:])
 		r.Until = s.until(r.Start)
-		if why == rpc.WhyNone && s.delayed() { // only since a moment ago: nothing to hold
-			edge, why = s.plans.Pass(h, r.Frame[dubbo.HeaderLen:], s.plans.Fault())
+		for why == rpc.WhyNone && total <= s.env.MaxFrame && s.plans.Held().Waits() {
+			edge, why = s.pass(h, r, edge) // it waits only since a moment ago: nothing to hold
 		}
 		r.Edge = &edge.Edge
 		if s.tapped && r.Capture == nil && !r.OneWay {

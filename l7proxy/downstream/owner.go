@@ -73,7 +73,7 @@ func (s *Session) Adopt(c *upstream.Conn, e *exchange.Edge) bool { return s.line
 func (s *Session) Part(c *upstream.Conn, made bool) { s.line.Part(c, made) }
 
 func (s *Session) refuseRequest(r exchange.Request, why rpc.Why) {
-	if held := s.plans.Fault(); why == rpc.WhyFault && held != nil {
+	if held := s.plans.Held(); why == rpc.WhyFault && held != nil {
 		s.abort(r, held)
 		return
 	}

@@ -27,7 +27,8 @@ type Env struct {
 
 	Tap      *tap.Hub // nil: nobody can look
 	Mirror   *mirror.Mirror
-	MaxFrame int // bytes, header included
+	Asker    Asker // nil: services of global rate limits do not answer
+	MaxFrame int   // bytes, header included
 	Stopping atomic.Bool
 }
 

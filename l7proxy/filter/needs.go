@@ -8,8 +8,9 @@ import (
 
 // Needs is what the policies of a place want to read of a request.
 type Needs struct {
-	// Access and Limit are whether there is anything to judge by: false costs nothing.
-	Access, Limit bool
+	// Access, Limit and Global are whether there is anything to judge by: false costs
+	// nothing.
+	Access, Limit, Global bool
 	// PerRequest says that Access must judge each request; otherwise its verdict holds
 	// for all of a connection that have one place, interface, method and version.
 	PerRequest bool
@@ -38,6 +39,10 @@ func (at Place) Needs(boundary bool) Needs {
 			rates |= at.Route.Policies.Needs
 		}
 	}
+	for g := range at.globals() {
+		n.Global = true
+		rates |= g.needs
+	}
 	n.PerRequest = asksBody(access, boundary)
 	n.Body = n.PerRequest || asksBody(rates, false)
 	return n
@@ -58,6 +63,9 @@ func Whole(l *snapshot.Listener, boundary bool) bool {
 	}
 	for _, f := range l.Faults {
 		needs |= f.Needs
+	}
+	if len(l.Globals) > 0 && l.Route != nil {
+		return true // what waits for an answer is held
 	}
 	// Of routes only where they can have a say: rates alone do nothing.
 	if l.Route != nil && len(l.RBAC)+len(l.Limits)+len(l.Faults) > 0 {

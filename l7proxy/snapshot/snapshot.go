@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of these types, a seam of the design.
-const Version = 6
+const Version = 7
 
 // Snapshot is one consistent configuration.
 type Snapshot struct {
@@ -42,10 +42,11 @@ type Listener struct {
 	// it has that chain's policies on requests as well, and so has TCPGate where
 	// opaque connections have no chain. Nil: none.
 	Gate, HTTPGate, TCPGate *Gate
-	// RBAC, Limits and Faults are the policies on requests, in their order.
-	RBAC   []*RBAC
-	Limits []*Limit
-	Faults []*Fault
+	// RBAC, Limits, Globals and Faults are the policies on requests, in their order.
+	RBAC    []*RBAC
+	Limits  []*Limit
+	Globals []*Global
+	Faults  []*Fault
 }
 
 // RouteConfig is a RouteConfiguration.
