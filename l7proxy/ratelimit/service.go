@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/dubway/dubway/l7proxy/cluster"
@@ -78,7 +79,19 @@ func dial(to snapshot.RateService, clusters Clusters, logger *slog.Logger) (*ser
 	}
 	s.client = ratelimitv3.NewRateLimitServiceClient(s.conn)
 	s.conn.Connect()
+	go s.stay()
 	return s, nil
+}
+
+// stay connects again whenever the connection has ended, until it is closed: gRPC itself
+// would wait for a question.
+func (s *service) stay() {
+	for state := s.conn.GetState(); state != connectivity.Shutdown; state = s.conn.GetState() {
+		if state == connectivity.Idle {
+			s.conn.Connect()
+		}
+		s.conn.WaitForStateChange(context.Background(), state)
+	}
 }
 
 // authority is what a service is called in front of who routes by that: of a cluster

@@ -3,9 +3,11 @@ package router
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/filter/rbac"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -44,6 +46,9 @@ func (e *explanation) denied(r *snapshot.Route) string {
 	for l := range at.Limits() {
 		e.limit("", l)
 	}
+	if e.listener != nil {
+		e.asks(at, s)
+	}
 	for f := range at.Faults() {
 		if !f.Idle() {
 			e.fault(f, at.Abort())
@@ -73,6 +78,30 @@ func (e *explanation) fault(f *snapshot.Fault, own *snapshot.Abort) {
 		does = append(does, fmt.Sprintf("headers that must match: %d", n))
 	}
 	e.step("fault "+f.Name, "injects", strings.Join(does, "; "))
+}
+
+// asks adds the steps of the global rate limits: what their services are asked.
+func (e *explanation) asks(at filter.Place, s *subject.Subject) {
+	list := at.Questions(s)
+	for _, g := range e.listener.Globals {
+		n := slices.IndexFunc(list, func(q global.Question) bool { return q.Filter == g })
+		if n < 0 {
+			e.step("global rate limit "+g.Name, "passes", fmt.Sprintf("no rate of stage %d describes it: nobody is asked", g.Stage))
+			continue
+		}
+		why := fmt.Sprintf("cluster %s, domain %s:", g.Service.Cluster, list[n].Domain)
+		if e.snapshot.Clusters[g.Service.Cluster] == nil {
+			why = fmt.Sprintf("cluster %s, which does not exist, domain %s:", g.Service.Cluster, list[n].Domain)
+		}
+		for _, d := range list[n].Descriptors {
+			entries := make([]string, 0, len(d))
+			for _, entry := range d {
+				entries = append(entries, entry.Key+"="+entry.Value)
+			}
+			why += " (" + strings.Join(entries, ", ") + ")"
+		}
+		e.step("global rate limit "+g.Name, "asks", why)
+	}
 }
 
 func (e *explanation) subject() *subject.Subject {
