@@ -51,7 +51,8 @@ type service struct {
 
 	mu      sync.Mutex
 	current *conn // the last that was made; nil: none
-	failing bool  // the last connect failed, which was said
+	failing bool  // the last connect failed
+	said    bool  // which the log says, of this snapshot
 }
 
 // conn is a connection to an endpoint.
@@ -110,16 +111,16 @@ func (s *service) connect(ctx context.Context) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		if !s.failing {
+		if !s.said {
 			s.logger.Warn("a rate limit service cannot be reached", "cluster", s.name, "error", err)
 		}
-		s.failing, s.current = true, nil
+		s.failing, s.said, s.current = true, true, nil
 		return nil, err
 	}
 	if s.failing {
 		s.logger.Info("a rate limit service is reached again", "cluster", s.name, "endpoint", c.endpoint)
 	}
-	s.failing, s.current = false, c
+	s.failing, s.said, s.current = false, false, c
 	return c, nil
 }
 
@@ -180,6 +181,7 @@ func (s *service) follow() {
 		s.current = nil
 	}
 	if s.failing {
+		s.said = false // it may be for another reason now
 		s.conn.ResetConnectBackoff()
 	}
 }
