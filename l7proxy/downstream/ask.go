@@ -21,9 +21,15 @@ type Asker interface {
 // frame: a goroutine, and a call by gRPC.
 const questionSize = 16 << 10
 
-// asked asks questions, one after the other, and returns the one whose answer refuses the
-// request; nil if none does, or nobody waits any more.
-func (s *Session) asked(ctx context.Context, questions []global.Question) *global.Question {
+// refused is a request that is refused after a question; why is WhyNone if it is not.
+type refused struct {
+	why rpc.Why
+	by  string // the filter
+}
+
+// asked asks questions, one after the other, until the request is refused, or nobody
+// waits any more.
+func (s *Session) asked(ctx context.Context, questions []global.Question) refused {
 	for i := range questions {
 		q := &questions[i]
 		limit, cancel := context.WithTimeout(ctx, q.Filter.Timeout)
@@ -33,32 +39,33 @@ func (s *Session) asked(ctx context.Context, questions []global.Question) *globa
 		}
 		cancel()
 		if ctx.Err() != nil {
-			return nil // which says nothing about the service
+			break // which says nothing about the service
 		}
-		if s.env.Policies.Answered(q, answer) {
-			return q
+		if why := s.env.Policies.Answered(q, answer); why != rpc.WhyNone {
+			return refused{why, q.Filter.Name}
 		}
 	}
-	return nil
+	return refused{}
 }
 
 // unasked is asked for a request that cannot wait for an answer.
-func (s *Session) unasked(questions []global.Question) *global.Question {
+func (s *Session) unasked(questions []global.Question) refused {
 	for i := range questions {
-		if q := &questions[i]; s.env.Policies.Answered(q, global.NoAnswer) {
-			return q
+		q := &questions[i]
+		if why := s.env.Policies.Answered(q, global.NoAnswer); why != rpc.WhyNone {
+			return refused{why, q.Filter.Name}
 		}
 	}
-	return nil
+	return refused{}
 }
 
 // pass finds the way of a request that is to wait and cannot: it has no delay, and its
 // questions are not answered. E is for its record if it is refused.
 func (s *Session) pass(h dubbo.Header, r *exchange.Request, e *upstream.Edge) (*upstream.Edge, rpc.Why) {
 	held := s.plans.Held()
-	if by := s.unasked(held.Questions); by != nil {
-		s.plans.Limited(by.Filter.Name)
-		return e, rpc.WhyLimited
+	if r := s.unasked(held.Questions); r.why != rpc.WhyNone {
+		s.plans.Limited(r.by)
+		return e, r.why
 	}
 	return s.plans.Pass(h, r.Frame[dubbo.HeaderLen:], held)
 }
@@ -80,8 +87,8 @@ func (s *Session) observe() {
 	}()
 }
 
-// begin asks about a held request; what end gets is nil if it may go on. Until is when
-// the request ends whatever it waits for; zero: never.
+// begin asks about a held request. Until is when it ends whatever it waits for; zero:
+// never.
 func (h *hold) begin(until time.Time) {
 	ctx, cancel := context.WithCancel(context.Background())
 	if !until.IsZero() {

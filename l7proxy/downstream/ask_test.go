@@ -170,9 +170,9 @@ func TestAskFails(t *testing.T) {
 		counts map[string]uint64
 	}{
 		{"an error passes", 0, &asker{answers: map[string]global.Answer{"wait": global.NoAnswer}}, rpc.WhyNone, map[string]uint64{"error": 1, "failure_mode_allowed": 1}},
-		{"an error is denied", all, &asker{answers: map[string]global.Answer{"wait": global.NoAnswer}}, rpc.WhyLimited, map[string]uint64{"error": 1}},
+		{"an error is denied", all, &asker{answers: map[string]global.Answer{"wait": global.NoAnswer}}, rpc.WhyLimitUnknown, map[string]uint64{"error": 1}},
 		{"no service passes", 0, nil, rpc.WhyNone, map[string]uint64{"error": 1, "failure_mode_allowed": 1}},
-		{"no service is denied", all, nil, rpc.WhyLimited, map[string]uint64{"error": 1}},
+		{"no service is denied", all, nil, rpc.WhyLimitUnknown, map[string]uint64{"error": 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newProvider(t)
@@ -266,7 +266,9 @@ func TestAskEnds(t *testing.T) {
 	p := newProvider(t)
 	r := newRig(t, p.addr)
 	a := &asker{wait: make(chan struct{})}
-	limited := func(s *snapshot.Snapshot) { s.Routes["r"].VirtualHosts[0].Routes[0].Action.Timeout = 60 * time.Millisecond }
+	limited := func(s *snapshot.Snapshot) {
+		s.Routes["r"].VirtualHosts[0].Routes[0].Action.Timeout = 60 * time.Millisecond
+	}
 	r.asks(a, limited, asking("g"))
 	c := r.dial()
 	write(t, c, call(7, "wait", 3))
@@ -354,7 +356,7 @@ func TestAskIsBounded(t *testing.T) {
 			_, _ = mustAnswer(t, c)
 		}
 		want := map[string]uint64{"ok": uint64(n - early), "error": uint64(early)}
-		why := rpc.WhyLimited
+		why := rpc.WhyLimitUnknown
 		if denied == 0 {
 			want["failure_mode_allowed"], why = uint64(early), rpc.WhyNone
 		}
@@ -437,4 +439,3 @@ func TestAskAboutLargeRequests(t *testing.T) {
 		t.Errorf("status %d for %d, %d bytes", h.Status, h.ID, len(body))
 	}
 }
-

@@ -7,7 +7,6 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/exchange"
-	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/filter/tally"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -53,7 +52,7 @@ func (s *Session) hold(r *exchange.Request, now time.Time) bool {
 	if !r.Until.IsZero() {
 		wait = min(wait, r.Until.Sub(now))
 	}
-	h.timer = time.AfterFunc(wait, func() { h.end(nil) })
+	h.timer = time.AfterFunc(wait, func() { h.end(refused{}) })
 	return true
 }
 
@@ -83,9 +82,8 @@ func (h *hold) size() int {
 	return len(h.request.Frame) + holdSize
 }
 
-// end goes on with a request that waits no more; by is the question whose answer refuses
-// it, nil if none does.
-func (h *hold) end(by *global.Question) {
+// end goes on with a request that waits no more, unless it is refused.
+func (h *hold) end(after refused) {
 	s := h.session
 	s.again.Lock()
 	defer s.again.Unlock()
@@ -98,9 +96,9 @@ func (h *hold) end(by *global.Question) {
 	switch {
 	case !r.Until.IsZero() && !now.Before(r.Until):
 		s.refuseRequest(*r, rpc.WhyTimeout)
-	case by != nil:
-		refusal := r.Refusal(false, rpc.WhyLimited)
-		refusal.Policy = by.Filter.Name
+	case after.why != rpc.WhyNone:
+		refusal := r.Refusal(false, after.why)
+		refusal.Policy = after.by
 		s.Refuse(refusal)
 	case h.plan.Abort != nil:
 		s.abort(*r, h.plan)

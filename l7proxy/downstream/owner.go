@@ -78,7 +78,7 @@ func (s *Session) refuseRequest(r exchange.Request, why rpc.Why) {
 		return
 	}
 	refusal := r.Refusal(false, why)
-	if why == rpc.WhyDenied || why == rpc.WhyLimited {
+	if why == rpc.WhyDenied || why == rpc.WhyLimited || why == rpc.WhyLimitUnknown {
 		refusal.Policy, refusal.Shadow = s.plans.Policy()
 	}
 	s.Refuse(refusal)

@@ -7,6 +7,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/filter/rate"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
@@ -72,11 +73,18 @@ func (at Place) Questions(s *subject.Subject) []global.Question {
 	return list
 }
 
-// Answered counts the answer to a question, and tells whether the request is refused.
-func (p *Policies) Answered(q *global.Question, a global.Answer) (refused bool) {
+// Answered counts the answer to a question, and tells why the request is refused:
+// WhyNone, if it is not.
+func (p *Policies) Answered(q *global.Question, a global.Answer) rpc.Why {
 	refused, counted := q.Refuses(a)
 	for _, d := range counted {
 		p.Tally.Global(q.Filter, d).Add()
 	}
-	return refused
+	switch {
+	case !refused:
+		return rpc.WhyNone
+	case a == global.OverLimit:
+		return rpc.WhyLimited
+	}
+	return rpc.WhyLimitUnknown
 }

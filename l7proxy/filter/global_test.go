@@ -7,6 +7,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/global"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
@@ -126,18 +127,18 @@ func TestAnswers(t *testing.T) {
 		fields  string
 		observe bool
 		answer  global.Answer
-		refused bool
+		why     rpc.Why
 		counted string
 	}{
-		{"within", "stage: 0", false, global.WithinLimit, false, "map[ok:1]"},
-		{"over", "stage: 0", false, global.OverLimit, true, "map[over_limit:1]"},
-		{"over, not enforced", "filter_enforced: {default_value: {numerator: 0}}", false, global.OverLimit, false, "map[exceeded:1]"},
-		{"over, observed", "stage: 0", true, global.OverLimit, false, "map[would_limit:1]"},
-		{"none", "stage: 0", false, global.NoAnswer, false, "map[error:1 failure_mode_allowed:1]"},
-		{"none, denied", "failure_mode_deny: true", false, global.NoAnswer, true, "map[error:1]"},
-		{"none, denied and observed", "failure_mode_deny: true", true, global.NoAnswer, false, "map[error:1 failure_mode_allowed:1]"},
+		{"within", "stage: 0", false, global.WithinLimit, rpc.WhyNone, "map[ok:1]"},
+		{"over", "stage: 0", false, global.OverLimit, rpc.WhyLimited, "map[over_limit:1]"},
+		{"over, not enforced", "filter_enforced: {default_value: {numerator: 0}}", false, global.OverLimit, rpc.WhyNone, "map[exceeded:1]"},
+		{"over, observed", "stage: 0", true, global.OverLimit, rpc.WhyNone, "map[would_limit:1]"},
+		{"none", "stage: 0", false, global.NoAnswer, rpc.WhyNone, "map[error:1 failure_mode_allowed:1]"},
+		{"none, denied", "failure_mode_deny: true", false, global.NoAnswer, rpc.WhyLimitUnknown, "map[error:1]"},
+		{"none, denied and observed", "failure_mode_deny: true", true, global.NoAnswer, rpc.WhyNone, "map[error:1 failure_mode_allowed:1]"},
 		{"none, denied for no share", "failure_mode_deny: true, failure_mode_deny_percent: {default_value: {numerator: 0}}", false,
-			global.NoAnswer, false, "map[error:1 failure_mode_allowed:1]"},
+			global.NoAnswer, rpc.WhyNone, "map[error:1 failure_mode_allowed:1]"},
 	} {
 		s := chain{
 			http: globalFilter("a", "stat_prefix: p, "+tt.fields), host: `rate_limits: [{actions: [{remote_address: {}}]}],`,
@@ -150,8 +151,8 @@ func TestAnswers(t *testing.T) {
 		}
 		var p filter.Policies
 		p.Keep(s)
-		if got := p.Answered(&list[0], tt.answer); got != tt.refused {
-			t.Errorf("%s: refused: %v", tt.name, got)
+		if got := p.Answered(&list[0], tt.answer); got != tt.why {
+			t.Errorf("%s: refused: %q, want %q", tt.name, got, tt.why)
 		}
 		p.Keep(s) // the same filter goes on counting
 		counted := make(map[string]uint64)
