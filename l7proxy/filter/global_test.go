@@ -3,6 +3,7 @@ package filter_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/dubway/dubway/l7proxy/filter"
@@ -23,11 +24,11 @@ func globalFilter(name, fields string) string {
 
 // said is what the questions ask: filter, domain, descriptors.
 func said(list []global.Question) string {
-	var text string
+	var text strings.Builder
 	for _, q := range list {
-		text += fmt.Sprint(q.Filter.Name, " ", q.Domain, " ", q.Descriptors, "; ")
+		fmt.Fprint(&text, q.Filter.Name, " ", q.Domain, " ", q.Descriptors, "; ")
 	}
-	return text
+	return text.String()
 }
 
 // TestQuestions: the rates of a filter's stage describe a request, each on its own, and

@@ -45,19 +45,20 @@ const (
 )
 
 func (s *service) ShouldRateLimit(ctx context.Context, r *ratelimitv3.RateLimitRequest) (*ratelimitv3.RateLimitResponse, error) {
-	text := r.GetDomain()
+	var text strings.Builder
+	text.WriteString(r.GetDomain())
 	for _, d := range r.GetDescriptors() {
-		text += " ("
+		text.WriteString(" (")
 		for _, e := range d.GetEntries() {
-			text += e.GetKey() + "=" + e.GetValue() + ","
+			fmt.Fprintf(&text, "%s=%s,", e.GetKey(), e.GetValue())
 		}
-		text += ")"
+		text.WriteString(")")
 	}
 	if meta, ok := metadata.FromIncomingContext(ctx); ok {
-		text += " at " + strings.Join(meta.Get(":authority"), ",")
+		fmt.Fprintf(&text, " at %s", strings.Join(meta.Get(":authority"), ","))
 	}
 	s.mu.Lock()
-	s.said = append(s.said, text)
+	s.said = append(s.said, text.String())
 	s.mu.Unlock()
 	switch code := s.answer.Load(); code {
 	case fails:

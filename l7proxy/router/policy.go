@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/global"
+	"github.com/dubway/dubway/l7proxy/filter/rate"
 	"github.com/dubway/dubway/l7proxy/filter/rbac"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -89,19 +90,26 @@ func (e *explanation) asks(at filter.Place, s *subject.Subject) {
 			e.step("global rate limit "+g.Name, "passes", fmt.Sprintf("no rate of stage %d describes it: nobody is asked", g.Stage))
 			continue
 		}
-		why := fmt.Sprintf("cluster %s, domain %s:", g.Service.Cluster, list[n].Domain)
+		known := ""
 		if e.snapshot.Clusters[g.Service.Cluster] == nil {
-			why = fmt.Sprintf("cluster %s, which does not exist, domain %s:", g.Service.Cluster, list[n].Domain)
+			known = ", which does not exist"
 		}
-		for _, d := range list[n].Descriptors {
-			entries := make([]string, 0, len(d))
-			for _, entry := range d {
-				entries = append(entries, entry.Key+"="+entry.Value)
-			}
-			why += " (" + strings.Join(entries, ", ") + ")"
-		}
-		e.step("global rate limit "+g.Name, "asks", why)
+		e.step("global rate limit "+g.Name, "asks", fmt.Sprintf("cluster %s%s, domain %s: %s",
+			g.Service.Cluster, known, list[n].Domain, descriptors(list[n].Descriptors)))
 	}
+}
+
+// descriptors are written as (key=value, key=value) (key=value).
+func descriptors(list []rate.Descriptor) string {
+	all := make([]string, 0, len(list))
+	for _, d := range list {
+		entries := make([]string, 0, len(d))
+		for _, entry := range d {
+			entries = append(entries, entry.Key+"="+entry.Value)
+		}
+		all = append(all, "("+strings.Join(entries, ", ")+")")
+	}
+	return strings.Join(all, " ")
 }
 
 func (e *explanation) subject() *subject.Subject {
