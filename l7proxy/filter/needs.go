@@ -39,9 +39,11 @@ func (at Place) Needs(boundary bool) Needs {
 			rates |= at.Route.Policies.Needs
 		}
 	}
-	for g := range at.globals() {
-		n.Global = true
-		rates |= g.needs
+	if at.Listener != nil && len(at.Listener.Globals) > 0 {
+		for g := range at.globals() {
+			n.Global = true
+			rates |= g.needs
+		}
 	}
 	n.PerRequest = asksBody(access, boundary)
 	n.Body = n.PerRequest || asksBody(rates, false)

@@ -32,6 +32,7 @@ type service struct {
 	addr   netip.AddrPort
 	server *grpc.Server
 	answer atomic.Int32 // of ratelimitv3.RateLimitResponse_Code; -1: an error; -2: never
+	quiet  bool         // it does not remember what it was asked
 	left   atomic.Int64 // questions whose asker left
 	conns  atomic.Int64 // accepted
 
@@ -45,6 +46,9 @@ const (
 )
 
 func (s *service) ShouldRateLimit(ctx context.Context, r *ratelimitv3.RateLimitRequest) (*ratelimitv3.RateLimitResponse, error) {
+	if s.quiet {
+		return &ratelimitv3.RateLimitResponse{OverallCode: ratelimitv3.RateLimitResponse_OK}, nil
+	}
 	var text strings.Builder
 	text.WriteString(r.GetDomain())
 	for _, d := range r.GetDescriptors() {
@@ -88,7 +92,7 @@ func (l counting) Accept() (net.Conn, error) {
 }
 
 // serve starts a service at an address; ":0" is any.
-func serve(t *testing.T, address string) *service {
+func serve(t testing.TB, address string) *service {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -106,7 +110,7 @@ func serve(t *testing.T, address string) *service {
 type rig struct {
 	*ratelimit.Client
 
-	t        *testing.T
+	t        testing.TB
 	clusters *cluster.Manager
 	logs     *logs
 	filter   *snapshot.Global
@@ -130,7 +134,7 @@ func (l *logs) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
+func newRig(t testing.TB, endpoints ...netip.AddrPort) *rig {
 	t.Helper()
 	l := &logs{}
 	log := slog.New(slog.NewTextHandler(l, nil))
@@ -176,7 +180,7 @@ func (r *rig) eventually(want global.Answer) {
 	waitFor(r.t, fmt.Sprint("answer ", want), func() bool { return r.ask(time.Second) == want })
 }
 
-func waitFor(t *testing.T, what string, ok func() bool) {
+func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -336,5 +340,20 @@ func TestFollowsSnapshots(t *testing.T) {
 	r.use(s.addr)
 	if got := r.ask(long); got != global.NoAnswer {
 		t.Errorf("answer %d of a closed client", got)
+	}
+}
+
+// BenchmarkAsk is what a question costs that a service over loopback answers at once,
+// both ends together.
+func BenchmarkAsk(b *testing.B) {
+	s := serve(b, "127.0.0.1:0")
+	s.quiet = true
+	r := newRig(b, s.addr)
+	r.eventually(global.WithinLimit)
+	b.ReportAllocs()
+	for b.Loop() {
+		if r.ask(long) != global.WithinLimit {
+			b.Fatal("no answer")
+		}
 	}
 }
