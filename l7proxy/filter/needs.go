@@ -21,17 +21,18 @@ type Needs struct {
 // Needs tells what to read for the policies of a place. Boundary is as of
 // subject.Subject: at a provider, the service's name needs the body too.
 func (at Place) Needs(boundary bool) Needs {
-	var n Needs
+	// Not fields of the result: to load it behind stores of single bytes is slow.
+	var judged, limited, asked bool
 	var access, rates snapshot.Needs
 	for f := range at.RBAC() {
-		n.Access = n.Access || f.Rules != nil || f.Shadow != nil
+		judged = judged || f.Rules != nil || f.Shadow != nil
 		access |= f.Needs()
 	}
 	for l := range at.Limits() {
 		if l.Enabled == 0 {
 			continue
 		}
-		n.Limit = true
+		limited = true
 		if len(l.Descriptors) == 0 {
 			continue
 		}
@@ -40,14 +41,22 @@ func (at Place) Needs(boundary bool) Needs {
 		}
 	}
 	if at.Listener != nil && len(at.Listener.Globals) > 0 {
-		for g := range at.globals() {
-			n.Global = true
-			rates |= g.needs
-		}
+		var needs snapshot.Needs
+		asked, needs = at.asks()
+		rates |= needs
 	}
-	n.PerRequest = asksBody(access, boundary)
-	n.Body = n.PerRequest || asksBody(rates, false)
-	return n
+	each := asksBody(access, boundary)
+	return Needs{Access: judged, Limit: limited, Global: asked, PerRequest: each, Body: each || asksBody(rates, false)}
+}
+
+// asks tells whether services may be asked about requests at the place, and what their
+// descriptors need.
+func (at Place) asks() (asked bool, needs snapshot.Needs) {
+	for g := range at.globals() {
+		asked = true
+		needs |= g.needs
+	}
+	return asked, needs
 }
 
 // Whole tells whether requests to a listener must be held whole to be judged,
