@@ -92,17 +92,17 @@ func (l counting) Accept() (net.Conn, error) {
 }
 
 // serve starts a service at an address; ":0" is any.
-func serve(t testing.TB, address string) *service {
-	t.Helper()
+func serve(tb testing.TB, address string) *service {
+	tb.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s := &service{addr: netip.MustParseAddrPort(l.Addr().String()), server: grpc.NewServer()}
 	s.answer.Store(int32(ratelimitv3.RateLimitResponse_OK))
 	ratelimitv3.RegisterRateLimitServiceServer(s.server, s)
 	go func() { _ = s.server.Serve(counting{l, &s.conns}) }()
-	t.Cleanup(s.server.Stop)
+	tb.Cleanup(s.server.Stop)
 	return s
 }
 
@@ -134,14 +134,14 @@ func (l *logs) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-func newRig(t testing.TB, endpoints ...netip.AddrPort) *rig {
-	t.Helper()
+func newRig(tb testing.TB, endpoints ...netip.AddrPort) *rig {
+	tb.Helper()
 	l := &logs{}
 	log := slog.New(slog.NewTextHandler(l, nil))
-	r := &rig{t: t, clusters: cluster.NewManager(log, cluster.Options{}), logs: l}
+	r := &rig{t: tb, clusters: cluster.NewManager(log, cluster.Options{}), logs: l}
 	r.filter = &snapshot.Global{Name: "f", Service: snapshot.RateService{Cluster: "outbound|8081||ratelimit.infra.svc.cluster.local"}}
 	r.Client = ratelimit.New(r.clusters, log)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		r.Close()
 		r.clusters.Close()
 	})
@@ -180,11 +180,11 @@ func (r *rig) eventually(want global.Answer) {
 	waitFor(r.t, fmt.Sprint("answer ", want), func() bool { return r.ask(time.Second) == want })
 }
 
-func waitFor(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func waitFor(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not in time", what)
+			tb.Fatalf("%s: not in time", what)
 		}
 	}
 }
