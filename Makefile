@@ -27,7 +27,8 @@ DEBIAN_lint := shellcheck
 # measure time, so they run once, without it.
 SCENARIOS := internal/testnet/(scenario|hostile|peers)
 
-# The real peers of the tests: Dubbo Java of three lines, and dubbo-go.
+# The real peers of the tests: Dubbo Java of three lines, dubbo-go, and the rate limit
+# service of Envoy's project.
 PEERS := build/peers
 JAVA_PEERS := 3.3.6 3.2.16 2.6.12
 
@@ -80,7 +81,7 @@ build: ## Build the binaries into bin/
 	echo "built: $(BINARIES:%=bin/%)"
 
 .PHONY: peers
-peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go ## Build the real Dubbo peers of the tests into build/peers/
+peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit ## Build the real peers of the tests into build/peers/
 
 JAVA_SOURCES := $(wildcard test/dubbo-java/src/main/java/org/dubway/test/*.java)
 $(PEERS)/java-2.6.%/built: test/dubbo-java26/pom.xml $(wildcard test/dubbo-java26/src/main/java/org/dubway/test/old/*.java) $(JAVA_SOURCES)
@@ -92,6 +93,10 @@ $(PEERS)/java-3.%/built: test/dubbo-java/pom.xml $(JAVA_SOURCES)
 $(PEERS)/dubbo-go: $(wildcard test/dubbo-go/*.go) test/dubbo-go/go.mod test/dubbo-go/go.sum
 	@echo "building dubbo-go peers into $@"
 	cd test/dubbo-go && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
+
+$(PEERS)/ratelimit: $(wildcard test/ratelimit/*.go) test/ratelimit/go.mod test/ratelimit/go.sum
+	@echo "building the rate limit service into $@"
+	cd test/ratelimit && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
 
 .PHONY: demo
 demo: build ## Show the mesh on three pods of this machine, then clean up (root)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/filter/limit"
 	"github.com/dubway/dubway/l7proxy/filter/rbac"
 	"github.com/dubway/dubway/l7proxy/filter/tally"
@@ -78,6 +79,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	call := &rpc.Call{Protocol: rpc.ProtocolDubbo, Reporter: rpc.ReporterSource, Interface: "I", Method: "m", Application: "a"}
 	p.recorder.Prepare(call).Observe(&rpc.Record{Call: call, Result: rpc.ResultException, Exception: "E", Status: 20, Serialization: 2})
 	p.env.Policies.Tally.Rules("f", &snapshot.Rules{}, false, rbac.Decision{Policy: rbac.None})
+	p.env.Policies.Tally.Global(&snapshot.Global{Name: "f"}, global.OK)
 	p.env.Policies.Tally.Limit(&snapshot.Limit{}, limit.OK)
 	p.env.Policies.Tally.Fault(&snapshot.Fault{}, tally.Delayed)
 	p.recorder.Connection(&rpc.Connection{Call: call})

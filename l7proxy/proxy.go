@@ -37,6 +37,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/probe"
 	"github.com/dubway/dubway/l7proxy/quota"
+	"github.com/dubway/dubway/l7proxy/ratelimit"
 	"github.com/dubway/dubway/l7proxy/relay"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/tap"
@@ -82,6 +83,7 @@ type Proxy struct {
 	clusters  *cluster.Manager
 	dialer    *witness.Dialer
 	pool      *upstream.Pool
+	limits    *ratelimit.Client
 	recorder  *telemetry.Recorder
 	tap       *tap.Hub
 	metrics   *prometheus.Registry
@@ -118,6 +120,7 @@ func New(opts Options) (*Proxy, error) {
 		return nil, err
 	}
 	p.clusters = cluster.NewManager(p.log, cluster.Options{Prober: probe.New(p.dialer), Zone: where})
+	p.limits = ratelimit.New(p.clusters, p.log)
 	p.pool = upstream.NewPool(p.dialer, upstream.Limits{MaxFrame: opts.MaxFrame})
 	p.env = &downstream.Env{
 		Env: relay.Env{
@@ -130,7 +133,7 @@ func New(opts Options) (*Proxy, error) {
 			Dialer: p.dialer, Logger: p.log,
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
-		Tap:       p.tap, Mirror: &mirror.Mirror{}, MaxFrame: opts.MaxFrame,
+		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: opts.MaxFrame,
 	}
 	p.listeners = listener.NewSet(listener.Options{
 		Serve: func(in *downstream.Accepted, started func(downstream.Live)) {
@@ -200,6 +203,7 @@ func (p *Proxy) drain() {
 	p.pool.Close()
 	p.listeners.Wait(time.Second)
 	p.dialer.Close()
+	p.limits.Close()
 	p.clusters.Close()
 	p.agent.Close()
 }
@@ -217,6 +221,7 @@ func (p *Proxy) apply(s *snapshot.Snapshot) {
 	p.snap.Store(s)
 	p.regard(old, s)
 	p.clusters.Update(s)
+	p.limits.Keep(s)
 	p.env.Policies.Keep(s)
 	p.askPublish()
 }

@@ -51,6 +51,21 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 			Headers: []snapshot.HeaderMatch{{Name: "method", Value: "another"}},
 		}, addr)
 	}
+	// A filter that asks, on a route whose rates describe something else.
+	asked := func(r *rig, _ netip.AddrPort) {
+		r.asks(nil, func(s *snapshot.Snapshot) {
+			rates := s.Routes["r"].VirtualHosts[0].Routes[0].Policies.Rates
+			rates[0].Actions = append(rates[0].Actions, snapshot.RateAction{
+				Kind: snapshot.RateMatch, Key: "m", Value: "x", Headers: []snapshot.HeaderMatch{{Name: "method", Value: "another"}},
+			})
+			rates[0].Actions[0], rates[0].Actions[1] = rates[0].Actions[1], rates[0].Actions[0]
+		}, asking("g"))
+	}
+	unasked := func(r *rig, _ netip.AddrPort) {
+		g := asking("g")
+		g.Stage = 1 // of which there are no rates
+		r.asks(nil, nil, g)
+	}
 	for _, test := range []struct {
 		name   string
 		frame  []byte
@@ -61,6 +76,8 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		{"arguments", genericCall(1, "echo", 3), byBody},
 		{"dialled", request(1, twoWay, make([]byte, 1000)), dialled},
 		{"faults that spare it", request(1, twoWay, make([]byte, 1000)), faulty},
+		{"services that are asked about others", request(1, twoWay, make([]byte, 1000)), asked},
+		{"services that are asked about nothing", request(1, twoWay, make([]byte, 1000)), unasked},
 		{"stale", request(1, twoWay, make([]byte, 1000)), stale},
 	} {
 		t.Run(test.name, func(t *testing.T) { steadyPath(t, test.frame, test.change) })

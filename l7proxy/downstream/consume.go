@@ -72,7 +72,7 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 		}
 		return
 	}
-	s.asked = true
+	s.fresh = true
 	edge, why := s.plans.Edge(h, frame[h.Head:])
 	r := exchange.Request{
 		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
@@ -84,15 +84,18 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	s.forward(h, &r, edge, why)
 }
 
-// forward takes a request the way that was planned for it last, delays it, or refuses
+// forward takes a request the way that was planned for it last, lets it wait, or refuses
 // it. The caller flushes.
 func (s *Session) forward(h codec.Header, r *exchange.Request, edge *upstream.Edge, why rpc.Why) {
-	if why == rpc.WhyNone && s.delayed() {
+	for why == rpc.WhyNone && s.plans.Held().Waits() {
 		if s.hold(r, time.Now()) {
 			return
 		}
-		edge, why = s.plans.Pass(h, r.Frame[h.Head:], s.plans.Fault())
+		edge, why = s.pass(h, r, edge)
 		r.Edge = &edge.Edge
+	}
+	if why == rpc.WhyNone {
+		s.observe()
 	}
 	r.Frame = s.plans.Edited(r.Frame)
 	if s.tapped {

@@ -2,6 +2,7 @@ package downstream
 
 import (
 	"bytes"
+	"context"
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/exchange"
@@ -14,55 +15,74 @@ import (
 // and a goroutine when many delays end at once.
 const holdSize = 4 << 10
 
-// hold is a request that a fault delays.
+// hold is a request that waits: for the end of a fault's delay, or for the answers to
+// questions about it.
 type hold struct {
 	session *Session
 	request exchange.Request // whose frame is a copy
-	plan    *plan.Faulted
-	timer   *time.Timer
+	plan    *plan.Held
+	since   time.Time
+	timer   *time.Timer        // of a delay; nil: there are questions
+	cancel  context.CancelFunc // of questions
 }
 
-// hold delays the request of the last Edge or Resume, alone: those behind it on the
-// connection go on. False: it goes on too, because the workload has as many delayed
-// requests as it may, or holds too much. A delayed request is pending, one-way or not.
+// hold keeps the request of the last Edge or Resume back, alone: those behind it on the
+// connection go on. False: it cannot wait, because the workload has as many delayed
+// requests as it may, or holds too much. A held request is pending, one-way or not.
 func (s *Session) hold(r *exchange.Request, now time.Time) bool {
-	held := s.plans.Fault()
-	uid, faults := s.in.Workload.UID, &s.env.Policies.Faults
-	ok := !s.env.Stopping.Load() && faults.Begin(uid, held.Filter)
-	if ok && !s.in.Quota.Remember(len(r.Frame)+holdSize) {
-		faults.End(uid, held.Filter)
-		ok = false
-	}
-	if !ok {
-		s.env.Policies.Tally.Fault(held.Filter, tally.Overflowed).Add()
+	h := &hold{session: s, request: *r, plan: s.plans.Held(), since: now}
+	if !h.take() {
 		return false
 	}
-	s.env.Policies.Tally.Fault(held.Filter, tally.Delayed).Add()
 	if r.OneWay {
 		s.pending.Add(1)
 	}
-	wait := held.Delay
-	if !r.Until.IsZero() {
-		wait = min(wait, r.Until.Sub(now))
-	}
-	h := &hold{session: s, request: *r, plan: held}
 	h.request.Frame = bytes.Clone(r.Frame)
 	if s.holds == nil {
 		s.holds = make(map[*hold]bool)
 	}
 	s.holds[h] = true
-	h.timer = time.AfterFunc(wait, h.end)
+	if h.plan.Filter == nil {
+		h.begin(r.Until)
+		return true
+	}
+	s.env.Policies.Tally.Fault(h.plan.Filter, tally.Delayed).Add()
+	wait := h.plan.Delay
+	if !r.Until.IsZero() {
+		wait = min(wait, r.Until.Sub(now))
+	}
+	h.timer = time.AfterFunc(wait, func() { h.end(refused{}) })
 	return true
 }
 
-// delayed tells whether the request of the last Edge or Resume is to be delayed.
-func (s *Session) delayed() bool {
-	held := s.plans.Fault()
-	return held != nil && held.Delay > 0
+// take takes what a hold needs, or nothing and returns false.
+func (h *hold) take() bool {
+	s, f := h.session, h.plan.Filter
+	if f == nil {
+		return s.in.Quota.Remember(h.size())
+	}
+	uid, faults := s.in.Workload.UID, &s.env.Policies.Faults
+	ok := !s.env.Stopping.Load() && faults.Begin(uid, f)
+	if ok && !s.in.Quota.Remember(h.size()) {
+		faults.End(uid, f)
+		ok = false
+	}
+	if !ok {
+		s.env.Policies.Tally.Fault(f, tally.Overflowed).Add()
+	}
+	return ok
 }
 
-// end goes on with a request whose delay is over.
-func (h *hold) end() {
+// size is about what a hold costs, in bytes.
+func (h *hold) size() int {
+	if h.plan.Filter == nil {
+		return len(h.request.Frame) + questionSize
+	}
+	return len(h.request.Frame) + holdSize
+}
+
+// end goes on with a request that waits no more, unless it is refused.
+func (h *hold) end(after refused) {
 	s := h.session
 	s.again.Lock()
 	defer s.again.Unlock()
@@ -72,10 +92,13 @@ func (h *hold) end() {
 	s.release(h)
 	s.busy = true
 	now, r := time.Now(), &h.request
-	r.Held = max(now.Sub(r.Start), 1)
 	switch {
 	case !r.Until.IsZero() && !now.Before(r.Until):
 		s.refuseRequest(*r, rpc.WhyTimeout)
+	case after.why != rpc.WhyNone:
+		refusal := r.Refusal(false, after.why)
+		refusal.Policy = after.by
+		s.Refuse(refusal)
 	case h.plan.Abort != nil:
 		s.abort(*r, h.plan)
 	default:
@@ -94,19 +117,26 @@ func (h *hold) end() {
 	s.endDoomed()
 }
 
-// release gives back what a hold took.
+// release gives back what a hold took. A delay is a fault's, the time of a question the
+// mesh's own.
 func (s *Session) release(h *hold) {
 	delete(s.holds, h)
-	s.in.Quota.Free(len(h.request.Frame) + holdSize)
-	s.env.Policies.Faults.End(s.in.Workload.UID, h.plan.Filter)
+	s.in.Quota.Free(h.size())
+	if h.plan.Filter != nil {
+		h.request.Held += max(time.Since(h.since), 1)
+		s.env.Policies.Faults.End(s.in.Workload.UID, h.plan.Filter)
+	}
 }
 
-// dropHolds ends the delayed requests of a consumer that has gone. The caller locks.
+// dropHolds ends the held requests of a consumer that has gone. The caller locks.
 func (s *Session) dropHolds() {
 	for h := range s.holds {
-		h.timer.Stop()
+		if h.timer != nil {
+			h.timer.Stop()
+		} else {
+			h.cancel()
+		}
 		s.release(h)
-		h.request.Held = max(time.Since(h.request.Start), 1)
 		s.refuseRequest(h.request, rpc.WhyDownstreamGone)
 		if h.request.OneWay {
 			s.Settled(1)
@@ -114,17 +144,20 @@ func (s *Session) dropHolds() {
 	}
 }
 
-// hurry ends all delays: a connection that is to end does not wait for them.
+// hurry ends all delays: a connection that is to end does not wait for them. It waits for
+// answers, which come soon, or a limit would not hold while a proxy stops.
 func (s *Session) hurry() {
 	s.again.Lock()
 	defer s.again.Unlock()
 	for h := range s.holds {
-		h.timer.Reset(0)
+		if h.timer != nil {
+			h.timer.Reset(0)
+		}
 	}
 }
 
 // abort answers a request as a fault says.
-func (s *Session) abort(r exchange.Request, held *plan.Faulted) {
+func (s *Session) abort(r exchange.Request, held *plan.Held) {
 	s.env.Policies.Tally.Fault(held.Filter, tally.Aborted).Add()
 	refusal := r.Refusal(false, rpc.WhyFault)
 	refusal.Policy, refusal.Abort = held.Filter.Name, held.Abort

@@ -32,7 +32,7 @@ func (s *Session) large(h codec.Header, total int, now time.Time) error {
 	case !h.Request():
 		return s.pump(s.largeAnswer(h, total), total)
 	}
-	s.asked = true
+	s.fresh = true
 	// The prefix is short, but may not have arrived yet.
 	for len(s.in.Conn.Bytes()) < min(total, h.Head+s.protocol.MaxPrefix) {
 		if _, state := s.protocol.Requests.Prefix(h, s.in.Conn.Bytes()[h.Head:]); state != codec.More {
@@ -77,8 +77,8 @@ func (s *Session) upload(h codec.Header, r *exchange.Request, total int) (*upstr
 		}
 		edge, why := find(h, r.Frame[h.Head:])
 		r.Until = s.until(r.Start)
-		if why == rpc.WhyNone && s.delayed() { // only since a moment ago: nothing to hold
-			edge, why = s.plans.Pass(h, r.Frame[h.Head:], s.plans.Fault())
+		for why == rpc.WhyNone && total <= s.env.MaxFrame && s.plans.Held().Waits() {
+			edge, why = s.pass(h, r, edge) // it waits only since a moment ago: nothing to hold
 		}
 		r.Edge, r.Answers = &edge.Edge, s.plans.Answers(edge, r.Frame)
 		if s.tapped && r.Capture == nil && !r.OneWay {

@@ -75,12 +75,12 @@ func (s *Session) Adopt(c *upstream.Conn, e *exchange.Edge) bool { return s.line
 func (s *Session) Part(c *upstream.Conn, made bool) { s.line.Part(c, made) }
 
 func (s *Session) refuseRequest(r exchange.Request, why rpc.Why) {
-	if held := s.plans.Fault(); why == rpc.WhyFault && held != nil {
+	if held := s.plans.Held(); why == rpc.WhyFault && held != nil {
 		s.abort(r, held)
 		return
 	}
 	refusal := r.Refusal(false, why)
-	if why == rpc.WhyDenied || why == rpc.WhyLimited {
+	if why == rpc.WhyDenied || why == rpc.WhyLimited || why == rpc.WhyLimitUnknown {
 		refusal.Policy, refusal.Shadow = s.plans.Policy()
 	}
 	s.Refuse(refusal)

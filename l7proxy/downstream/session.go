@@ -28,7 +28,8 @@ type Env struct {
 	Protocols codec.Set
 	Tap       *tap.Hub // nil: nobody can look
 	Mirror    *mirror.Mirror
-	MaxFrame  int // bytes, header included
+	Asker     Asker // nil: services of global rate limits do not answer
+	MaxFrame  int   // bytes, header included
 	Stopping  atomic.Bool
 
 	patient time.Duration // instead of lastLook, for tests
@@ -76,7 +77,7 @@ type Session struct {
 	holds   map[*hold]bool
 	used    int  // batches in use
 	tapped  bool // somebody asks for bodies; looked at once for each read
-	asked   bool // a request came in this round
+	fresh   bool // a request came in this round
 	out     []byte
 	rec     rpc.Record // of Refuse, under refusing
 
@@ -245,7 +246,7 @@ func (s *Session) loop() error {
 func (s *Session) round() (more bool, err error) {
 	s.again.Lock()
 	s.busy, s.tapped = true, s.env.Tap.Bodies()
-	s.asked = false
+	s.fresh = false
 	used, need, err := s.consume(time.Now())
 	s.flush()
 	doomed := s.doomed()
@@ -260,7 +261,7 @@ func (s *Session) round() (more bool, err error) {
 	if need > 0 {
 		s.in.Conn.Need(need)
 	}
-	return s.asked && s.protocol.Serial, nil
+	return s.fresh && s.protocol.Serial, nil
 }
 
 // doomed tells whether the connection is to end now, because what was dialled is

@@ -6,11 +6,13 @@
 //  2. network rate limits: does it connect too often (Connection)
 //  3. RBAC: may it call this (Access)
 //  4. local rate limits: does it call too often (Limit)
-//  5. faults: is it delayed, is it aborted (Fault)
+//  5. global rate limits: does it call too often, as a service says (Questions, Answered)
+//  6. faults: is it delayed, is it aborted (Fault)
 //
-// What is denied takes no token, and what is refused gets no fault: those who test
+// What is denied takes no token, what has no token of this node's is not asked about, and
+// what is refused gets no fault: those who test
 // how a consumer bears a fault learn nothing of policies. An endpoint is chosen behind
-// all of them, for a delayed request when its delay is over. The rooms below judge by one kind of policy each;
+// all of them, for a request that waited when it waits no more. The rooms below judge by one kind of policy each;
 // this one neither answers nor closes anything: its caller does.
 package filter
 

@@ -50,6 +50,10 @@ func (p *Planner) enter(pl *plan, open func()) (*upstream.Edge, rpc.Why) {
 		return p.turnAway(pl, why)
 	}
 	p.admitted = true
+	if p.ask(way{snap: p.snap, route: route}) {
+		e, _ := p.turnAway(pl, rpc.WhyLimited)
+		return e, rpc.WhyNone
+	}
 	return p.inboundEdge(pl), rpc.WhyNone
 }
 

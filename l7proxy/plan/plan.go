@@ -87,11 +87,11 @@ func (p *Planner) readApplication(pl *plan, open func()) {
 
 // Edge decides where a request goes: the one function through which every
 // request of the connection passes. The edge is the request's record's even where
-// why says that it reaches no endpoint. Limit and Fault tell of the same request:
-// where Fault says that it is delayed, the edge leads nowhere yet, and Resume finds
+// why says that it reaches no endpoint. Limit and Held tell of the same request:
+// where Held says that it waits, the edge leads nowhere yet, and Resume finds
 // the way.
 func (p *Planner) Edge(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
-	p.admitted, p.next = false, 0
+	p.admitted, p.questions, p.next = false, nil, 0
 	return p.find(h, body)
 }
 
@@ -114,7 +114,7 @@ func (p *Planner) find(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 // Elsewhere is Edge for a request that Edge has found a way for already, and that some
 // endpoints could not serve. Policies are not asked again.
 func (p *Planner) Elsewhere(h codec.Header, body []byte, except ...netip.AddrPort) (*upstream.Edge, rpc.Why) {
-	p.except, p.admitted, p.next = except, true, noFault
+	p.except, p.admitted, p.questions, p.next = except, true, nil, noFault
 	e, why := p.find(h, body)
 	p.except = nil
 	return e, why
@@ -171,21 +171,15 @@ func (p *Planner) decide(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) 
 	} else {
 		target = p.target(pl, route)
 	}
-	if len(p.listener.Faults) > 0 && p.next != noFault && !p.observed {
-		if p.inject(pl, way{p.snap, route, target}, open); p.fault != nil {
-			e, why := p.refuse(pl, route, rpc.WhyFault)
-			if p.fault.Delay > 0 {
-				why = rpc.WhyNone // e is for its record if it ends meanwhile
-			}
-			return e, why
-		}
+	if e, why := p.hold(pl, way{p.snap, route, target}, open); e != nil {
+		return e, why
 	}
 	return p.choose(pl, route, target)
 }
 
 // shapeless forgets what was planned for the request before.
 func (p *Planner) shapeless() {
-	p.limit, p.mirrors, p.fault = 0, p.mirrors[:0], nil
+	p.limit, p.mirrors, p.waits = 0, p.mirrors[:0], nil
 	p.edits, p.answers, p.share = nil, nil, nil
 	p.observed, p.would = p.mode.Mode() != mode.Enforce, nil
 }

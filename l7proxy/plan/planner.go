@@ -16,6 +16,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/export"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/quota"
@@ -115,14 +116,15 @@ type Planner struct {
 	dialled  router.Dialled
 	doomed   bool
 	request  rpc.Request
-	fault    *Faulted // of Fault
+	waits    *Held // of Held
 	// Of the request that is being planned: the fault filter to begin with; what it was
 	// held for; p.request describes it; policies have let it pass already.
 	next                int
-	resumed             *Faulted
+	resumed             *Held
 	injector            *injector // nil: no faults so far
 	described, admitted bool
-	guard               *guard // nil: no policies so far
+	questions           []global.Question // of policies that let it pass so far
+	guard               *guard            // nil: no policies so far
 	mode                *mode.Cell
 	// Of the request that is being planned: its workload is only observed, and what
 	// policies would have done to it; nil: nothing.
@@ -181,7 +183,7 @@ func (p *Planner) Forget() {
 	p.unwatch()
 	p.snap, p.listener, p.plans, p.exports = nil, nil, nil, nil
 	p.body, p.request, p.guard = nil, rpc.Request{}, nil // which refer to body
-	p.fault, p.injector = nil, nil
+	p.waits, p.injector, p.questions = nil, nil, nil
 	p.release()
 }
 

@@ -25,7 +25,7 @@ type guard struct {
 
 // guarded tells whether a listener has policies on what brings requests.
 func guarded(l *snapshot.Listener) bool {
-	return l != nil && (l.Gate != nil || len(l.RBAC)+len(l.Limits) > 0)
+	return l != nil && (l.Gate != nil || len(l.RBAC)+len(l.Limits)+len(l.Globals) > 0)
 }
 
 // Policy returns the names of the policy that decided about the request of the last
@@ -35,6 +35,13 @@ func (p *Planner) Policy() (policy, shadow string) {
 		return "", ""
 	}
 	return p.guard.policy, p.guard.shadow
+}
+
+// Limited says that the request of the last Edge is refused by a limit: Policy names it.
+func (p *Planner) Limited(by string) {
+	if p.guard != nil {
+		p.guard.policy = by
+	}
 }
 
 // would is what policies that are only observed would have done to a request.
@@ -86,7 +93,7 @@ func (p *Planner) judge(pl *plan, route *snapshot.Route, open func()) rpc.Why {
 	at := filter.Place{Listener: p.listener, Route: route}
 	needs := at.Needs(p.source.Inbound)
 	g.policy, g.shadow = "", ""
-	if !needs.Access && !needs.Limit {
+	if !needs.Access && !needs.Limit && !needs.Global {
 		return rpc.WhyNone
 	}
 	p.describe(pl)
@@ -113,6 +120,9 @@ func (p *Planner) judge(pl *plan, route *snapshot.Route, open func()) rpc.Why {
 			g.policy = name
 			return why
 		}
+	}
+	if needs.Global {
+		p.questions = at.Questions(&g.subject)
 	}
 	return rpc.WhyNone
 }

@@ -3,9 +3,12 @@ package router
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/filter/global"
+	"github.com/dubway/dubway/l7proxy/filter/rate"
 	"github.com/dubway/dubway/l7proxy/filter/rbac"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -44,6 +47,9 @@ func (e *explanation) denied(r *snapshot.Route) string {
 	for l := range at.Limits() {
 		e.limit("", l)
 	}
+	if e.listener != nil {
+		e.asks(at, s)
+	}
 	for f := range at.Faults() {
 		if !f.Idle() {
 			e.fault(f, at.Abort())
@@ -73,6 +79,37 @@ func (e *explanation) fault(f *snapshot.Fault, own *snapshot.Abort) {
 		does = append(does, fmt.Sprintf("headers that must match: %d", n))
 	}
 	e.step("fault "+f.Name, "injects", strings.Join(does, "; "))
+}
+
+// asks adds the steps of the global rate limits: what their services are asked.
+func (e *explanation) asks(at filter.Place, s *subject.Subject) {
+	list := at.Questions(s)
+	for _, g := range e.listener.Globals {
+		n := slices.IndexFunc(list, func(q global.Question) bool { return q.Filter == g })
+		if n < 0 {
+			e.step("global rate limit "+g.Name, "passes", fmt.Sprintf("no rate of stage %d describes it: nobody is asked", g.Stage))
+			continue
+		}
+		known := ""
+		if e.snapshot.Clusters[g.Service.Cluster] == nil {
+			known = ", which does not exist"
+		}
+		e.step("global rate limit "+g.Name, "asks", fmt.Sprintf("cluster %s%s, domain %s: %s",
+			g.Service.Cluster, known, list[n].Domain, descriptors(list[n].Descriptors)))
+	}
+}
+
+// descriptors are written as (key=value, key=value) (key=value).
+func descriptors(list []rate.Descriptor) string {
+	all := make([]string, 0, len(list))
+	for _, d := range list {
+		entries := make([]string, 0, len(d))
+		for _, entry := range d {
+			entries = append(entries, entry.Key+"="+entry.Value)
+		}
+		all = append(all, "("+strings.Join(entries, ", ")+")")
+	}
+	return strings.Join(all, " ")
 }
 
 func (e *explanation) subject() *subject.Subject {

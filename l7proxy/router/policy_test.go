@@ -33,11 +33,21 @@ func guarded() *snapshot.Snapshot {
 				Shadow: rules(snapshot.RBACAllow, "dry", condition("method", "find"), all),
 			}}
 			l.Limits = []*snapshot.Limit{{Name: "limit", Bucket: &snapshot.Bucket{Max: 10, Fill: 5, Interval: time.Second}, Enabled: million, Enforced: 500_000}}
+			l.Globals = []*snapshot.Global{
+				{Name: "global", Domain: "shop", Service: snapshot.RateService{Cluster: "limits"}, Enabled: million},
+				{Name: "other", Stage: 1, Enabled: million},
+			}
 			l.Faults = []*snapshot.Fault{{Name: "idle"}, {
 				Name: "fault", Delay: 2 * time.Second, Delayed: 500_000, Abort: &snapshot.Abort{Status: 80}, Aborted: 10_000,
 				Cluster: "c", Headers: make([]snapshot.HeaderMatch, 1),
 			}}
 			for _, r := range l.Route.VirtualHosts[0].Routes {
+				if r.Match.Fraction == million {
+					r.Policies = &snapshot.RoutePolicies{Rates: []snapshot.Rate{
+						{Actions: []snapshot.RateAction{{Key: "all", Value: "x"}, {Kind: snapshot.RateHeader, Key: "method", Headers: []snapshot.HeaderMatch{{Name: "method"}}}}},
+						{Actions: []snapshot.RateAction{{Kind: snapshot.RateHeader, Key: "tier", Headers: []snapshot.HeaderMatch{{Name: "tier"}}}}},
+					}}
+				}
 				if r.Match.Fraction < million { // the canary
 					r.Policies = &snapshot.RoutePolicies{RBAC: map[string]*snapshot.RBAC{
 						"rbac": {Name: "rbac", Rules: &snapshot.Rules{}},
@@ -66,6 +76,8 @@ func TestExplainPolicies(t *testing.T) {
 			"rules rbac passes no DENY policy matches, for spiffe://cluster.local/ns/shop/sa/web",
 			"shadow rules rbac denies no ALLOW policy matches, for spiffe://cluster.local/ns/shop/sa/web; not enforced",
 			"rate limit limit limits of 100 %, refuses 50 % without a token; at most 10, 5 more each 1s",
+			"global rate limit global asks cluster limits, which does not exist, domain shop: (all=x, method=place)",
+			"global rate limit other passes no rate of stage 1 describes it: nobody is asked",
 			"fault fault injects delays 50 % by 2s; aborts 1 % with status 80; of requests to cluster c; headers that must match: 1",
 		}},
 		{"placed by nobody", "place", "", nil, OutcomeRefuse, "denied by policy: web-places", []string{

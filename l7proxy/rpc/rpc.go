@@ -9,7 +9,7 @@ import (
 )
 
 // Version is the version of Request, Call and Record, a seam of the design.
-const Version = 6
+const Version = 7
 
 // Protocol is what a connection speaks, as its first bytes tell.
 type Protocol uint8
@@ -142,6 +142,7 @@ const (
 	WhyOverload           // the proxy's memory is nearly used up, and the workload holds most
 	WhyLimited            // a rate limit has no token for the call
 	WhyFault              // a fault is injected
+	WhyLimitUnknown       // the service of a rate limit does not answer, and the call must not pass without
 	numWhys
 )
 
@@ -185,6 +186,8 @@ func (w Why) Flag() string {
 		return "RL"
 	case WhyFault:
 		return "FI"
+	case WhyLimitUnknown:
+		return "RLSE"
 	case numWhys:
 	}
 	return "-"
@@ -229,6 +232,8 @@ func (w Why) String() string {
 		return "a rate limit is reached"
 	case WhyFault:
 		return "a fault is injected"
+	case WhyLimitUnknown:
+		return "the rate limit service does not answer"
 	case numWhys:
 	}
 	return ""

@@ -34,7 +34,7 @@ func (in *Inbound) Listener(known, tls bool) *Listener {
 
 // Judges tells whether there are policies on whatever comes to the listener.
 func (l *Listener) Judges() bool {
-	return l.Gate != nil || l.HTTPGate != nil || l.TCPGate != nil || len(l.RBAC)+len(l.Limits) > 0
+	return l.Gate != nil || l.HTTPGate != nil || l.TCPGate != nil || len(l.RBAC)+len(l.Limits)+len(l.Globals) > 0
 }
 
 // inboundKey is a provider, by one of the two, and a port.

@@ -210,10 +210,12 @@ type RateAction struct {
 // RoutePolicies are what a route says about policies, with what its virtual host
 // and its route configuration say where it is silent.
 type RoutePolicies struct {
-	// RBAC, Limits and Faults replace the listener's filters of these names.
-	RBAC   map[string]*RBAC
-	Limits map[string]*Limit
-	Faults map[string]*Fault
+	// RBAC, Limits and Faults replace the listener's filters of these names; Globals
+	// change them.
+	RBAC    map[string]*RBAC
+	Limits  map[string]*Limit
+	Faults  map[string]*Fault
+	Globals map[string]*GlobalRoute
 	// Abort is what an abort is on this route, whatever its filter says; nil: that.
 	Abort *Abort
 	Rates []Rate
@@ -231,6 +233,9 @@ func (p *RoutePolicies) All() Needs {
 	}
 	for _, f := range p.Faults {
 		n |= f.Needs
+	}
+	for _, g := range p.Globals {
+		n |= g.Needs
 	}
 	return n
 }

@@ -42,10 +42,11 @@ type Listener struct {
 	// it has that chain's policies on requests as well, and so has TCPGate where
 	// opaque connections have no chain. Nil: none.
 	Gate, HTTPGate, TCPGate *Gate
-	// RBAC, Limits and Faults are the policies on requests, in their order.
-	RBAC   []*RBAC
-	Limits []*Limit
-	Faults []*Fault
+	// RBAC, Limits, Globals and Faults are the policies on requests, in their order.
+	RBAC    []*RBAC
+	Limits  []*Limit
+	Globals []*Global
+	Faults  []*Fault
 }
 
 // RouteConfig is a RouteConfiguration.

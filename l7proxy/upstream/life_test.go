@@ -9,6 +9,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
@@ -96,7 +97,7 @@ func TestConnClosing(t *testing.T) {
 		var asking sync.WaitGroup
 		for port := range uint16(4) {
 			nowhere := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
-			g := pool.Group(Key{Workload: "shop/consumer", Endpoint: nowhere}, netip.AddrPort{})
+			g := pool.Group(Key{Protocol: seam.Protocol(), Workload: "shop/consumer", Endpoint: nowhere}, netip.AddrPort{})
 			asking.Go(func() {
 				for range 20 {
 					g.Conn()

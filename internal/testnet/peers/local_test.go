@@ -49,14 +49,18 @@ const (
 	atCode     = "198.51.100.11"
 	atThrown   = "198.51.100.12"
 	atLimited  = "198.51.100.13"
+	atUnknown  = "198.51.100.14"
 )
 
-// The filters of listeners that let nobody call, and each pod once.
+// The filters of listeners that let nobody call, each pod once, and nobody without asking
+// a service that is not there.
 const (
 	denyAll  = `[{name: rbac, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, rules: {}}}]`
 	oneToken = `[{name: limit, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit,
           stat_prefix: limit, token_bucket: {max_tokens: 1, fill_interval: 3600s},
           filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: {numerator: 100}}}}]`
+	askNobody = `[{name: ask, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit,
+          domain: d, failure_mode_deny: true, rate_limit_service: {grpc_service: {envoy_grpc: {cluster_name: nobody}}}}}]`
 )
 
 func newLocal(t *testing.T) *local {
@@ -92,6 +96,7 @@ func newLocal(t *testing.T) *local {
 		atThrown:   to("thrown", p.Addr(port)),
 		atDenied:   to("denied", p.Addr(port)),
 		atLimited:  to("limited", p.Addr(port)),
+		atUnknown:  to("unknown", p.Addr(port)),
 	}
 	var all []meshtest.Service
 	for address, s := range services {
@@ -114,6 +119,9 @@ func newLocal(t *testing.T) *local {
 			s.Filters = denyAll
 		case atLimited:
 			s.Filters = oneToken
+		case atUnknown:
+			s.Filters = askNobody
+			s.Routes = `[{match: {prefix: /}, route: {cluster: unknown, rate_limits: [{actions: [{remote_address: {}}]}]}}]`
 		}
 		all = append(all, s)
 	}
@@ -180,6 +188,7 @@ func TestLocalReplies(t *testing.T) {
 		"not decodable":       {at: atNoRoute, job: "serialization=nativejava", why: rpc.WhyNoRoute, status: 60, only: java32},
 		"timeout":             {at: atTimeout, why: rpc.WhyTimeout, status: 31},
 		"denied":              {at: atDenied, why: rpc.WhyDenied, code: 13, status: 20},
+		"limit unknown":       {at: atUnknown, why: rpc.WhyLimitUnknown, code: 7, status: 20},
 		"fault, a status":     {at: atStatus, why: rpc.WhyFault, status: 100},
 		"fault, a code":       {at: atCode, why: rpc.WhyFault, code: 2, status: 20},
 		"fault, an exception": {at: atThrown, why: rpc.WhyFault, class: faultClass, status: 20},

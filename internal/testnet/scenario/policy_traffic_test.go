@@ -22,6 +22,7 @@ type policyRun struct {
 
 	examples                           map[string]string
 	consumer, admin, v1, v2, audit     *testnet.Pod
+	ratelimit                          *testnet.Pod
 	second                             *testnet.Process // v2's
 	proxy                              *testnet.Process
 	loads                              int
@@ -43,6 +44,7 @@ var policyRuns = []struct {
 	{"mirroring", (*policyRun).mirroring},
 	{"access", (*policyRun).access},
 	{"limits", (*policyRun).limits},
+	{"global-limits", (*policyRun).globalLimits},
 	{"faults", (*policyRun).faults},
 	{"breakers", (*policyRun).breakers},
 	{"outliers", (*policyRun).outliers},
@@ -62,6 +64,7 @@ func TestPolicyTraffic(t *testing.T) {
 	p := &policyRun{
 		mesh: m, examples: policyExamples(t), consumer: m.pod("consumer"), admin: m.pod("admin"),
 		v1: m.pod("provider-1", 20880), v2: m.pod("provider-2", 20880), audit: m.pod("audit", 20880),
+		ratelimit: m.bystander("ratelimit"),
 	}
 	m.provider(p.v1, "v1")
 	p.second = m.provider(p.v2, "v2")
@@ -88,6 +91,7 @@ func (p *policyRun) put(name string, changes ...string) {
 	text = strings.NewReplacer(
 		"10.96.0.20", vip4, "10.244.1.11", p.v1.Addresses[0].String(),
 		"10.244.1.12", p.v2.Addresses[0].String(), "10.244.1.13", p.audit.Addresses[0].String(),
+		"10.244.1.14", p.ratelimit.Addresses[0].String(),
 	).Replace(text)
 	p.must(p.PutXDS("service.yaml", []byte(strings.NewReplacer(changes...).Replace(text))))
 }
@@ -258,6 +262,25 @@ func (p *policyRun) limits() {
 	p.counted("istio_requests_total{", 7, `reporter="source"`, `response_flags="RL"`)
 	p.counted("dubway_local_rate_limit_total{", 7, `result="limited"`)
 	p.lines(7, `"response_flags":"RL"`, `"dubbo_method":"place"`)
+}
+
+// globalLimits: the service counts, and only what a rate describes.
+func (p *policyRun) globalLimits() {
+	p.rateLimits(p.ratelimit, `domain: shop
+descriptors:
+- key: method
+  value: place
+  descriptors: [{key: source_cluster, rate_limit: {unit: day, requests_per_unit: 5}}]
+`)
+	p.load("global-limits", "0.05s", "20s") // for a busy machine
+	if r := p.ask("", callsOf{}, "place", 12); r.Answers["v1"]+r.Answers["v2"] != 5 || r.Answers["thrown"] != 7 {
+		p.t.Errorf("%v %v, want 5 of 12", r.Answers, r.Errors)
+	}
+	p.ask("v1:10 v2:10", callsOf{}, "find", 20)
+	p.counted("istio_requests_total{", 7+7, `reporter="source"`, `response_flags="RL"`) // and those of limits
+	p.counted("dubway_global_rate_limit_total{", 7, `result="over_limit"`)
+	p.counted("dubway_global_rate_limit_total{", 5, `result="ok"`)
+	p.lines(7, `"response_flags":"RL"`, `"policy":"envoy.filters.http.ratelimit"`)
 }
 
 func (p *policyRun) faults() {

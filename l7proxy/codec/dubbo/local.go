@@ -27,7 +27,7 @@ func localOf(why rpc.Why) local {
 		return local{throw: true, code: CodeNoInvoker, status: StatusServiceNotFound}
 	case rpc.WhyTooLarge, rpc.WhyProtocolError:
 		return local{throw: true, code: CodeSerialization, status: StatusBadRequest}
-	case rpc.WhyOverload, rpc.WhyOverflow, rpc.WhyLimited:
+	case rpc.WhyOverload, rpc.WhyOverflow, rpc.WhyLimited, rpc.WhyLimitUnknown:
 		return local{throw: true, code: CodeLimitExceeded, status: StatusThreadpoolExhausted}
 	case rpc.WhyDenied:
 		return local{throw: true, code: CodeAuthorization, status: StatusServiceError}

@@ -134,7 +134,7 @@ func TestAppendLocal(t *testing.T) {
 	thrown := map[rpc.Why]Code{
 		rpc.WhyNoRoute: CodeNoInvoker, rpc.WhyNoCluster: CodeNoInvoker, rpc.WhyTooLarge: CodeSerialization,
 		rpc.WhyProtocolError: CodeSerialization, rpc.WhyOverflow: CodeLimitExceeded, rpc.WhyOverload: CodeLimitExceeded,
-		rpc.WhyLimited: CodeLimitExceeded, rpc.WhyDenied: CodeAuthorization,
+		rpc.WhyLimited: CodeLimitExceeded, rpc.WhyLimitUnknown: CodeLimitExceeded, rpc.WhyDenied: CodeAuthorization,
 	}
 	for i := range rpc.Whys {
 		why := rpc.Why(i)

@@ -7,6 +7,7 @@ package limit
 import (
 	"math/bits"
 
+	"github.com/dubway/dubway/l7proxy/filter/rate"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -72,42 +73,14 @@ func makes(actions []snapshot.RateAction, entries []snapshot.Entry, s *subject.S
 	made := 0
 	for i := range actions {
 		a := &actions[i]
-		if a.Kind == snapshot.RateHeader && a.Absent && !has(a, s) {
+		value, verdict := rate.Entry(a, s)
+		switch {
+		case verdict == rate.Skipped:
 			continue
-		}
-		if made == len(entries) || entries[made].Key != a.Key || !is(a, entries[made].Value, s) {
+		case verdict == rate.Missing, made == len(entries), entries[made].Key != a.Key, !value.Equals(entries[made].Value, false):
 			return false
 		}
 		made++
 	}
 	return made > 0 && made == len(entries)
-}
-
-func has(a *snapshot.RateAction, s *subject.Subject) bool {
-	_, ok := s.Values().Value(&a.Headers[0])
-	return ok
-}
-
-// is tells whether an action makes an entry of this value.
-func is(a *snapshot.RateAction, value string, s *subject.Subject) bool {
-	switch a.Kind {
-	case snapshot.RateGeneric:
-		return a.Value == value
-	case snapshot.RateHeader:
-		v, ok := s.Values().Value(&a.Headers[0])
-		return ok && v.Equals(value, false)
-	case snapshot.RateMatch:
-		for i := range a.Headers {
-			if !s.Values().Matches(&a.Headers[i]) {
-				return a.Unless && a.Value == value
-			}
-		}
-		return !a.Unless && a.Value == value
-	case snapshot.RateSourceCluster:
-		return s.Consumer.Cluster == value
-	case snapshot.RateRemoteAddress:
-		var text [64]byte
-		return string(s.Consumer.Address.AppendTo(text[:0])) == value
-	}
-	return false
 }

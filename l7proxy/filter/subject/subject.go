@@ -23,13 +23,14 @@ type Consumer struct {
 	// "" if they are not known.
 	Cluster string
 	Address netip.Addr // not v4-mapped
+	Remote  string     // Address, as text
 }
 
 // NewConsumer describes a peer that connects from address. Authenticated says that
 // peer's service account is a fact and not a guess: the node itself accepted the
 // connection in the pod's namespace, or knows the pod that has the address.
 func NewConsumer(peer *rpc.Peer, address netip.Addr, trustDomain string, authenticated bool) *Consumer {
-	c := &Consumer{Address: address.Unmap()}
+	c := &Consumer{Address: address.Unmap(), Remote: address.Unmap().String()}
 	if peer == nil {
 		return c
 	}

@@ -17,11 +17,11 @@ func TestConsumers(t *testing.T) {
 		authenticated bool
 		want          subject.Consumer
 	}{
-		{"a pod", whole, true, subject.Consumer{Principal: "spiffe://td/ns/shop/sa/web", Cluster: "front.shop", Address: plain}},
-		{"a guess", whole, false, subject.Consumer{Cluster: "front.shop", Address: plain}},
-		{"no service account", &rpc.Peer{Namespace: "shop", App: "front"}, true, subject.Consumer{Cluster: "front.shop", Address: plain}},
-		{"no namespace", &rpc.Peer{ServiceAccount: "web", App: "front"}, true, subject.Consumer{Address: plain}},
-		{"nobody", nil, true, subject.Consumer{Address: plain}},
+		{"a pod", whole, true, subject.Consumer{Principal: "spiffe://td/ns/shop/sa/web", Cluster: "front.shop", Address: plain, Remote: "198.18.1.10"}},
+		{"a guess", whole, false, subject.Consumer{Cluster: "front.shop", Address: plain, Remote: "198.18.1.10"}},
+		{"no service account", &rpc.Peer{Namespace: "shop", App: "front"}, true, subject.Consumer{Cluster: "front.shop", Address: plain, Remote: "198.18.1.10"}},
+		{"no namespace", &rpc.Peer{ServiceAccount: "web", App: "front"}, true, subject.Consumer{Address: plain, Remote: "198.18.1.10"}},
+		{"nobody", nil, true, subject.Consumer{Address: plain, Remote: "198.18.1.10"}},
 	} {
 		if got := subject.NewConsumer(tt.peer, mapped, "td", tt.authenticated); *got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, *got, tt.want)

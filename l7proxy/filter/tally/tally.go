@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/filter/limit"
 	"github.com/dubway/dubway/l7proxy/filter/rbac"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -21,6 +22,7 @@ const (
 	KindRBAC Kind = iota
 	KindLimit
 	KindFault
+	KindGlobal
 )
 
 // Labels say what is counted. They come from the configuration alone.
@@ -32,7 +34,7 @@ type Labels struct {
 	Mode   string // RBAC: enforced; shadow, which is only judged; observed, of a workload that is
 	Policy string // RBAC: the one that matched; "" for none
 	// Result: allowed, denied, would_deny or logged; ok, limited, would_limit or exceeded
-	// (not enforced); delayed, aborted or overflowed.
+	// (not enforced); delayed, aborted or overflowed; a global.Decision.
 	Result string
 }
 
@@ -48,6 +50,8 @@ type Tally struct {
 	seen   sync.Map // the same, of Observed
 	limits sync.Map // *snapshot.Limit to *counters: by limit.Decision
 	faults sync.Map // *snapshot.Fault to *counters: by Injected
+	// globals are *snapshot.Global to *counters: by global.Decision.
+	globals sync.Map
 
 	mu       sync.Mutex
 	byLabels map[Labels]*Counter
@@ -169,7 +173,7 @@ func (t *Tally) counter(labels Labels) *Counter {
 // nobody.
 func (t *Tally) Keep(s *snapshot.Snapshot) {
 	rules, limits := make(map[*snapshot.Rules]bool), make(map[*snapshot.Limit]bool)
-	faults := make(map[*snapshot.Fault]bool)
+	faults, globals := make(map[*snapshot.Fault]bool), make(map[*snapshot.Global]bool)
 	for f := range s.RBAC() {
 		if f.Rules != nil {
 			t.Rules(f.Name, f.Rules, false, rbac.Decision{Policy: rbac.None})
@@ -190,11 +194,16 @@ func (t *Tally) Keep(s *snapshot.Snapshot) {
 			faults[f] = true
 		}
 	}
+	for g := range s.Globals() {
+		t.Global(g, global.OK)
+		globals[g] = true
+	}
 	live := make(map[*Counter]bool)
 	keep(&t.rules, rules, live)
 	keep(&t.seen, rules, live)
 	keep(&t.limits, limits, live)
 	keep(&t.faults, faults, live)
+	keep(&t.globals, globals, live)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for labels, c := range t.byLabels {

@@ -14,6 +14,8 @@ var (
 		[]string{"filter", "stat_prefix", "mode", "action", "policy", "result"}, nil)
 	limits = prometheus.NewDesc("dubway_local_rate_limit_total", "Requests and connections that local rate limits were asked about.",
 		[]string{"filter", "stat_prefix", "result"}, nil)
+	globals = prometheus.NewDesc("dubway_global_rate_limit_total", "Requests that a rate limit service was to be asked about.",
+		[]string{"filter", "stat_prefix", "result"}, nil)
 	faults = prometheus.NewDesc("dubway_faults_total",
 		"Requests that a fault delayed or aborted, or was to, but had too many delayed already.", []string{"filter", "result"}, nil)
 )
@@ -28,6 +30,7 @@ var _ prometheus.Collector = Collector(nil)
 func (Collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- access
 	ch <- limits
+	ch <- globals
 	ch <- faults
 }
 
@@ -41,6 +44,8 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 				l.Filter, l.Prefix, l.Mode, l.Action, l.Policy, l.Result)
 		case tally.KindLimit:
 			ch <- prometheus.MustNewConstMetric(limits, prometheus.CounterValue, total, l.Filter, l.Prefix, l.Result)
+		case tally.KindGlobal:
+			ch <- prometheus.MustNewConstMetric(globals, prometheus.CounterValue, total, l.Filter, l.Prefix, l.Result)
 		case tally.KindFault:
 			ch <- prometheus.MustNewConstMetric(faults, prometheus.CounterValue, total, l.Filter, l.Result)
 		}

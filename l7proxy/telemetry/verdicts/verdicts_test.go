@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/filter/limit"
 	"github.com/dubway/dubway/l7proxy/filter/rbac"
 	"github.com/dubway/dubway/l7proxy/filter/tally"
@@ -21,6 +22,7 @@ func TestCollector(t *testing.T) {
 	c.Rules("rbac", rules, false, rbac.Decision{Policy: rbac.None, Denied: true}).Add()
 	c.Limit(&snapshot.Limit{Name: "limit", Prefix: "x"}, limit.Limited).Add()
 	c.Fault(&snapshot.Fault{Name: "fault"}, tally.Delayed).Add()
+	c.Global(&snapshot.Global{Name: "global", Prefix: "g"}, global.Limited).Add()
 	registry := prometheus.NewPedanticRegistry()
 	if err := registry.Register(verdicts.Collector(c.All)); err != nil {
 		t.Fatal(err)
@@ -39,6 +41,8 @@ func TestCollector(t *testing.T) {
 		`dubway_rbac_total{action="allow",filter="rbac",mode="enforced",policy="ns[shop]-policy[x]-rule[0]",result="allowed",stat_prefix="tcp."} 1`,
 		`dubway_rbac_total{action="allow",filter="rbac",mode="enforced",policy="",result="denied",stat_prefix="tcp."} 1`,
 		`dubway_local_rate_limit_total{filter="limit",result="limited",stat_prefix="x"} 1`,
+		`dubway_global_rate_limit_total{filter="global",result="over_limit",stat_prefix="g"} 1`,
+		`dubway_global_rate_limit_total{filter="global",result="failure_mode_allowed",stat_prefix="g"} 0`,
 		`dubway_faults_total{filter="fault",result="delayed"} 1`,
 		`dubway_faults_total{filter="fault",result="overflowed"} 0`,
 		`dubway_local_rate_limit_total{filter="limit",result="ok",stat_prefix="x"} 0`,

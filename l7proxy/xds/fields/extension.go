@@ -37,6 +37,8 @@ const (
 	TypeRBAC                  = "envoy.extensions.filters.http.rbac.v3.RBAC"
 	TypeRBACPerRoute          = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
 	TypeLimit                 = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+	TypeGlobalLimit           = "envoy.extensions.filters.http.ratelimit.v3.RateLimit"
+	TypeGlobalPerRoute        = "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute"
 	TypeFault                 = "envoy.extensions.filters.http.fault.v3.HTTPFault"
 	TypeRoundRobin            = policies + "round_robin.v3.RoundRobin"
 	TypeRandom                = policies + "random.v3.Random"
@@ -84,6 +86,7 @@ var extensions = []Extension{
 	{SlotNetworkFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", []string{"tcp_reporting_duration", "tcpReportingDuration"}},
 	{SlotHTTPFilter, TypeRBAC, Implemented, "who may call", nil},
 	{SlotHTTPFilter, TypeLimit, Implemented, "how often one may call", nil},
+	{SlotHTTPFilter, TypeGlobalLimit, Implemented, "how often all may call, as a service says", nil},
 	{SlotHTTPFilter, TypeFault, Implemented, "delays and aborts calls", nil},
 	{SlotHTTPFilter, "envoy.extensions.filters.http.router.v3.Router", Accepted, "routing is what the proxy does", []string{anyConfig}},
 	{SlotHTTPFilter, "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", Accepted, "counts gRPC only", []string{anyConfig}},
@@ -93,6 +96,7 @@ var extensions = []Extension{
 	{SlotHTTPFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", []string{"tcp_reporting_duration", "tcpReportingDuration"}},
 	{SlotPerRoute, TypeRBACPerRoute, Implemented, "in place of the RBAC filters of this name", nil},
 	{SlotPerRoute, TypeLimit, Implemented, "in place of the limit of this name", nil},
+	{SlotPerRoute, TypeGlobalPerRoute, Implemented, "changes the global limit of this name", nil},
 	{SlotPerRoute, TypeFault, Implemented, "in place of the fault filter of this name", nil},
 	{SlotDubboFilter, "envoy.extensions.filters.network.dubbo_proxy.router.v3.Router", Accepted, "routing is what the proxy does", nil},
 	{SlotTransportSocket, TypeRawBuffer, Implemented, "no TLS", nil},

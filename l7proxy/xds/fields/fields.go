@@ -69,6 +69,7 @@ var table = []Section{
 	{"dubbo_proxy", dubboMessages},
 	{"RBAC", rbacMessages},
 	{"Local rate limits", limitMessages},
+	{"Global rate limits", globalMessages},
 	{"Faults", faultMessages},
 	{"Cluster", clusterMessages},
 	{"Load balancing", balancingMessages},

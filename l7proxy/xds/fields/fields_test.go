@@ -11,6 +11,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	dubbov3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/dubbo_proxy/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -37,6 +38,7 @@ var roots = []proto.Message{
 	(*endpointv3.ClusterLoadAssignment)(nil), (*hcmv3.HttpConnectionManager)(nil), (*tcpv3.TcpProxy)(nil),
 	(*dubbov3.DubboProxy)(nil), (*networkrbacv3.RBAC)(nil), (*rbacv3.RBACPerRoute)(nil),
 	(*networklimitv3.LocalRateLimit)(nil), (*limitv3.LocalRateLimit)(nil), (*faultv3.HTTPFault)(nil),
+	(*ratelimitv3.RateLimit)(nil), (*ratelimitv3.RateLimitPerRoute)(nil),
 	(*dubbov3.DubboProxy)(nil),
 	(*roundv3.RoundRobin)(nil), (*randomv3.Random)(nil), (*leastv3.LeastRequest)(nil), (*ringv3.RingHash)(nil),
 	(*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil),

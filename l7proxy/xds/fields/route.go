@@ -33,8 +33,7 @@ var routeMessages = []Message{
 		accept("metadata", "describes the resource"),
 	}},
 	{"envoy.config.route.v3.Route", []Field{
-		yes("name"),
-		yes("match"),
+		yes("name"), yes("match"),
 		yes("route", "the only action"),
 		yes("request_headers_to_add", "attachments of requests; interface, method, version and path are not changed. Examples are in docs/policies.md"),
 		yes("request_headers_to_remove"),
@@ -68,8 +67,7 @@ var routeMessages = []Message{
 		yes("treat_missing_header_as_empty"),
 	}},
 	{"envoy.config.route.v3.RouteAction", []Field{
-		yes("cluster"),
-		yes("weighted_clusters"),
+		yes("cluster"), yes("weighted_clusters"),
 		yes("metadata_match", "filter_metadata[\"envoy.lb\"]"),
 		yes("request_mirror_policies", "copies are one-way, wait for nothing, and are dropped rather than waited for"),
 		yes("timeout", "of all tries together; where a consumer waits for less (attachment timeout or timeout-countdown), that holds. 0s and absent are none (Envoy: 15 s): a consumer has its own"),
@@ -78,7 +76,7 @@ var routeMessages = []Message{
 		yes("hash_policy", "where the cluster's policy is RING_HASH or MAGLEV. A request with nothing to hash has a random endpoint"),
 		yes("max_stream_duration"),
 		only("priority", isEnum(0), "only DEFAULT"),
-		yes("rate_limits", "describe requests for local rate limits"),
+		yes("rate_limits", "describe requests for local and global rate limits"),
 		only("include_vh_rate_limits", isFalse, "only false: the virtual host's hold where the route has none"),
 		accept("max_grpc_timeout", "limits a header that Dubbo requests do not have"),
 		accept("cluster_not_found_response_code", "an HTTP status; a Dubbo consumer gets a Dubbo one"),
@@ -119,9 +117,7 @@ var routeMessages = []Message{
 		accept("disable_shadow_host_suffix_append", "no host is changed"),
 	}},
 	{"envoy.config.route.v3.RouteAction.HashPolicy", []Field{
-		yes("header"),
-		yes("connection_properties"),
-		yes("terminal"),
+		yes("header"), yes("connection_properties"), yes("terminal"),
 	}},
 	{"envoy.config.route.v3.RouteAction.HashPolicy.Header", []Field{
 		yes("header_name", "an attribute of the Dubbo request, as in HeaderMatcher: interface, method, version, group, :path, arguments[N], or an attachment"),
@@ -150,11 +146,7 @@ var routeMessages = []Message{
 	{"envoy.type.v3.FractionalPercent", []Field{yes("numerator"), yes("denominator")}},
 	{"envoy.type.v3.Int64Range", []Field{yes("start"), yes("end", "not included")}},
 	{"envoy.type.matcher.v3.StringMatcher", []Field{
-		yes("exact"),
-		yes("prefix"),
-		yes("suffix"),
-		yes("safe_regex"),
-		yes("contains"),
+		yes("exact"), yes("prefix"), yes("suffix"), yes("safe_regex"), yes("contains"),
 		yes("ignore_case", "not for safe_regex; ASCII letters only"),
 	}},
 	{"envoy.type.matcher.v3.RegexMatcher", []Field{

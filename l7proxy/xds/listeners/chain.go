@@ -25,6 +25,7 @@ type terminal struct {
 	gate      *snapshot.Gate
 	rbac      []*snapshot.RBAC // on requests
 	limits    []*snapshot.Limit
+	globals   []*snapshot.Global
 	faults    []*snapshot.Fault
 }
 
@@ -96,6 +97,8 @@ func (b *builder) policy(path string, f *hcmv3.HttpFilter, t *terminal) {
 		t.rbac = append(t.rbac, policies.RBAC(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
 	case fields.TypeLimit:
 		t.limits = append(t.limits, policies.Limit(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
+	case fields.TypeGlobalLimit:
+		t.globals = append(t.globals, policies.Global(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
 	case fields.TypeFault:
 		t.faults = append(t.faults, policies.Fault(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
 	}

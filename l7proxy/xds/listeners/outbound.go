@@ -226,7 +226,7 @@ func (b *builder) put(path string, at place, t *terminal, plain bool) {
 		l.TCP, l.TCPGate = t.tcp, t.gate
 	} else {
 		l.RouteName, l.Route, l.plain = t.routeName, t.route, plain
-		l.Gate, l.RBAC, l.Limits, l.Faults = t.gate, t.rbac, t.limits, t.faults
+		l.Gate, l.RBAC, l.Limits, l.Globals, l.Faults = t.gate, t.rbac, t.limits, t.globals, t.faults
 	}
 	if *set != "" {
 		b.problems.Addf(path, "%s already has %s", at, *set)

@@ -49,7 +49,7 @@ func seeds(f *testing.F, typ string, least int) {
 			}
 		}
 	}
-	for _, path := range []string{"golden/policies.yaml", "rejected/policies.yaml", "golden/faults.yaml", "rejected/faults.yaml", "istiod/authz.provider/listeners.json", "istiod/authz-dubbo-port.provider/listeners.json"} {
+	for _, path := range []string{"golden/policies.yaml", "rejected/policies.yaml", "golden/faults.yaml", "rejected/faults.yaml", "golden/global.yaml", "rejected/global.yaml", "istiod/authz.provider/listeners.json", "istiod/authz-dubbo-port.provider/listeners.json"} {
 		text, err := os.ReadFile("../testdata/" + path)
 		if err != nil {
 			f.Fatal(err)

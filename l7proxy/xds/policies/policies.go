@@ -1,6 +1,6 @@
 // Package policies converts Envoy's policy filters, and what routes say of them,
 // into the plain data of package snapshot: RBAC and local rate limits, on
-// connections and on requests, and faults. Pure functions from one message to what it means,
+// connections and on requests, global rate limits, and faults. Pure functions from one message to what it means,
 // with everything that is wrong noted; which fields may be set is the table of
 // package fields. It judges nothing: package filter does.
 package policies
@@ -55,6 +55,11 @@ func Of(p *fields.Problems, path string, configs map[string]*anypb.Any) *snapsho
 				out.Limits = make(map[string]*snapshot.Limit)
 			}
 			out.Limits[name] = l
+		case fields.TypeGlobalPerRoute:
+			if out.Globals == nil {
+				out.Globals = make(map[string]*snapshot.GlobalRoute)
+			}
+			out.Globals[name] = globalRoute(p, at, config)
 		case fields.TypeFault:
 			if out.Faults == nil {
 				out.Faults = make(map[string]*snapshot.Fault)
@@ -70,7 +75,7 @@ func Of(p *fields.Problems, path string, configs map[string]*anypb.Any) *snapsho
 func Over(base, over *snapshot.RoutePolicies) *snapshot.RoutePolicies {
 	out := &snapshot.RoutePolicies{
 		RBAC: joined(base.RBAC, over.RBAC), Limits: joined(base.Limits, over.Limits),
-		Faults: joined(base.Faults, over.Faults), Abort: over.Abort,
+		Faults: joined(base.Faults, over.Faults), Abort: over.Abort, Globals: joined(base.Globals, over.Globals),
 		Rates: over.Rates, Needs: over.Needs,
 	}
 	if len(over.Rates) == 0 {

@@ -112,7 +112,8 @@ func routePolicies(p *fields.Problems, path string, m *routev3.Route, base *snap
 	own := policies.Of(p, path+".typed_per_filter_config", m.GetTypedPerFilterConfig())
 	own.Rates, own.Needs = policies.Rates(p, path+".route.rate_limits", m.GetRoute().GetRateLimits())
 	own.Abort = aborts(p, path, m.GetMetadata())
-	if own = policies.Over(base, own); len(own.RBAC)+len(own.Limits)+len(own.Faults)+len(own.Rates) == 0 && own.Abort == nil {
+	own = policies.Over(base, own)
+	if len(own.RBAC)+len(own.Limits)+len(own.Globals)+len(own.Faults)+len(own.Rates) == 0 && own.Abort == nil {
 		return nil
 	}
 	return own

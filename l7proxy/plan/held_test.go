@@ -34,13 +34,13 @@ func TestDelayKeepsTheWay(t *testing.T) {
 	const n = 400
 	for range n {
 		e, why := r.Edge(h, body)
-		held := r.Fault()
+		held := r.Held()
 		if held != nil {
 			if held.Delay != time.Second || why != rpc.WhyNone || e.Group != nil {
 				t.Fatalf("%+v, %q", held, why)
 			}
 			e, why = r.Resume(h, body, held)
-			if why != rpc.WhyNone || r.Fault() != nil || e.Remote.Cluster != "d" {
+			if why != rpc.WhyNone || r.Held() != nil || e.Remote.Cluster != "d" {
 				t.Fatalf("it goes on to %q, %q", e.Remote.Cluster, why)
 			}
 		} else if e.Remote.Cluster != "c" {
@@ -60,14 +60,14 @@ func TestDelayAcrossSnapshots(t *testing.T) {
 	r.injecting(&snapshot.Fault{Name: "f", Delay: time.Second, Delayed: everyone, Most: math.MaxUint32})
 	h, body := call("echo")
 	r.Edge(h, body)
-	held := r.Fault()
+	held := r.Held()
 	r.configure(pod2)
 	r.injecting(&snapshot.Fault{Name: "f", Abort: &snapshot.Abort{Status: 60}, Aborted: everyone, Most: math.MaxUint32})
 	e, why := r.Resume(h, body, held)
-	if why != rpc.WhyNone || e.Remote.Endpoint != pod2 || r.Fault() != nil {
+	if why != rpc.WhyNone || e.Remote.Endpoint != pod2 || r.Held() != nil {
 		t.Errorf("%q to %s", why, e.Remote.Endpoint)
 	}
-	if e, why = r.Edge(h, body); why != rpc.WhyFault || r.Fault().Abort.Status != 60 || e.Group != nil {
+	if e, why = r.Edge(h, body); why != rpc.WhyFault || r.Held().Abort.Status != 60 || e.Group != nil {
 		t.Errorf("the next one: %q", why)
 	}
 	if _, why = r.Elsewhere(h, body, pod1); why != rpc.WhyNone {
@@ -85,7 +85,7 @@ func TestFaultsInTheirPlace(t *testing.T) {
 	}
 	for method, want := range map[string]rpc.Why{"drop": rpc.WhyDenied, "find": rpc.WhyFault, "$echo": rpc.WhyNone} {
 		h, body := attached(method, "")
-		if _, why := r.Edge(h, body); why != want || (r.Fault() != nil) != (want == rpc.WhyFault) {
+		if _, why := r.Edge(h, body); why != want || (r.Held() != nil) != (want == rpc.WhyFault) {
 			t.Errorf("%s: %q, want %q", method, why, want)
 		}
 	}
