@@ -51,6 +51,11 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 			Headers: []snapshot.HeaderMatch{{Name: "method", Value: "another"}},
 		}, addr)
 	}
+	repeatable := func(r *rig, addr netip.AddrPort) {
+		r.policy(func(a *snapshot.Action) {
+			a.Timeout, a.Retry = time.Minute, &snapshot.Retry{On: snapshot.RetryError, Num: 2}
+		}, snapshot.RetryBudget{}, addr)
+	}
 	for _, test := range []struct {
 		name   string
 		frame  []byte
@@ -61,10 +66,18 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		{"arguments", genericCall(1, "echo", 3), byBody},
 		{"dialled", request(1, twoWay, make([]byte, 1000)), dialled},
 		{"faults that spare it", request(1, twoWay, make([]byte, 1000)), faulty},
+		{"a time limit and retries", request(1, twoWay, padded(1000)), repeatable},
 		{"stale", request(1, twoWay, make([]byte, 1000)), stale},
 	} {
 		t.Run(test.name, func(t *testing.T) { steadyPath(t, test.frame, test.change) })
 	}
+}
+
+// padded is what stands behind a request's method: an argument of n bytes, and the
+// time that its consumer waits.
+func padded(n int) []byte {
+	b := []byte{'B', byte(n >> 8), byte(n)}
+	return append(append(b, make([]byte, n)...), "H\x07timeout\x0510000Z"...)
 }
 
 func steadyPath(t *testing.T, f []byte, change func(*rig, netip.AddrPort)) {

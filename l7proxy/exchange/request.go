@@ -1,8 +1,8 @@
 package exchange
 
 import (
-	"bytes"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
@@ -118,9 +118,20 @@ func (r *Request) Repeatable(conn uint64) bool {
 	return x != nil && !x.Answers(conn) && (r.Last == nil || !r.Last.Unknown) || p != nil && uint32(r.Failed) < p.Num
 }
 
+// copies are of requests that were answered, so that keeping one allocates nothing.
+var copies = sync.Pool{New: func() any { return new(Request) }}
+
 // Copy returns a copy that outlives the frame's buffer.
 func (r *Request) Copy() *Request {
-	k := *r
-	k.Frame, k.Token, k.Begun = bytes.Clone(r.Frame), nil, false
-	return &k
+	k := copies.Get().(*Request)
+	frame := append(k.Frame[:0], r.Frame...)
+	*k = *r
+	k.Frame, k.Token, k.Begun = frame, nil, false
+	return k
+}
+
+// drop lets a copy be used for another request. Nobody may have its frame any more.
+func (r *Request) drop() {
+	*r = Request{Frame: r.Frame[:0]}
+	copies.Put(r)
 }

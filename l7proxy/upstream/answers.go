@@ -131,6 +131,7 @@ func (c *Conn) one(h dubbo.Header, frame []byte) {
 		if c.another(&f, h, frame) {
 			return
 		}
+		f.Drop()
 		dubbo.PutID(frame, f.ID)
 		if f.Capture != nil {
 			f.Capture.Answer(frame, len(frame))
