@@ -65,6 +65,7 @@ type Options struct {
 	MaxTotal       int64         // of all workloads
 	MaxBuffers     int64         // bytes of one workload's read buffers
 	MemoryLimit    uint64        // bytes; 0: none
+	MemoryUsed     func() uint64 // what counts against it; nil: what the Go runtime has
 	Drain          time.Duration // how long pending requests may take at the end
 	Logger         *slog.Logger
 }
@@ -136,7 +137,9 @@ func New(opts Options) (*Proxy, error) {
 		Quotas: quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers),
 		Tight:  func() bool { return p.memory.Level() >= overload.Tight },
 	})
-	p.memory = overload.New(overload.Options{Limit: opts.MemoryLimit, Heaviest: p.listeners.Heaviest, Logger: p.log})
+	p.memory = overload.New(overload.Options{
+		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
+	})
 	if err := p.metrics.Register(p.counters()); err != nil {
 		return nil, fmt.Errorf("register counters: %w", err)
 	}

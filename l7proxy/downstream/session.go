@@ -60,6 +60,8 @@ type Session struct {
 	pending atomic.Int64
 	gone    atomic.Bool
 	dead    atomic.Bool   // the dialled provider; ends when nothing is pending
+	serving atomic.Bool   // frames are read
+	unload  atomic.Bool   // Unload has interrupted the reader
 	idle    chan struct{} // a token each time pending reaches 0
 
 	// Of the reader, and of Again under again.
@@ -91,6 +93,7 @@ func newSession(env *Env, in *Accepted) *Session {
 // serve reads requests until the connection ends. The connection is closed when
 // it returns and every request has been answered or given up.
 func (s *Session) serve() {
+	s.serving.Store(true)
 	err := s.loop()
 	s.line.HangUp() // the consumer answers no more
 	switch {
@@ -172,24 +175,27 @@ func (s *Session) hand() {
 	s.in.Conn.Resume()
 }
 
-// Tick ends a consumer that does not read what it asked for.
-func (s *Session) Tick() {
+// Tick ends a consumer that does not read what it asked for. It returns true once when
+// the connection has become idle.
+func (s *Session) Tick() bool {
 	if s.stall.Look(s.in.Conn) >= stalledAfter {
 		_ = s.in.Conn.Reset()
 	}
 	if !s.again.TryLock() {
-		return // in use: not idle, and nobody else's clock waits
+		return false // in use: not idle, and nobody else's clock waits
 	}
 	defer s.again.Unlock()
 	s.quiet++
 	if s.busy {
 		s.busy, s.quiet = false, 0
 	}
-	if s.quiet == quietAfter {
-		// An idle connection remembers nothing: there are tens of thousands.
-		s.plans.Forget()
-		s.batches, s.out = nil, nil
+	if s.quiet != quietAfter {
+		return false
 	}
+	// An idle connection remembers nothing: there are tens of thousands.
+	s.plans.Forget()
+	s.batches, s.out = nil, nil
+	return true
 }
 
 func (s *Session) loop() error {

@@ -130,8 +130,9 @@ func (w *Workload) Weight() int64 { return w.bytes.Load() + w.descriptors.Load()
 // descriptorBytes is about what an idle connection takes.
 const descriptorBytes = 8 << 10
 
-// Hold takes n bytes; false, with nothing taken, if the workload has too many.
-func (w *Workload) Hold(n int) bool { return w.hold(n, 1) }
+// Hold takes n bytes; false, with nothing taken, if the workload has too many, or is
+// shed.
+func (w *Workload) Hold(n int) bool { return !w.Shedding() && w.hold(n, 1) }
 
 // Remember is Hold for what could as well be forgotten: it leaves half of the
 // bytes to what could not.
