@@ -64,6 +64,7 @@ type Options struct {
 	MaxConnections int64         // of one workload
 	MaxTotal       int64         // of all workloads
 	MaxBuffers     int64         // bytes of one workload's read buffers
+	MaxDecoded     int64         // values of one workload's bodies that are read in a second; 0: any number
 	MemoryLimit    uint64        // bytes; 0: none
 	MemoryUsed     func() uint64 // what counts against it; nil: what the Go runtime has
 	Drain          time.Duration // how long pending requests may take at the end
@@ -85,6 +86,7 @@ type Proxy struct {
 	metrics   *prometheus.Registry
 	env       *downstream.Env
 	listeners *listener.Set
+	quotas    *quota.Node
 	agent     *handoff.Client
 	memory    *overload.Monitor
 
@@ -129,12 +131,14 @@ func New(opts Options) (*Proxy, error) {
 		},
 		Tap: p.tap, Mirror: &mirror.Mirror{}, MaxFrame: opts.MaxFrame,
 	}
+	p.quotas = quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers)
+	p.quotas.Pace(opts.MaxDecoded)
 	p.listeners = listener.NewSet(listener.Options{
 		Serve: func(in *downstream.Accepted, started func(downstream.Live)) {
 			downstream.Serve(p.env, in, started)
 		},
 		Witness: p.dialer.Arrived, Logger: p.log,
-		Quotas: quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers),
+		Quotas: p.quotas,
 		Tight:  func() bool { return p.memory.Level() >= overload.Tight },
 	})
 	p.memory = overload.New(overload.Options{

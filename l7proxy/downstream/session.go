@@ -15,7 +15,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/relay"
-	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 	"github.com/dubway/dubway/l7proxy/tap"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -72,15 +71,13 @@ type Session struct {
 	used    int  // batches in use
 	tapped  bool // somebody asks for bodies; looked at once for each read
 	out     []byte
-	rec     rpc.Record // of Refuse, under refusing
 
-	refusing sync.Mutex
-	busy     bool       // a request came since the last Tick; under again
-	mode     sync.Mutex // of relayed
-	relayed  bool
-	line     callback.Line
-	quiet    int        // ticks without one; of Tick
-	stall    sock.Stall // of Tick
+	busy    bool       // a request came since the last Tick; under again
+	mode    sync.Mutex // of relayed
+	relayed bool
+	line    callback.Line
+	quiet   int        // ticks without one; of Tick
+	stall   sock.Stall // of Tick
 }
 
 func newSession(env *Env, in *Accepted) *Session {
@@ -218,8 +215,10 @@ func (s *Session) loop() error {
 		}
 		s.again.Lock()
 		s.busy, s.tapped = true, s.env.Tap.Bodies()
-		used, need, err := s.consume(time.Now())
+		now := time.Now()
+		used, need, err := s.consume(now)
 		s.flush()
+		work := s.plans.Work()
 		doomed := s.plans.Doomed() && s.pending.Load() == 0
 		s.again.Unlock()
 		s.in.Conn.Discard(used)
@@ -231,6 +230,9 @@ func (s *Session) loop() error {
 		}
 		if need > 0 {
 			s.in.Conn.Need(need)
+		}
+		if work > 0 {
+			s.yield(s.in.Quota.Decoded(work, now))
 		}
 	}
 }

@@ -83,3 +83,16 @@ func (s *Session) lighten() error {
 	}
 	return s.shed()
 }
+
+// yielding is how long a connection that waits does not look whether it is to end.
+const yielding = 100 * time.Millisecond
+
+// yield lets other workloads' bodies be read, where this one's have been read for too
+// long. Meanwhile nothing more is read here, and nothing is refused.
+func (s *Session) yield(wait time.Duration) {
+	for wait > 0 && !s.env.Stopping.Load() && !s.plans.Off() && s.in.Conn.Err() == nil {
+		d := min(wait, yielding)
+		time.Sleep(d)
+		wait -= d
+	}
+}

@@ -1,6 +1,6 @@
-// Package quota is what one workload may hold of the proxy, so that it takes
-// nothing from the others: descriptors, and bytes of buffers and of what is
-// remembered of its requests. It limits no rates and no work.
+// Package quota is what one workload may have of the proxy, so that it takes
+// nothing from the others: descriptors, bytes of buffers and of what is
+// remembered of its requests, and the work of reading its bodies. It limits no calls.
 package quota
 
 import (
@@ -13,7 +13,9 @@ import (
 type Node struct {
 	descriptors, each, bytes int64
 
-	used atomic.Int64 // descriptors
+	used   atomic.Int64 // descriptors
+	values int64        // of bodies that are read in a second, for one; 0: any number
+	waits  Waits
 }
 
 // NewNode returns the quotas of a node: descriptors for the connections of all
@@ -36,6 +38,7 @@ type Workload struct {
 	descriptors atomic.Int64
 	bytes       atomic.Int64
 	shed        atomic.Bool
+	pace        pace
 
 	mu      sync.Mutex
 	clients map[netip.Addr]*Workload

@@ -151,6 +151,7 @@ func (b *Body) hessianEntry(r *hessian.Reader) error {
 		return errAttachments
 	}
 	start := r.Offset()
+	b.work += 2
 	name, named, err := b.hessianValue(r)
 	if err != nil {
 		return err

@@ -40,6 +40,8 @@ type Body struct {
 	region  region // of the entries
 	buf     []byte // texts that the body does not hold as such
 	reader  hessian.Reader
+	work    int // of Work, beside what the reader has read
+	told    int // of what the reader has read
 }
 
 // Reset gives it the whole body of another request, and the prefix that
@@ -144,3 +146,11 @@ func (b *Body) fraction(v float64, bits int) string {
 }
 
 func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// Work returns how many values have been read since it was called last, for who counts
+// what reading bodies costs. In fastjson2 a byte that was skipped counts as one.
+func (b *Body) Work() int {
+	n := b.work + b.reader.Values() - b.told
+	b.work, b.told = 0, b.reader.Values()
+	return n
+}

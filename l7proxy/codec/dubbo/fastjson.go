@@ -118,6 +118,7 @@ func (b *Body) fastjsonMap(p []byte) error {
 			return err
 		}
 		p = p[n+m:]
+		b.work += 2
 		if named {
 			b.entries = append(b.entries, attachment{name: name, value: value, ok: ok, start: start, end: end - len(p)})
 		}
@@ -136,5 +137,6 @@ func (b *Body) fastjsonValue(p []byte) (text string, ok bool, size int, err erro
 		return text, true, size, err
 	}
 	size, err = jsonb.Skip(p)
+	b.work += size
 	return "", false, size, err
 }

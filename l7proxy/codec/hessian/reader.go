@@ -31,6 +31,14 @@ func (r *Reader) Reset(b []byte) {
 	r.classes = r.classes[:0]
 }
 
+// Values counts what has been read since Reset, as MaxValues does.
+func (r *Reader) Values() int {
+	if r.b == nil {
+		return 0
+	}
+	return MaxValues - r.budget
+}
+
 // Offset returns how far the Reader has come.
 func (r *Reader) Offset() int { return r.pos }
 
