@@ -78,6 +78,9 @@ type Session struct {
 	line    callback.Line
 	quiet   int        // ticks without one; of Tick
 	stall   sock.Stall // of Tick
+	silent  int        // ticks in which nothing moved; of Tick
+	written uint64     // of Tick
+	expired atomic.Bool
 }
 
 func newSession(env *Env, in *Accepted) *Session {
@@ -96,7 +99,7 @@ func (s *Session) serve() {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
 		s.linger()
-		if s.line.Parted() || s.plans.Off() {
+		if s.line.Parted() || s.plans.Off() || s.expired.Load() {
 			s.bye()
 		}
 	case errors.Is(err, errFraming) && s.Pending():
@@ -183,8 +186,15 @@ func (s *Session) Tick() bool {
 	}
 	defer s.again.Unlock()
 	s.quiet++
+	s.silent++
+	if n := s.in.Conn.Writes(); n != s.written {
+		s.written, s.silent = n, 0
+	}
 	if s.busy {
-		s.busy, s.quiet = false, 0
+		s.busy, s.quiet, s.silent = false, 0, 0
+	}
+	if s.silent > 0 && s.pending.Load() == 0 {
+		s.expire()
 	}
 	if s.quiet != quietAfter {
 		return false

@@ -43,22 +43,15 @@ func TestYield(t *testing.T) {
 	r.route(false, map[string]snapshot.HeaderMatch{
 		"1 body": {Source: snapshot.SourceAttachment, Name: "env", Value: "x"},
 	})
-	// The last one's wait is behind its answer.
 	if took, least := ask(busy, 4), 3*values*time.Second/rate-100*time.Millisecond; took < least {
 		t.Errorf("4 requests of %d values took %s at %d a second", values, took, rate)
 	}
-	before := node.Waits().Count.Load()
-	if before == 0 {
-		t.Error("no wait is counted")
-	}
-	// Its share is used up for half a second; the other one's is not.
-	if busy.Decoded(0, time.Now()) <= 0 {
-		t.Error("the workload owes nothing")
-	}
+	// Each of the four, the last one behind its answer.
+	waitFor(t, "four waits", func() bool { return node.Waits().Count.Load() == 4 })
 	r.quota.Store(other)
 	c := r.dial()
 	write(t, c, request(1, twoWay, []byte("\x91H\x03env\x01xZ")))
 	if h, _ := mustAnswer(t, c); h.Status != dubbo.StatusOK || other.Decoded(0, time.Now()) > 0 {
-		t.Errorf("status %d of the other workload", h.Status)
+		t.Errorf("status %d of the other workload, which waits for the first one", h.Status)
 	}
 }

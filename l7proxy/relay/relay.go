@@ -97,6 +97,11 @@ func (o *Opaque) Relay(protocol rpc.Protocol, to *sock.Conn) {
 	}
 	record := rpc.Connection{Call: call, Start: time.Now(), Downstream: o.Remote}
 	o.Env.Recorder.Connection(&record)
+	if limit := o.idle(protocol); limit > 0 {
+		ended := make(chan struct{})
+		defer close(ended)
+		go expire(limit, ended, o.Conn, to)
+	}
 	sent := make(chan int64, 1)
 	go func() { sent <- sock.Pipe(o.Conn.TCP(), to.TCP()) }()
 	record.Received = sock.Pipe(to.TCP(), o.Conn.TCP())
@@ -242,17 +247,21 @@ func tcpAction(l *snapshot.Listener) *snapshot.Action {
 	return a
 }
 
+// listener is what the configuration says of the connection; nil: nothing.
+func (o *Opaque) listener(protocol rpc.Protocol) *snapshot.Listener {
+	switch {
+	case o.Off:
+		return nil
+	case o.Inbound:
+		return o.Entrance(&o.Env.Env, o.Env.Snapshot(), protocol == rpc.ProtocolTLS)
+	}
+	return o.Env.Snapshot().Listener(o.Original)
+}
+
 // gate holds an opaque connection against the policies of its chain, and says whether
 // its workload is only observed.
 func (o *Opaque) gate(protocol rpc.Protocol) (v filter.Verdict, observed bool) {
-	var l *snapshot.Listener
-	switch {
-	case o.Off:
-	case o.Inbound:
-		l = o.Entrance(&o.Env.Env, o.Env.Snapshot(), protocol == rpc.ProtocolTLS)
-	default:
-		l = o.Env.Snapshot().Listener(o.Original)
-	}
+	l := o.listener(protocol)
 	if l == nil {
 		return v, false
 	}

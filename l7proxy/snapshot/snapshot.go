@@ -46,6 +46,9 @@ type Listener struct {
 	RBAC   []*RBAC
 	Limits []*Limit
 	Faults []*Fault
+	// Idle is how long a connection that brings requests may be silent both ways while
+	// none is pending, TCPIdle how long an opaque one may. 0: for ever.
+	Idle, TCPIdle time.Duration
 }
 
 // RouteConfig is a RouteConfiguration.
