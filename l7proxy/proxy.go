@@ -64,6 +64,7 @@ type Options struct {
 	MaxConnections int64         // of one workload
 	MaxTotal       int64         // of all workloads
 	MaxBuffers     int64         // bytes of one workload's read buffers
+	MaxInFlight    int64         // requests of one workload; 0: any number
 	MaxDecoded     int64         // values of one workload's bodies that are read in a second; 0: any number
 	MemoryLimit    uint64        // bytes; 0: none
 	MemoryUsed     func() uint64 // what counts against it; nil: what the Go runtime has
@@ -133,6 +134,7 @@ func New(opts Options) (*Proxy, error) {
 	}
 	p.quotas = quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers)
 	p.quotas.Pace(opts.MaxDecoded)
+	p.quotas.Fly(opts.MaxInFlight)
 	p.listeners = listener.NewSet(listener.Options{
 		Serve: func(in *downstream.Accepted, started func(downstream.Live)) {
 			downstream.Serve(p.env, in, started)

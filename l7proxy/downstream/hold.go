@@ -40,7 +40,7 @@ func (s *Session) hold(r *exchange.Request, now time.Time) bool {
 	}
 	s.env.Policies.Tally.Fault(held.Filter, tally.Delayed).Add()
 	if r.OneWay {
-		s.pending.Add(1)
+		s.begin()
 	}
 	wait := held.Delay
 	if !r.Until.IsZero() {

@@ -30,6 +30,9 @@ func (s *Session) Stream() sock.Streamer { return s.in.Conn }
 
 // Settled says that n requests have ended. Part of upstream.Owner.
 func (s *Session) Settled(n int) {
+	if n > 0 {
+		s.in.Quota.End(n)
+	}
 	if n > 0 && s.pending.Add(int64(-n)) == 0 {
 		if s.dead.Load() {
 			s.in.Conn.Within(lastLook) // not at once: as in Refuse
@@ -46,7 +49,10 @@ func (s *Session) Pending() bool { return s.pending.Load() != 0 }
 
 // Asked says that a provider waits for an answer of the consumer. Part of
 // callback.Host.
-func (s *Session) Asked() { s.pending.Add(1) }
+func (s *Session) Asked() {
+	s.in.Quota.Begin(1)
+	s.pending.Add(1)
+}
 
 // Interrupt makes the reader look at the line. Part of callback.Host.
 func (s *Session) Interrupt() { s.in.Conn.Interrupt() }

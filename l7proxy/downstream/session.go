@@ -69,6 +69,8 @@ type Session struct {
 	batches []batch
 	holds   map[*hold]bool
 	used    int  // batches in use
+	began   int  // requests that quota does not count yet
+	crowded bool // the workload has as many in flight as it may; looked at once for each read
 	tapped  bool // somebody asks for bodies; looked at once for each read
 	out     []byte
 
@@ -110,6 +112,7 @@ func (s *Session) serve() {
 	s.again.Lock() // what Again has begun is over, and it begins nothing more
 	s.gone.Store(true)
 	s.dropHolds()
+	s.count()
 	s.plans.Forget()
 	s.again.Unlock()
 	s.plans.Close()

@@ -47,7 +47,7 @@ func (s *Session) drop() error {
 		OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
 	if !r.OneWay {
-		s.pending.Add(1)
+		s.begin()
 	}
 	why := rpc.WhyOverflow
 	if s.in.Quota.Shedding() {

@@ -16,6 +16,7 @@ type Node struct {
 	used   atomic.Int64 // descriptors
 	values int64        // of bodies that are read in a second, for one; 0: any number
 	waits  Waits
+	flying int64 // requests in flight of one; 0: any number
 }
 
 // NewNode returns the quotas of a node: descriptors for the connections of all
@@ -39,6 +40,7 @@ type Workload struct {
 	bytes       atomic.Int64
 	shed        atomic.Bool
 	pace        pace
+	flying      atomic.Int64 // requests
 
 	mu      sync.Mutex
 	clients map[netip.Addr]*Workload
