@@ -54,7 +54,8 @@ func (p *Proxy) counters() counters {
 		count("dubway_connections_direct_total", "Connections to the mesh's own ports that nobody steered; closed.", l.Direct.Load),
 		count("dubway_connections_limited_total", "Connections refused over the limit of a workload.", l.Limited.Load),
 		count("dubway_connections_tight_total", "Connections refused because the proxy's memory was tight.", l.Tight.Load),
-		count("dubway_decode_waits_total", "Waits of connections whose workload had rules read too much of its requests.", p.quotas.Waits().Count.Load),
+		count("dubway_decode_waits_total", "Waits of connections whose workload had rules read too much of its requests.",
+			p.quotas.Waits().Count.Load),
 		counter{
 			desc: prometheus.NewDesc("dubway_decode_wait_seconds_total", "How long they waited.", nil, nil), kind: prometheus.CounterValue,
 			value: func() float64 { return time.Duration(p.quotas.Waits().Nanos.Load()).Seconds() },

@@ -124,9 +124,9 @@ var copies = sync.Pool{New: func() any { return new(Request) }}
 // Copy returns a copy that outlives the frame's buffer.
 func (r *Request) Copy() *Request {
 	k := copies.Get().(*Request)
-	frame := append(k.Frame[:0], r.Frame...)
+	room := k.Frame[:0]
 	*k = *r
-	k.Frame, k.Token, k.Begun = frame, nil, false
+	k.Frame, k.Token, k.Begun = append(room, r.Frame...), nil, false
 	return k
 }
 

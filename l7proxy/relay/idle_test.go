@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -57,7 +58,7 @@ func TestExpire(t *testing.T) {
 	}
 	for _, c := range []net.Conn{client, server} {
 		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
-		if n, err := c.Read(buf); err != io.EOF {
+		if n, err := c.Read(buf); !errors.Is(err, io.EOF) {
 			t.Errorf("%d bytes, %v; want the end", n, err)
 		}
 	}

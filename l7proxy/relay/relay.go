@@ -97,19 +97,26 @@ func (o *Opaque) Relay(protocol rpc.Protocol, to *sock.Conn) {
 	}
 	record := rpc.Connection{Call: call, Start: time.Now(), Downstream: o.Remote}
 	o.Env.Recorder.Connection(&record)
-	if limit := o.idle(protocol); limit > 0 {
+	record.Received, record.Sent = o.pass(to, o.idle(protocol))
+	record.Closed, record.Duration = true, time.Since(record.Start)
+	o.Env.Recorder.Connection(&record)
+}
+
+// pass moves the bytes until both sides have ended, and closes them. Limit is how long
+// nothing may move; 0: for ever.
+func (o *Opaque) pass(to *sock.Conn, limit time.Duration) (received, sent int64) {
+	if limit > 0 {
 		ended := make(chan struct{})
 		defer close(ended)
 		go expire(limit, ended, o.Conn, to)
 	}
-	sent := make(chan int64, 1)
-	go func() { sent <- sock.Pipe(o.Conn.TCP(), to.TCP()) }()
-	record.Received = sock.Pipe(to.TCP(), o.Conn.TCP())
-	record.Sent = <-sent
+	back := make(chan int64, 1)
+	go func() { back <- sock.Pipe(o.Conn.TCP(), to.TCP()) }()
+	received = sock.Pipe(to.TCP(), o.Conn.TCP())
+	sent = <-back
 	_ = o.Conn.Close()
 	_ = to.Close()
-	record.Closed, record.Duration = true, time.Since(record.Start)
-	o.Env.Recorder.Connection(&record)
+	return received, sent
 }
 
 // errOverflow: the cluster has as many connections of the workload as it may.

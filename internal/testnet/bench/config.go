@@ -19,13 +19,13 @@ func config(provider [2]*testnet.Pod) string {
 	var b strings.Builder
 	b.WriteString("resources:\n")
 	near, far := provider[0].Addresses[:1], provider[1].Addresses[:1]
-	service(&b, "near", host(vip), near, policies{})
-	service(&b, "far", host(vipFar), far, policies{})
-	service(&b, "policies", host(vipPolicies), near, policies{filters: access, action: again})
-	service(&b, "attachment", host(vipAttachment), near, policies{
+	service(&b, served{"near", host(vip), near, policies{}})
+	service(&b, served{"far", host(vipFar), far, policies{}})
+	service(&b, served{"policies", host(vipPolicies), near, policies{filters: access, action: again}})
+	service(&b, served{"attachment", host(vipAttachment), near, policies{
 		filters: access, action: again, match: "{prefix: /, headers: [{name: tier, string_match: {exact: gold}}]}",
-	})
-	service(&b, "every", host(vipEvery), near, policies{filters: access + often, action: again})
+	}})
+	service(&b, served{"every", host(vipEvery), near, policies{filters: access + often, action: again}})
 	return b.String()
 }
 
@@ -73,13 +73,20 @@ func others() string {
 		for n := range endpoints {
 			endpoints[n] = at(200, i*otherEndpoints+n)
 		}
-		service(&b, fmt.Sprintf("other-%d", i), at(201, i).String(), endpoints, policies{})
+		service(&b, served{fmt.Sprintf("other-%d", i), at(201, i).String(), endpoints, policies{}})
 	}
 	return b.String()
 }
 
+// served is a service: an address and who is behind it.
+type served struct {
+	name, host string
+	endpoints  []netip.Addr
+	policies
+}
+
 // service writes a listener, its routes and its cluster.
-func service(b *strings.Builder, name, host string, endpoints []netip.Addr, p policies) {
+func service(b *strings.Builder, s served) {
 	fmt.Fprintf(b, `- "@type": type.googleapis.com/envoy.config.listener.v3.Listener
   name: service-%[1]s
   address: {socket_address: {address: %[2]s, port_value: 20880}}
@@ -90,9 +97,9 @@ func service(b *strings.Builder, name, host string, endpoints []netip.Addr, p po
         "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
         stat_prefix: service
         rds: {route_config_name: service-%[1]s, config_source: {ads: {}}}
-`, name, host)
-	if p.filters != "" {
-		fmt.Fprintf(b, "        http_filters:\n%s", p.filters)
+`, s.name, s.host)
+	if s.filters != "" {
+		fmt.Fprintf(b, "        http_filters:\n%s", s.filters)
 	}
 	fmt.Fprintf(b, `- "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
   name: service-%[1]s
@@ -100,10 +107,10 @@ func service(b *strings.Builder, name, host string, endpoints []netip.Addr, p po
   - name: all
     domains: ["*"]
     routes:
-`, name)
-	for _, match := range []string{p.match, "{prefix: /}"} {
+`, s.name)
+	for _, match := range []string{s.match, "{prefix: /}"} {
 		if match != "" {
-			fmt.Fprintf(b, "    - {match: %s, route: {cluster: service-%s%s}}\n", match, name, p.action)
+			fmt.Fprintf(b, "    - {match: %s, route: {cluster: service-%s%s}}\n", match, s.name, s.action)
 		}
 	}
 	fmt.Fprintf(b, `- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
@@ -114,8 +121,8 @@ func service(b *strings.Builder, name, host string, endpoints []netip.Addr, p po
     cluster_name: service-%[1]s
     endpoints:
     - lb_endpoints:
-`, name)
-	for _, e := range endpoints {
+`, s.name)
+	for _, e := range s.endpoints {
 		fmt.Fprintf(b, "      - endpoint: {address: {socket_address: {address: %s, port_value: 20880}}}\n", e)
 	}
 }
@@ -125,6 +132,6 @@ func (r *rig) push() error {
 	r.version++
 	var b strings.Builder
 	b.WriteString("resources:\n")
-	service(&b, fmt.Sprintf("pushed-%d", r.version), "10.202.0.1", []netip.Addr{netip.MustParseAddr("10.202.0.2")}, policies{})
+	service(&b, served{fmt.Sprintf("pushed-%d", r.version), "10.202.0.1", []netip.Addr{netip.MustParseAddr("10.202.0.2")}, policies{}})
 	return r.near.PutXDS("pushed.yaml", []byte(b.String()))
 }

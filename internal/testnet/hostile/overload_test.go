@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -244,11 +245,8 @@ func (m *mesh) grow(hold func(int), levels ...string) {
 	m.T.Helper()
 	for range 120 {
 		for range 10 { // the level follows in a tenth of a second
-			level := m.status().Memory.Level
-			for _, want := range levels {
-				if level == want {
-					return
-				}
+			if slices.Contains(levels, m.status().Memory.Level) {
+				return
 			}
 			time.Sleep(20 * time.Millisecond)
 		}

@@ -120,8 +120,6 @@ func (b *Body) openArguments() error {
 
 func (b *Body) openHessian() error {
 	r := &b.reader
-	b.work += r.Values() - b.told
-	b.told = 0
 	r.Reset(b.body)
 	r.Advance(b.prefix.Types)
 	n, size, err := hessianTypes(r.Rest())
@@ -249,8 +247,7 @@ func (b *Body) fastjsonArgument() (start int, more bool, err error) {
 	start = a.pos
 	if b.prefix.Generic {
 		size, err := jsonb.Skip(b.body[a.pos:a.end])
-		a.pos += size
-		b.work += size
+		a.pos, b.work = a.pos+size, b.work+size
 		return start, true, err
 	}
 	value, size, err := element(b.body[a.pos:])

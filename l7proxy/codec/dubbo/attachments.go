@@ -55,15 +55,11 @@ func (b *Body) Spelling(name string, nth int) (value string, ok bool, err error)
 
 // sameLetters compares without regard to the case of ASCII letters.
 func sameLetters(a, b string) bool {
-	if len(a) != len(b) {
-		return false
+	same := len(a) == len(b)
+	for i := 0; same && i < len(a); i++ {
+		same = lower(a[i]) == lower(b[i])
 	}
-	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
+	return same
 }
 
 func lower(c byte) byte {

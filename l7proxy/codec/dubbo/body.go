@@ -41,7 +41,6 @@ type Body struct {
 	buf     []byte // texts that the body does not hold as such
 	reader  hessian.Reader
 	work    int // of Work, beside what the reader has read
-	told    int // of what the reader has read
 }
 
 // Reset gives it the whole body of another request, and the prefix that
@@ -148,9 +147,9 @@ func (b *Body) fraction(v float64, bits int) string {
 func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 // Work returns how many values have been read since it was called last, for who counts
-// what reading bodies costs. In fastjson2 a byte that was skipped counts as one.
-func (b *Body) Work() int {
-	n := b.work + b.reader.Values() - b.told
-	b.work, b.told = 0, b.reader.Values()
+// what reading bodies costs. In fastjson2 a byte of the attachments, or of a generic
+// call's arguments, counts as one.
+func (b *Body) Work() (n int) {
+	n, b.work = b.work+b.reader.Taken(), 0
 	return n
 }

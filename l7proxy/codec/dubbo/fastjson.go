@@ -84,7 +84,7 @@ func (b *Body) fastjsonAttachments() error {
 	if err != nil {
 		return err
 	}
-	b.region = region{start: at + size - len(e), element: at, elementSize: size}
+	b.region, b.work = region{start: at + size - len(e), element: at, elementSize: size}, b.work+size
 	return b.fastjsonMap(e)
 }
 
@@ -118,7 +118,6 @@ func (b *Body) fastjsonMap(p []byte) error {
 			return err
 		}
 		p = p[n+m:]
-		b.work += 2
 		if named {
 			b.entries = append(b.entries, attachment{name: name, value: value, ok: ok, start: start, end: end - len(p)})
 		}
@@ -137,6 +136,5 @@ func (b *Body) fastjsonValue(p []byte) (text string, ok bool, size int, err erro
 		return text, true, size, err
 	}
 	size, err = jsonb.Skip(p)
-	b.work += size
 	return "", false, size, err
 }

@@ -9,6 +9,7 @@ type Reader struct {
 	b       []byte
 	pos     int
 	budget  int     // values that may still be read
+	taken   int     // of Taken, before Reset
 	classes []int32 // number of fields, by definition
 	depth   int
 	open    [MaxDepth]int32 // what each open container still wants
@@ -27,12 +28,21 @@ const (
 // Reset makes the Reader start at the beginning of b, which it aliases until
 // the next Reset.
 func (r *Reader) Reset(b []byte) {
+	r.taken += r.values()
 	r.b, r.pos, r.depth, r.budget = b, 0, 0, MaxValues
 	r.classes = r.classes[:0]
 }
 
-// Values counts what has been read since Reset, as MaxValues does.
-func (r *Reader) Values() int {
+// Taken returns how many values have been read since it was called last, whatever was
+// Reset, counted as MaxValues does.
+func (r *Reader) Taken() int {
+	n := r.taken + r.values()
+	r.taken = -r.values() // they are not to be counted again
+	return n
+}
+
+// values is what has been read since Reset.
+func (r *Reader) values() int {
 	if r.b == nil {
 		return 0
 	}
