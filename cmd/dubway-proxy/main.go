@@ -72,7 +72,7 @@ func command() *cobra.Command {
 	s.Int64Var(&o.MaxBuffers, "max-buffer-bytes", 64<<20, "read buffers of one workload; requests that need more are refused")
 	s.Int64Var(&o.MaxInFlight, "max-in-flight", 65536, "requests in flight of one workload; more are refused; 0 is any number")
 	s.Int64Var(&o.MaxDecoded, "max-decoded-values", 10_000_000,
-		"values that rules may read in one workload's requests in a second, behind the names; its connections wait beyond that; 0 is any number")
+		"values of one workload's requests that rules may read in a second; its connections wait beyond that; 0 is any number")
 	s.DurationVar(&o.Drain, "drain", 25*time.Second, "how long pending requests may take when the proxy stops")
 	s.Float64Var(&o.Sample, "access-log-sample", 1, "share of requests that are logged, 0 to 1")
 	s.BoolVar(&o.Applications, "metrics-consumer-application", false,

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,9 +125,10 @@ var copies = sync.Pool{New: func() any { return new(Request) }}
 // Copy returns a copy that outlives the frame's buffer.
 func (r *Request) Copy() *Request {
 	k := copies.Get().(*Request)
-	room := k.Frame[:0]
+	frame := slices.Grow(k.Frame[:0], len(r.Frame))[:len(r.Frame)]
+	copy(frame, r.Frame)
 	*k = *r
-	k.Frame, k.Token, k.Begun = append(room, r.Frame...), nil, false
+	k.Frame, k.Token, k.Begun = frame, nil, false
 	return k
 }
 
