@@ -2,6 +2,7 @@ package l7proxy
 
 import (
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -53,6 +54,12 @@ func (p *Proxy) counters() counters {
 		count("dubway_connections_direct_total", "Connections to the mesh's own ports that nobody steered; closed.", l.Direct.Load),
 		count("dubway_connections_limited_total", "Connections refused over the limit of a workload.", l.Limited.Load),
 		count("dubway_connections_tight_total", "Connections refused because the proxy's memory was tight.", l.Tight.Load),
+		count("dubway_decode_waits_total", "Waits of connections whose workload had rules read too much of its requests.",
+			p.quotas.Waits().Count.Load),
+		counter{
+			desc: prometheus.NewDesc("dubway_decode_wait_seconds_total", "How long they waited.", nil, nil), kind: prometheus.CounterValue,
+			value: func() float64 { return time.Duration(p.quotas.Waits().Nanos.Load()).Seconds() },
+		},
 		gauge("dubway_memory_level", "How near its limit the proxy's memory is: 0 calm, 1 tight (80 %), 2 full (90 %).",
 			func() float64 { return float64(p.memory.Level()) }),
 		count("dubway_accept_errors_total", "Accepts that failed.", l.Failed.Load),

@@ -68,7 +68,10 @@ type Options struct {
 	MaxConnections int64         // of one workload
 	MaxTotal       int64         // of all workloads
 	MaxBuffers     int64         // bytes of one workload's read buffers
+	MaxInFlight    int64         // requests of one workload; 0: any number
+	MaxDecoded     int64         // values of one workload's bodies that are read in a second; 0: any number
 	MemoryLimit    uint64        // bytes; 0: none
+	MemoryUsed     func() uint64 // what counts against it; nil: what the Go runtime has
 	Drain          time.Duration // how long pending requests may take at the end
 	Logger         *slog.Logger
 }
@@ -89,6 +92,7 @@ type Proxy struct {
 	metrics   *prometheus.Registry
 	env       *downstream.Env
 	listeners *listener.Set
+	quotas    *quota.Node
 	agent     *handoff.Client
 	memory    *overload.Monitor
 
@@ -135,15 +139,20 @@ func New(opts Options) (*Proxy, error) {
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
 		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: opts.MaxFrame,
 	}
+	p.quotas = quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers)
+	p.quotas.Pace(opts.MaxDecoded)
+	p.quotas.Fly(opts.MaxInFlight)
 	p.listeners = listener.NewSet(listener.Options{
 		Serve: func(in *downstream.Accepted, started func(downstream.Live)) {
 			downstream.Serve(p.env, in, started)
 		},
 		Witness: p.dialer.Arrived, Logger: p.log,
-		Quotas: quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers),
+		Quotas: p.quotas,
 		Tight:  func() bool { return p.memory.Level() >= overload.Tight },
 	})
-	p.memory = overload.New(overload.Options{Limit: opts.MemoryLimit, Heaviest: p.listeners.Heaviest, Logger: p.log})
+	p.memory = overload.New(overload.Options{
+		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
+	})
 	if err := p.metrics.Register(p.counters()); err != nil {
 		return nil, fmt.Errorf("register counters: %w", err)
 	}

@@ -47,10 +47,11 @@ type flags struct {
 	accessLog         string
 	logLevel          string
 	allowCapabilities bool
+	cgroup            overload.Cgroup
 }
 
 func command() *cobra.Command {
-	f := &flags{}
+	f := &flags{cgroup: overload.CgroupOf("/proc", "/sys/fs/cgroup")}
 	c := &cobra.Command{
 		Use: "dubway-proxy", Short: "The node's L7 proxy: decodes Dubbo and applies xDS policies",
 		Version: version.Version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
@@ -59,7 +60,7 @@ func command() *cobra.Command {
 	o := &f.options
 	s := c.Flags()
 	s.StringVar(&o.StateDir, "state-dir", admin.DefaultStateDir, "directory of the agent's and the proxy's sockets")
-	s.Uint64Var(&o.MemoryLimit, "memory-limit", overload.LimitOf("/proc", "/sys/fs/cgroup"),
+	s.Uint64Var(&o.MemoryLimit, "memory-limit", f.cgroup.Limit,
 		"bytes; from 80 % no connections are taken, from 90 % the heaviest workload is refused; the default is the cgroup's, 0 is none")
 	s.StringVar(&o.XDSDir, "xds-dir", "/etc/dubway/xds", "directory of xDS files (DiscoveryResponse, YAML or JSON)")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
@@ -69,6 +70,9 @@ func command() *cobra.Command {
 	s.IntVar(&o.MaxFrame, "max-frame-bytes", 16<<20, "largest Dubbo frame; larger ones are refused")
 	s.Int64Var(&o.MaxConnections, "max-connections", 65536, "live connections of one workload")
 	s.Int64Var(&o.MaxBuffers, "max-buffer-bytes", 64<<20, "read buffers of one workload; requests that need more are refused")
+	s.Int64Var(&o.MaxInFlight, "max-in-flight", 65536, "requests in flight of one workload; more are refused; 0 is any number")
+	s.Int64Var(&o.MaxDecoded, "max-decoded-values", 10_000_000,
+		"values of one workload's requests that rules may read in a second; its connections wait beyond that; 0 is any number")
 	s.DurationVar(&o.Drain, "drain", 25*time.Second, "how long pending requests may take when the proxy stops")
 	s.Float64Var(&o.Sample, "access-log-sample", 1, "share of requests that are logged, 0 to 1")
 	s.BoolVar(&o.Applications, "metrics-consumer-application", false,
@@ -104,15 +108,25 @@ func (f *flags) run(ctx context.Context) error {
 		// memory of idle connections is what counts.
 		debug.SetGCPercent(gcPercent)
 	}
-	if limit := f.options.MemoryLimit; limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(min(limit, math.MaxInt64)))
-	}
+	f.limitMemory()
 	p, err := l7proxy.New(f.options)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	log.Info("dubway-proxy", "version", version.Version, "node", f.options.Node, "xds", f.options.XDSDir)
 	return p.Run(ctx)
+}
+
+// limitMemory has the runtime collect sooner where there is a limit. From 90 % on
+// workloads are shed: what they are shed for should not be garbage.
+func (f *flags) limitMemory() {
+	limit := f.options.MemoryLimit
+	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(min(limit, math.MaxInt64) / 10 * 9))
+	}
+	if limit == f.cgroup.Limit && limit > 0 {
+		f.options.MemoryUsed = f.cgroup.Used
+	}
 }
 
 // descriptors is how many connections of pods the process may hold: four fifths

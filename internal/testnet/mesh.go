@@ -67,7 +67,7 @@ func (n *Node) StartProxyAs(ctx context.Context, command Command) (*Process, err
 // network namespace, its cgroup, no capability.
 func (n *Node) StartUnprivileged(command Command) (*Process, error) {
 	command.unprivileged = true
-	command.netns, command.cgroup = n.system.Netns, filepath.Join(n.cgroup, "proxy")
+	command.netns, command.cgroup, command.memory = n.system.Netns, filepath.Join(n.cgroup, "proxy"), n.memory
 	return n.start(command)
 }
 

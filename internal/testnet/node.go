@@ -13,6 +13,7 @@
 //	    agent/ proxy/ workloads/ xds/ logs/ bpf/ (a bpffs)
 //	CGROUP2/dubway-TAG-PID/       what the agent attaches to
 //	    agent/ proxy/ pods/NAME/
+//	/sys/fs/cgroup/memory/dubway-TAG-PID/  what LimitProxy limits, where cgroups are of version 1
 //	/run/netns/dubway-TAG-PID     the bridge; -dubway: agent and proxy; -NAME: a pod
 //
 // It needs root and Linux; it changes nothing of the host's own network.
@@ -47,6 +48,7 @@ type Node struct {
 	name    string
 	lock    *os.File
 	cgroup  string
+	memory  string // the proxy's cgroup of version 1; "" without a limit there
 
 	mu     sync.Mutex
 	pods   map[string]*Pod

@@ -31,6 +31,7 @@ type Command struct {
 	RealtimePriority int
 
 	netns, cgroup string
+	memory        string // a cgroup of version 1; "" for this process's
 	unprivileged  bool
 }
 
@@ -117,6 +118,11 @@ func (c *Command) launch(cmd *exec.Cmd) error {
 	return inNetns(c.netns, func() error {
 		if c.RealtimePriority > 0 {
 			if err := setRealtime(c.RealtimePriority); err != nil {
+				return err
+			}
+		}
+		if c.memory != "" {
+			if err := enterMemory(c.memory); err != nil {
 				return err
 			}
 		}

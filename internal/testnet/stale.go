@@ -88,6 +88,7 @@ func sweep(name string) error {
 	if root, err := cgroupRoot(); err == nil {
 		errs = append(errs, removeCgroup(filepath.Join(root, name)))
 	}
+	errs = append(errs, removeMemory(name))
 	spaces, err := filepath.Glob(filepath.Join(netnsDir, name+"*"))
 	errs = append(errs, err)
 	for _, space := range spaces {

@@ -73,6 +73,9 @@ type Body interface {
 	rpc.Arguments
 	// Reset gives it another request's whole body.
 	Reset(h Header, body []byte, p Prefix)
+	// Work returns how many values have been read since it was called last, for who
+	// counts what reading bodies costs.
+	Work() int
 	// AppendEdited appends the request's frame with changes made to its attachments.
 	AppendEdited(dst, frame []byte, edits ...edit.Edit) ([]byte, error)
 }

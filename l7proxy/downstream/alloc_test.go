@@ -66,6 +66,11 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		g.Stage = 1 // of which there are no rates
 		r.asks(nil, nil, g)
 	}
+	repeatable := func(r *rig, addr netip.AddrPort) {
+		r.policy(func(a *snapshot.Action) {
+			a.Timeout, a.Retry = time.Minute, &snapshot.Retry{On: snapshot.RetryError, Num: 2}
+		}, snapshot.RetryBudget{}, addr)
+	}
 	for _, test := range []struct {
 		name   string
 		frame  []byte
@@ -78,10 +83,18 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		{"faults that spare it", request(1, twoWay, make([]byte, 1000)), faulty},
 		{"services that are asked about others", request(1, twoWay, make([]byte, 1000)), asked},
 		{"services that are asked about nothing", request(1, twoWay, make([]byte, 1000)), unasked},
+		{"a time limit and retries", request(1, twoWay, padded(1000)), repeatable},
 		{"stale", request(1, twoWay, make([]byte, 1000)), stale},
 	} {
 		t.Run(test.name, func(t *testing.T) { steadyPath(t, test.frame, test.change) })
 	}
+}
+
+// padded is what stands behind a request's method: an argument of n bytes, and the
+// time that its consumer waits.
+func padded(n int) []byte {
+	b := []byte{'B', byte(n >> 8), byte(n)}
+	return append(append(b, make([]byte, n)...), "H\x07timeout\x0510000Z"...)
 }
 
 func steadyPath(t *testing.T, f []byte, change func(*rig, netip.AddrPort)) {

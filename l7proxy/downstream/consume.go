@@ -28,6 +28,7 @@ type batch struct {
 // length, and the length of a frame of which only a part is there if a larger buffer is
 // needed for it.
 func (s *Session) consume(now time.Time) (used, need int, err error) {
+	s.crowded = s.in.Quota.Crowded()
 	b := s.in.Conn.Bytes()
 	for len(b) > used && !s.occupied() {
 		frame := b[used:]
@@ -79,7 +80,10 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	}
 	r.Until = s.until(now)
 	if !r.OneWay {
-		s.pending.Add(1)
+		s.begin()
+		if s.crowded && why == rpc.WhyNone {
+			why = rpc.WhyOverflow
+		}
 	}
 	s.forward(h, &r, edge, why)
 }
@@ -119,6 +123,20 @@ func (s *Session) forward(h codec.Header, r *exchange.Request, edge *upstream.Ed
 // occupied tells whether the connection takes no more requests until what is pending
 // has been answered: its answers have its requests' order.
 func (s *Session) occupied() bool { return s.protocol.Serial && s.Pending() }
+
+// begin says that one more request is pending.
+func (s *Session) begin() {
+	s.pending.Add(1)
+	s.began++
+}
+
+// count has the workload's quota count what has begun, once for each read.
+func (s *Session) count() {
+	if s.began > 0 {
+		s.in.Quota.Begin(s.began)
+		s.began = 0
+	}
+}
 
 // until returns when the request that was just planned ends; zero: never.
 func (s *Session) until(now time.Time) time.Time {
@@ -177,6 +195,7 @@ func (s *Session) flush() {
 		*b = batch{requests: b.requests[:0], spans: b.spans[:0], answers: b.answers[:0]}
 	}
 	s.used = 0
+	s.count()
 	s.plans.Sent()
 	if len(s.out) > 0 {
 		_ = s.in.Conn.Send(s.out)

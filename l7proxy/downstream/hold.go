@@ -35,7 +35,7 @@ func (s *Session) hold(r *exchange.Request, now time.Time) bool {
 		return false
 	}
 	if r.OneWay {
-		s.pending.Add(1)
+		s.begin()
 	}
 	h.request.Frame = bytes.Clone(r.Frame)
 	if s.holds == nil {

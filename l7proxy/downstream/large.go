@@ -48,7 +48,7 @@ func (s *Session) large(h codec.Header, total int, now time.Time) error {
 		Frame: s.first(total), Length: total, ID: h.ID, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
 	if !r.OneWay {
-		s.pending.Add(1)
+		s.begin()
 	}
 	up, why, err := s.upload(h, &r, total)
 	if up == nil {

@@ -1,6 +1,7 @@
 package downstream
 
 import (
+	"sync"
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/callback"
@@ -29,6 +30,9 @@ func (s *Session) Stream() sock.Streamer { return s.in.Conn }
 
 // Settled says that n requests have ended. Part of upstream.Owner.
 func (s *Session) Settled(n int) {
+	if n > 0 {
+		s.in.Quota.End(n)
+	}
 	if n > 0 && s.pending.Add(int64(-n)) == 0 {
 		if s.dead.Load() {
 			s.in.Conn.Within(s.env.lastLook()) // not at once: as in Refuse
@@ -45,7 +49,10 @@ func (s *Session) Pending() bool { return s.pending.Load() != 0 }
 
 // Asked says that a provider waits for an answer of the consumer. Part of
 // callback.Host.
-func (s *Session) Asked() { s.pending.Add(1) }
+func (s *Session) Asked() {
+	s.in.Quota.Begin(1)
+	s.pending.Add(1)
+}
 
 // Interrupt makes the reader look at the line. Part of callback.Host.
 func (s *Session) Interrupt() { s.in.Conn.Interrupt() }
@@ -86,6 +93,9 @@ func (s *Session) refuseRequest(r exchange.Request, why rpc.Why) {
 	s.Refuse(refusal)
 }
 
+// records are of Refuse: tens of thousands of connections need none.
+var records = sync.Pool{New: func() any { return new(rpc.Record) }}
+
 // Refuse answers a request in the provider's stead. Part of upstream.Owner.
 func (s *Session) Refuse(r exchange.Refusal) {
 	if s.env.Stopping.Load() && r.Why == rpc.WhyUpstreamClosed {
@@ -108,16 +118,16 @@ func (s *Session) Refuse(r exchange.Refusal) {
 		result = rpc.ResultGone
 	}
 	took := time.Since(r.Start)
-	s.refusing.Lock()
-	s.rec = rpc.Record{
+	rec, _ := records.Get().(*rpc.Record)
+	*rec = rpc.Record{
 		Call: r.Call, Result: result, Why: r.Why, Status: status, Serialization: r.Serialization,
 		ID: r.ID, Start: r.Start, Duration: took, Overhead: 0,
 		RequestBytes: r.Bytes, ResponseBytes: len(answer), Downstream: r.Downstream, Capture: r.Capture,
 		Policy: r.Policy, Shadow: r.Shadow, Delayed: r.Delayed,
 	}
-	r.Call.Observer.Observe(&s.rec)
-	s.rec.Capture = nil
-	s.refusing.Unlock()
+	r.Call.Observer.Observe(rec)
+	*rec = rpc.Record{}
+	records.Put(rec)
 	if r.Why == rpc.WhyShuttingDown {
 		// The connection outlives its last answer a little: dubbo-go loses one that
 		// comes together with the end.

@@ -30,8 +30,11 @@ const quietAfter = 2
 type Live interface {
 	// Drain lets the connection end as soon as nothing is pending on it.
 	Drain()
-	// Tick is called every Period, by one goroutine.
-	Tick()
+	// Tick is called every Period, by one goroutine. It returns true once when the
+	// connection has become idle.
+	Tick() (quiet bool)
+	// Unload gives up the request of which a part is held, if the workload is shed.
+	Unload()
 }
 
 // Serve serves one accepted connection until its end. Started is told what can

@@ -68,6 +68,8 @@ type Session struct {
 	pending atomic.Int64
 	gone    atomic.Bool
 	dead    atomic.Bool   // the dialled provider; ends when nothing is pending
+	serving atomic.Bool   // frames are read
+	unload  atomic.Bool   // Unload has interrupted the reader
 	idle    chan struct{} // a token each time pending reaches 0
 
 	// Of the reader, and of Again under again.
@@ -76,18 +78,21 @@ type Session struct {
 	batches []batch
 	holds   map[*hold]bool
 	used    int  // batches in use
+	began   int  // requests that quota does not count yet
+	crowded bool // the workload has as many in flight as it may; looked at once for each read
 	tapped  bool // somebody asks for bodies; looked at once for each read
 	fresh   bool // a request came in this round
 	out     []byte
-	rec     rpc.Record // of Refuse, under refusing
 
-	refusing sync.Mutex
-	busy     bool       // a request came since the last Tick; under again
-	mode     sync.Mutex // of relayed
-	relayed  bool
-	line     callback.Line
-	quiet    int        // ticks without one; of Tick
-	stall    sock.Stall // of Tick
+	busy    bool       // a request came since the last Tick; under again
+	mode    sync.Mutex // of relayed
+	relayed bool
+	line    callback.Line
+	quiet   int        // ticks without one; of Tick
+	stall   sock.Stall // of Tick
+	silent  int        // ticks in which nothing moved; of Tick
+	written uint64     // of Tick
+	expired atomic.Bool
 }
 
 func newSession(env *Env, in *Accepted) *Session {
@@ -107,12 +112,13 @@ func (s *Session) speak(p *codec.Protocol) {
 // serve reads requests until the connection ends. The connection is closed when
 // it returns and every request has been answered or given up.
 func (s *Session) serve() {
+	s.serving.Store(true)
 	err := s.loop()
 	s.line.HangUp() // the consumer answers no more
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
 		s.linger()
-		if s.line.Parted() || s.plans.Off() {
+		if s.line.Parted() || s.plans.Off() || s.expired.Load() {
 			s.bye()
 		}
 	case errors.Is(err, errFraming) && s.Pending():
@@ -123,6 +129,7 @@ func (s *Session) serve() {
 	s.again.Lock() // what Again has begun is over, and it begins nothing more
 	s.gone.Store(true)
 	s.dropHolds()
+	s.count()
 	s.plans.Forget()
 	s.again.Unlock()
 	s.plans.Close()
@@ -188,24 +195,34 @@ func (s *Session) hand() {
 	s.in.Conn.Resume()
 }
 
-// Tick ends a consumer that does not read what it asked for.
-func (s *Session) Tick() {
+// Tick ends a consumer that does not read what it asked for. It returns true once when
+// the connection has become idle.
+func (s *Session) Tick() bool {
 	if s.stall.Look(s.in.Conn) >= stalledAfter {
 		_ = s.in.Conn.Reset()
 	}
 	if !s.again.TryLock() {
-		return // in use: not idle, and nobody else's clock waits
+		return false // in use: not idle, and nobody else's clock waits
 	}
 	defer s.again.Unlock()
 	s.quiet++
+	s.silent++
+	if n := s.in.Conn.Writes(); n != s.written {
+		s.written, s.silent = n, 0
+	}
 	if s.busy {
-		s.busy, s.quiet = false, 0
+		s.busy, s.quiet, s.silent = false, 0, 0
 	}
-	if s.quiet == quietAfter {
-		// An idle connection remembers nothing: there are tens of thousands.
-		s.plans.Forget()
-		s.batches, s.out = nil, nil
+	if s.silent > 0 && s.pending.Load() == 0 {
+		s.expire()
 	}
+	if s.quiet != quietAfter {
+		return false
+	}
+	// An idle connection remembers nothing: there are tens of thousands.
+	s.plans.Forget()
+	s.batches, s.out = nil, nil
+	return true
 }
 
 func (s *Session) loop() error {
@@ -247,8 +264,10 @@ func (s *Session) round() (more bool, err error) {
 	s.again.Lock()
 	s.busy, s.tapped = true, s.env.Tap.Bodies()
 	s.fresh = false
-	used, need, err := s.consume(time.Now())
+	now := time.Now()
+	used, need, err := s.consume(now)
 	s.flush()
+	work := s.plans.Work()
 	doomed := s.doomed()
 	s.again.Unlock()
 	s.in.Conn.Discard(used)
@@ -260,6 +279,9 @@ func (s *Session) round() (more bool, err error) {
 	}
 	if need > 0 {
 		s.in.Conn.Need(need)
+	}
+	if work > 0 {
+		s.yield(s.in.Quota.Decoded(work, now))
 	}
 	return s.fresh && s.protocol.Serial, nil
 }

@@ -57,6 +57,46 @@ func TestShed(t *testing.T) {
 	})
 }
 
+// TestUnload: who is shed gives up the requests of which a part is held, at once; their
+// rest is dropped, and the connections go on, to be served when nobody is shed any more.
+func TestUnload(t *testing.T) {
+	p := newProvider(t)
+	r := newRig(t, p.addr)
+	const limit = 1 << 20
+	q := quota.NewNode(100, 100, limit).Workload()
+	r.quota.Store(q)
+	silent, begun, waiting := r.dial(), r.dial(), r.dial()
+	write(t, waiting, request(1, twoWay, nil))
+	mustAnswer(t, waiting)
+	whole := request(7, twoWay, make([]byte, 100<<10))
+	write(t, begun, whole[:90<<10])
+	waitFor(t, "the first part is held", func() bool { return !has(q, limit-(64<<10)) })
+	q.Shed(true)
+	r.mu.Lock()
+	for _, l := range r.live {
+		l.Unload()
+	}
+	r.mu.Unlock()
+	if h, body := mustAnswer(t, begun); h.ID != 7 || !bytes.Contains(body, []byte(rpc.WhyOverload.String())) {
+		t.Errorf("status %d for %d: %s", h.Status, h.ID, body)
+	}
+	write(t, begun, append(whole[90<<10:], request(8, twoWay, nil)...)) // in one read
+	if h, body := mustAnswer(t, begun); h.ID != 8 || !bytes.Contains(body, []byte(rpc.WhyOverload.String())) {
+		t.Errorf("status %d for %d: %s", h.Status, h.ID, body)
+	}
+	write(t, waiting, request(2, twoWay, nil))
+	if h, body := mustAnswer(t, waiting); h.ID != 2 || !bytes.Contains(body, []byte(rpc.WhyOverload.String())) {
+		t.Errorf("status %d for %d: %s", h.Status, h.ID, body)
+	}
+	q.Shed(false)
+	for id, c := range []net.Conn{silent, begun, waiting} {
+		write(t, c, request(uint64(10+id), twoWay, nil))
+		if h, body := mustAnswer(t, c); h.ID != uint64(10+id) || h.Status != dubbo.StatusOK {
+			t.Errorf("status %d for %d afterwards: %s", h.Status, h.ID, body)
+		}
+	}
+}
+
 // has tells whether n bytes are free.
 func has(w *quota.Workload, n int) bool {
 	ok := w.Hold(n)

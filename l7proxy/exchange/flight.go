@@ -130,6 +130,14 @@ func (f *Flight) RetriableLoss(why rpc.Why, now time.Time) bool {
 	return f.Kept.Until.IsZero() || f.Kept.Until.After(now)
 }
 
+// Drop lets the copy go that was kept for another try: there will be none.
+func (f *Flight) Drop() {
+	if f.Kept != nil {
+		f.Kept.drop()
+		f.Kept = nil
+	}
+}
+
 // Again returns the request for another try, and how long to wait before it.
 func (f *Flight) Again(last *Last) (r Request, wait time.Duration) {
 	r = *f.Kept

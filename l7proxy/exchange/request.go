@@ -1,8 +1,9 @@
 package exchange
 
 import (
-	"bytes"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/postscript"
@@ -120,9 +121,21 @@ func (r *Request) Repeatable(conn uint64) bool {
 	return x != nil && !x.Answers(conn) && (r.Last == nil || !r.Last.Unknown) || p != nil && uint32(r.Failed) < p.Num
 }
 
+// copies are of requests that were answered, so that keeping one allocates nothing.
+var copies = sync.Pool{New: func() any { return new(Request) }}
+
 // Copy returns a copy that outlives the frame's buffer.
 func (r *Request) Copy() *Request {
-	k := *r
-	k.Frame, k.Token, k.Begun = bytes.Clone(r.Frame), nil, false
-	return &k
+	k := copies.Get().(*Request)
+	frame := slices.Grow(k.Frame[:0], len(r.Frame))[:len(r.Frame)]
+	copy(frame, r.Frame)
+	*k = *r
+	k.Frame, k.Token, k.Begun = frame, nil, false
+	return k
+}
+
+// drop lets a copy be used for another request. Nobody may have its frame any more.
+func (r *Request) drop() {
+	*r = Request{Frame: r.Frame[:0]}
+	copies.Put(r)
 }

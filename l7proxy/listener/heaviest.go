@@ -3,6 +3,7 @@ package listener
 import (
 	"slices"
 
+	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/overload"
 )
 
@@ -14,8 +15,29 @@ func (p *pod) Name() string {
 	return w.Namespace + "/" + w.Name
 }
 
-// Shed refuses the pod's requests, or takes them again. Part of overload.Tenant.
-func (p *pod) Shed(on bool) { p.quota.Shed(on) }
+// Shed refuses the pod's requests, those too of which a part is here already, or takes
+// them again. Part of overload.Tenant.
+func (p *pod) Shed(on bool) {
+	p.quota.Shed(on)
+	if !on {
+		return
+	}
+	for _, l := range p.set.of(p.workload.Load().UID) {
+		l.Unload()
+	}
+}
+
+// of returns the live connections of a workload.
+func (s *Set) of(uid string) (all []downstream.Live) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l, whose := range s.live {
+		if whose == uid {
+			all = append(all, l)
+		}
+	}
+	return all
+}
 
 // Heaviest returns the pod that holds most of the proxy and is not among those given;
 // nil: there is none.

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -64,10 +65,13 @@ type Set struct {
 	pods map[string]*pod
 	live map[downstream.Live]string // the workload's UID
 	shut bool
+
+	rest rest // of Run
 }
 
 // pod is the listeners of one pod.
 type pod struct {
+	set       *Set
 	workload  atomic.Pointer[workload.Workload]
 	quota     *quota.Workload
 	listeners []net.Listener
@@ -76,7 +80,7 @@ type pod struct {
 
 // NewSet returns a Set without listeners.
 func NewSet(opts Options) *Set {
-	return &Set{opts: opts, pods: make(map[string]*pod), live: make(map[downstream.Live]string)}
+	return &Set{rest: rest{give: debug.FreeOSMemory}, opts: opts, pods: make(map[string]*pod), live: make(map[downstream.Live]string)}
 }
 
 // Stats returns the counters.
@@ -95,9 +99,13 @@ func (s *Set) Run(ctx context.Context) error {
 		s.mu.Lock()
 		all := slices.Collect(maps.Keys(s.live))
 		s.mu.Unlock()
+		quiet := 0
 		for _, l := range all {
-			l.Tick()
+			if l.Tick() {
+				quiet++
+			}
 		}
+		s.rest.collect(quiet)
 	}
 }
 
@@ -113,7 +121,7 @@ func (s *Set) Put(w *workload.Workload, files []*os.File) error {
 	}()
 	p := s.pods[w.UID]
 	if p == nil {
-		p = &pod{quota: s.opts.Quotas.Workload()}
+		p = &pod{set: s, quota: s.opts.Quotas.Workload()}
 		s.pods[w.UID] = p
 	}
 	p.workload.Store(w)

@@ -26,8 +26,9 @@ const uid = "shop/provider"
 // live is a connection that a test serves until it is drained.
 type live struct{ drained chan struct{} }
 
-func (l *live) Drain() { close(l.drained) }
-func (l *live) Tick()  {}
+func (l *live) Drain()     { close(l.drained) }
+func (l *live) Tick() bool { return false }
+func (l *live) Unload()    {}
 
 // socket is what the agent holds: a listener on loopback. Steered inbound
 // connections keep their address, so that any port will do for them.

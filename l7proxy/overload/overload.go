@@ -7,12 +7,8 @@ package overload
 import (
 	"context"
 	"log/slog"
-	"math"
-	"os"
-	"path/filepath"
+	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +40,17 @@ func (l Level) String() string {
 // fit into the last tenth.
 const every = 100 * time.Millisecond
 
+// patience is how many looks what was shed has to give memory back in, before another
+// is shed, unless the use still grows by a part of the limit (1/growth). What is given
+// back is garbage first: it is collected when memory becomes tight, and while it stays
+// so every so many looks.
+const (
+	patience     = 20
+	growth       = 50
+	collectFull  = 10
+	collectTight = 50
+)
+
 // Tenant is a workload that can be shed: its requests are refused until it is no more.
 type Tenant interface {
 	Shed(on bool)
@@ -55,6 +62,8 @@ type Options struct {
 	Limit uint64 // bytes; 0: there is none
 	// Used returns the memory that is used. Nil: what the Go runtime has of the system.
 	Used func() uint64
+	// Collect gives memory that nobody uses back to the system. Nil: the Go runtime does.
+	Collect func()
 	// Heaviest returns the tenant that holds most and is not among those given; nil: none.
 	Heaviest func(but []Tenant) Tenant
 	Logger   *slog.Logger
@@ -65,6 +74,11 @@ type Monitor struct {
 	opts  Options
 	level atomic.Int32
 
+	// Of the one that looks, in looks.
+	collected int    // since Collect
+	waited    int    // since a tenant was shed
+	above     uint64 // the use at which another is shed at once
+
 	mu   sync.Mutex
 	shed []Tenant
 }
@@ -74,7 +88,10 @@ func New(opts Options) *Monitor {
 	if opts.Used == nil {
 		opts.Used = used
 	}
-	return &Monitor{opts: opts}
+	if opts.Collect == nil {
+		opts.Collect = debug.FreeOSMemory
+	}
+	return &Monitor{opts: opts, collected: collectTight}
 }
 
 // Run looks until ctx ends.
@@ -95,21 +112,27 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 }
 
-// look compares once, and sheds one more tenant while it is full.
+// look compares once, and sheds one more tenant if it is full and those before were not
+// enough.
 func (m *Monitor) look() {
-	level := m.of(m.opts.Used())
+	bytes := m.used()
+	level := m.of(bytes)
 	if before := Level(m.level.Swap(int32(level))); before != level {
-		m.opts.Logger.Warn("memory", "level", level.String(), "before", before.String(),
-			"used", m.opts.Used(), "limit", m.opts.Limit)
+		m.opts.Logger.Warn("memory", "level", level.String(), "before", before.String(), "used", bytes, "limit", m.opts.Limit)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.waited++
 	switch level {
 	case Full:
+		if len(m.shed) > 0 && m.waited < patience && bytes <= m.above {
+			return
+		}
 		if t := m.opts.Heaviest(m.shed); t != nil {
 			m.opts.Logger.Warn("memory is nearly used up: a workload's requests are refused", "workload", t.Name())
 			t.Shed(true)
 			m.shed = append(m.shed, t)
+			m.waited, m.above = 0, bytes+m.opts.Limit/growth
 		}
 	case Tight: // who is shed stays so
 	case Calm:
@@ -119,6 +142,27 @@ func (m *Monitor) look() {
 		}
 		m.shed = nil
 	}
+}
+
+// used is what is used, without garbage if that would be too much.
+func (m *Monitor) used() uint64 {
+	bytes := m.opts.Used()
+	m.collected++
+	switch m.of(bytes) {
+	case Calm:
+		return bytes
+	case Tight:
+		if m.collected < collectTight {
+			return bytes
+		}
+	case Full:
+		if m.collected < collectFull {
+			return bytes
+		}
+	}
+	m.opts.Collect()
+	m.collected = 0
+	return m.opts.Used()
 }
 
 func (m *Monitor) of(bytes uint64) Level {
@@ -158,46 +202,4 @@ func used() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
-}
-
-// LimitOf returns the memory limit of a process's own cgroup, of version 2 or 1, as the
-// files below proc and sys say; 0: it has none.
-func LimitOf(proc, sys string) uint64 {
-	text, err := os.ReadFile(filepath.Join(proc, "self", "cgroup"))
-	if err != nil {
-		return 0
-	}
-	limit := uint64(math.MaxUint64)
-	for line := range strings.Lines(string(text)) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		switch parts[1] {
-		case "":
-			limit = min(limit, least(sys, parts[2], "memory.max"), least(filepath.Join(sys, "unified"), parts[2], "memory.max"))
-		case "memory":
-			limit = min(limit, least(filepath.Join(sys, "memory"), parts[2], "memory.limit_in_bytes"))
-		}
-	}
-	if limit >= 1<<62 { // version 1 says "none" so
-		return 0
-	}
-	return limit
-}
-
-// least is the least limit of a cgroup and those above it.
-func least(root, path, file string) uint64 {
-	limit := uint64(math.MaxUint64)
-	for {
-		if text, err := os.ReadFile(filepath.Join(root, path, file)); err == nil {
-			if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
-				limit = min(limit, n)
-			}
-		}
-		if path == "/" || path == "." {
-			return limit
-		}
-		path = filepath.Dir(path)
-	}
 }

@@ -2,8 +2,6 @@ package overload
 
 import (
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -17,13 +15,13 @@ type tenant struct {
 func (t *tenant) Shed(on bool) { t.shed = on }
 func (t *tenant) Name() string { return t.name }
 
-// TestLevels: one more workload is shed with each look while memory is full, the
-// heaviest first, and all are taken again when it is calm.
+// TestLevels: the heaviest workload is shed when memory is full, one more while its use
+// grows, and all are taken again when it is calm.
 func TestLevels(t *testing.T) {
 	a, b := &tenant{name: "shop/a"}, &tenant{name: "shop/b"}
 	var bytes uint64
 	m := New(Options{
-		Limit: 1000, Used: func() uint64 { return bytes }, Logger: slog.New(slog.DiscardHandler),
+		Limit: 1000, Used: func() uint64 { return bytes }, Logger: slog.New(slog.DiscardHandler), Collect: func() {},
 		Heaviest: func(but []Tenant) Tenant {
 			for _, one := range []*tenant{a, b} {
 				if !slices.Contains(but, Tenant(one)) {
@@ -60,39 +58,38 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-func TestLimitOf(t *testing.T) {
-	for _, tt := range []struct {
-		name, cgroup string
-		files        map[string]string
-		want         uint64
-	}{
-		{"version 2", "0::/kubepods/pod1/c1\n", map[string]string{"kubepods/pod1/c1/memory.max": "1048576\n", "kubepods/memory.max": "max\n"}, 1 << 20},
-		{"of one above", "0::/kubepods/pod1/c1\n", map[string]string{"kubepods/pod1/c1/memory.max": "max\n", "kubepods/pod1/memory.max": "2048\n"}, 2048},
-		{"a namespace of its own", "0::/\n", map[string]string{"memory.max": "4096\n"}, 4096},
-		{"version 1", "4:memory:/docker/x\n1:cpu:/\n0::/\n", map[string]string{"memory/docker/x/memory.limit_in_bytes": "8192\n"}, 8192},
-		{"version 1, none", "4:memory:/docker/x\n", map[string]string{"memory/docker/x/memory.limit_in_bytes": "9223372036854771712\n"}, 0},
-		{"nothing", "0::/\n", nil, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			proc, sys := t.TempDir(), t.TempDir()
-			put := func(path, text string) {
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
+// TestPatience: garbage is collected before anybody is shed, and who was shed has time
+// to give memory back before the next one is.
+func TestPatience(t *testing.T) {
+	a, b := &tenant{name: "shop/a"}, &tenant{name: "shop/b"}
+	bytes, garbage, collected := uint64(850), uint64(100), 0
+	m := New(Options{
+		Limit: 1000, Used: func() uint64 { return bytes + garbage }, Logger: slog.New(slog.DiscardHandler),
+		Collect: func() { garbage, collected = 0, collected+1 },
+		Heaviest: func(but []Tenant) Tenant {
+			if len(but) == 0 {
+				return a
 			}
-			put(filepath.Join(proc, "self", "cgroup"), tt.cgroup)
-			for name, text := range tt.files {
-				put(filepath.Join(sys, name), text)
-			}
-			if got := LimitOf(proc, sys); got != tt.want {
-				t.Errorf("%d, want %d", got, tt.want)
-			}
-		})
+			return b
+		},
+	})
+	if m.look(); m.Level() != Tight || a.shed || collected != 1 {
+		t.Errorf("garbage is over the limit: %s, shed %v, collected %d times", m.Level(), a.shed, collected)
 	}
-	if got := LimitOf(t.TempDir(), t.TempDir()); got != 0 {
-		t.Errorf("%d without a cgroup", got)
+	bytes = 910
+	if m.look(); m.Level() != Full || !a.shed {
+		t.Errorf("%s, shed %v", m.Level(), a.shed)
+	}
+	for range patience - 1 {
+		m.look()
+	}
+	if b.shed {
+		t.Error("the next one was shed before the first could give anything back")
+	}
+	if m.look(); !b.shed {
+		t.Error("the first gave nothing back, and the next one was not shed")
+	}
+	if collected > 1+(patience+2)/collectFull {
+		t.Errorf("collected %d times", collected)
 	}
 }

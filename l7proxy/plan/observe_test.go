@@ -94,16 +94,22 @@ func TestObserveInbound(t *testing.T) {
 }
 
 func BenchmarkObserved(b *testing.B) {
-	for _, word := range []string{"enforce", "observe"} {
+	for _, word := range []string{"without", "enforce", "observe"} {
 		b.Run(word, func(b *testing.B) {
 			r := newRig(new(testing.T), vip, pod1)
-			table := new(mode.Table)
-			if err := table.Put(&mode.Workload{UID: "1", Labels: map[string]string{mode.Key: word}}); err != nil {
-				b.Fatal(err)
-			}
-			r.mode = table.Of("1")
-			for _, l := range r.snap.Listeners {
-				l.RBAC = []*snapshot.RBAC{denying("method", "drop")}
+			if word != "without" {
+				table := new(mode.Table)
+				if err := table.Put(&mode.Workload{UID: "1", Labels: map[string]string{mode.Key: word}}); err != nil {
+					b.Fatal(err)
+				}
+				r.mode = table.Of("1")
+				for _, l := range r.snap.Listeners {
+					l.RBAC = []*snapshot.RBAC{denying("method", "drop")}
+					l.Limits = []*snapshot.Limit{{
+						Name: "limit", Bucket: &snapshot.Bucket{Max: 1 << 31, Fill: 1 << 31, Interval: time.Second},
+						Always: true, Enabled: 1e6, Enforced: 1e6,
+					}}
+				}
 			}
 			h, body := attached("find", "gold")
 			for b.Loop() {

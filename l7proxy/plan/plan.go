@@ -233,6 +233,14 @@ func (p *Planner) open(h codec.Header, body []byte, prefix codec.Prefix) {
 	p.request.Attachments, p.request.Arguments = p.body, p.body
 }
 
+// Work returns how many values of bodies rules have read since it was called last.
+func (p *Planner) Work() int {
+	if p.body == nil {
+		return 0
+	}
+	return p.body.Work()
+}
+
 // target picks the cluster of a route.
 func (p *Planner) target(pl *plan, route *snapshot.Route) snapshot.WeightedCluster {
 	if pair, ok := p.line.Leads(&route.Action); ok {

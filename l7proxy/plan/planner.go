@@ -227,6 +227,20 @@ func (p *Planner) Doomed() bool { return p.doomed }
 // and those to come are passed on as they are.
 func (p *Planner) Off() bool { return p.mode.Mode() == mode.Off }
 
+// Idle returns how long the connection may be silent while nothing is pending; 0: for
+// ever. Any goroutine may ask.
+func (p *Planner) Idle() time.Duration {
+	snap := p.env.Snapshot()
+	l := snap.Listener(p.source.Original)
+	if p.source.Inbound {
+		l = p.source.Entrance(p.env, snap, false)
+	}
+	if l == nil {
+		return 0
+	}
+	return l.Idle
+}
+
 // Binds tells whether the connection lives and dies with the address that its
 // consumer dialled. It is asked before the first request.
 func (p *Planner) Binds() bool { return !p.source.Inbound && p.dialled.Binds(p.env.Snapshot()) }

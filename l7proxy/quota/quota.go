@@ -1,6 +1,6 @@
-// Package quota is what one workload may hold of the proxy, so that it takes
-// nothing from the others: descriptors, and bytes of buffers and of what is
-// remembered of its requests. It limits no rates and no work.
+// Package quota is what one workload may have of the proxy, so that it takes
+// nothing from the others: descriptors, bytes of buffers and of what is
+// remembered of its requests, and the work of reading its bodies. It limits no calls.
 package quota
 
 import (
@@ -13,7 +13,10 @@ import (
 type Node struct {
 	descriptors, each, bytes int64
 
-	used atomic.Int64 // descriptors
+	used   atomic.Int64 // descriptors
+	values int64        // of bodies that are read in a second, for one; 0: any number
+	waits  Waits
+	flying int64 // requests in flight of one; 0: any number
 }
 
 // NewNode returns the quotas of a node: descriptors for the connections of all
@@ -36,6 +39,8 @@ type Workload struct {
 	descriptors atomic.Int64
 	bytes       atomic.Int64
 	shed        atomic.Bool
+	pace        pace
+	flying      atomic.Int64 // requests
 
 	mu      sync.Mutex
 	clients map[netip.Addr]*Workload
@@ -131,8 +136,9 @@ func (w *Workload) Weight() int64 { return w.bytes.Load() + w.descriptors.Load()
 // descriptorBytes is about what an idle connection takes.
 const descriptorBytes = 8 << 10
 
-// Hold takes n bytes; false, with nothing taken, if the workload has too many.
-func (w *Workload) Hold(n int) bool { return w.hold(n, 1) }
+// Hold takes n bytes; false, with nothing taken, if the workload has too many, or is
+// shed.
+func (w *Workload) Hold(n int) bool { return !w.Shedding() && w.hold(n, 1) }
 
 // Remember is Hold for what could as well be forgotten: it leaves half of the
 // bytes to what could not.

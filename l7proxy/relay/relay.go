@@ -97,14 +97,26 @@ func (o *Opaque) Relay(protocol rpc.Protocol, to *sock.Conn) {
 	}
 	record := rpc.Connection{Call: call, Start: time.Now(), Downstream: o.Remote}
 	o.Env.Recorder.Connection(&record)
-	sent := make(chan int64, 1)
-	go func() { sent <- sock.Pipe(o.Conn.TCP(), to.TCP()) }()
-	record.Received = sock.Pipe(to.TCP(), o.Conn.TCP())
-	record.Sent = <-sent
-	_ = o.Conn.Close()
-	_ = to.Close()
+	record.Received, record.Sent = o.pass(to, o.idle(protocol))
 	record.Closed, record.Duration = true, time.Since(record.Start)
 	o.Env.Recorder.Connection(&record)
+}
+
+// pass moves the bytes until both sides have ended, and closes them. Limit is how long
+// nothing may move; 0: for ever.
+func (o *Opaque) pass(to *sock.Conn, limit time.Duration) (received, sent int64) {
+	if limit > 0 {
+		ended := make(chan struct{})
+		defer close(ended)
+		go expire(limit, ended, o.Conn, to)
+	}
+	back := make(chan int64, 1)
+	go func() { back <- sock.Pipe(o.Conn.TCP(), to.TCP()) }()
+	received = sock.Pipe(to.TCP(), o.Conn.TCP())
+	sent = <-back
+	_ = o.Conn.Close()
+	_ = to.Close()
+	return received, sent
 }
 
 // errOverflow: the cluster has as many connections of the workload as it may.
@@ -242,17 +254,21 @@ func tcpAction(l *snapshot.Listener) *snapshot.Action {
 	return a
 }
 
+// listener is what the configuration says of the connection; nil: nothing.
+func (o *Opaque) listener(protocol rpc.Protocol) *snapshot.Listener {
+	switch {
+	case o.Off:
+		return nil
+	case o.Inbound:
+		return o.Entrance(&o.Env.Env, o.Env.Snapshot(), protocol == rpc.ProtocolTLS)
+	}
+	return o.Env.Snapshot().Listener(o.Original)
+}
+
 // gate holds an opaque connection against the policies of its chain, and says whether
 // its workload is only observed.
 func (o *Opaque) gate(protocol rpc.Protocol) (v filter.Verdict, observed bool) {
-	var l *snapshot.Listener
-	switch {
-	case o.Off:
-	case o.Inbound:
-		l = o.Entrance(&o.Env.Env, o.Env.Snapshot(), protocol == rpc.ProtocolTLS)
-	default:
-		l = o.Env.Snapshot().Listener(o.Original)
-	}
+	l := o.listener(protocol)
 	if l == nil {
 		return v, false
 	}

@@ -47,6 +47,9 @@ type Listener struct {
 	Limits  []*Limit
 	Globals []*Global
 	Faults  []*Fault
+	// Idle is how long a connection that brings requests may be silent both ways while
+	// none is pending, TCPIdle how long an opaque one may. 0: for ever.
+	Idle, TCPIdle time.Duration
 }
 
 // RouteConfig is a RouteConfiguration.

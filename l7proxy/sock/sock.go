@@ -108,6 +108,18 @@ func (c *Conn) Reset() error {
 	return c.Close()
 }
 
+// Silence returns for how long nothing has moved on the connection either way, as its
+// kernel knows; 0 if that cannot be told.
+func (c *Conn) Silence() time.Duration {
+	var silent time.Duration
+	_ = c.raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			silent = time.Duration(min(info.Last_data_recv, info.Last_data_sent)) * time.Millisecond
+		}
+	})
+	return silent
+}
+
 // Interrupt makes a blocked or later Fill return os.ErrDeadlineExceeded, until
 // Resume.
 func (c *Conn) Interrupt() { _ = c.tcp.SetReadDeadline(time.Unix(1, 0)) }

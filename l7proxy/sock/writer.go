@@ -92,6 +92,9 @@ func (w *writer) Write(b []byte) error { return w.write([][]byte{b}) }
 // else leaves the peer with half a frame.
 func (w *writer) Done(err error) error { return w.done(err) }
 
+// Writes counts the writes that the peer took. Any goroutine may ask.
+func (w *writer) Writes() uint64 { return w.writes.Load() }
+
 // Stall tells since how many looks a connection's peer has taken nothing. It is
 // one goroutine's, which looks at regular times.
 type Stall struct {

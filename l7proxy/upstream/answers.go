@@ -130,6 +130,7 @@ func (c *Conn) one(h codec.Header, frame []byte) bool {
 	if c.another(&f, h, frame) {
 		return true
 	}
+	f.Drop()
 	p.Frames.PutID(frame, f.ID)
 	got := f.Answered(h, frame)
 	frame = c.answers.edits.Edited(c.protocol(), f.Answers, frame, &c.group.pool.stats.Postscripts)

@@ -22,7 +22,7 @@ const idleFor = 60 * time.Second
 // idle holds connections that only send heartbeats and tells what they cost the
 // proxy: memory, and CPU in percent of a core (cpuPercent).
 func (r *rig) idle(ctx context.Context, conns int) (row, error) {
-	arg, err := json.Marshal(idling{Target: r.targets["proxy"], Conns: conns, Every: idleFor})
+	arg, err := json.Marshal(idling{Target: r.ways["proxy"].target, Conns: conns, Every: idleFor})
 	if err != nil {
 		return row{}, fmt.Errorf("write job: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -66,15 +67,16 @@ func serve(addresses []string, f func(net.Listener) error) error {
 
 // options are the command line.
 type options struct {
-	rounds int
-	millis int
-	sizes  string
-	shapes string
-	paths  string
-	open   float64
-	idle   int
-	out    string
-	bin    string
+	rounds   int
+	millis   int
+	sizes    string
+	shapes   string
+	paths    string
+	open     float64
+	connects bool
+	idle     int
+	out      string
+	bin      string
 }
 
 func flags() (o options, err error) {
@@ -82,8 +84,10 @@ func flags() (o options, err error) {
 	flag.IntVar(&o.millis, "millis", 1000, "length of one measurement")
 	flag.StringVar(&o.sizes, "bytes", "16,1024,65536", "argument sizes")
 	flag.StringVar(&o.shapes, "shapes", "1x1,16x1,64x1,4x32", "connections x calls in flight on each")
-	flag.StringVar(&o.paths, "paths", strings.Join(paths, ","), "paths beside direct")
+	flag.StringVar(&o.paths, "paths", strings.Join(append(slices.Clone(paths), policyPaths...), ","),
+		"paths beside direct; those with policies are measured with 1024 bytes alone")
 	flag.Float64Var(&o.open, "open", 0.5, "open loops at this part of direct's rate with 16 connections; 0: none")
+	flag.BoolVar(&o.connects, "connects", true, "measure connects too")
 	flag.IntVar(&o.idle, "idle", 15_000, "idle connections to hold through the proxy; 0: none")
 	flag.StringVar(&o.out, "o", "build/bench.json", "where the rows go")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of dubway-agent and dubway-proxy")

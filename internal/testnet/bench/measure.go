@@ -21,7 +21,8 @@ type row struct {
 	Bytes      int     `json:"bytes"`
 	Conns      int     `json:"conns"`
 	Depth      int     `json:"depth"`
-	Ratio      float64 `json:"ratio"` // throughput to direct's, median
+	Ratio      float64 `json:"ratio"`                // throughput to direct's, median
+	ProxyRatio float64 `json:"proxyRatio,omitempty"` // with policies: throughput to proxy's, median
 	Min        float64 `json:"min"`
 	Max        float64 `json:"max"`
 	Rounds     int     `json:"rounds"`
@@ -53,35 +54,51 @@ func measure(ctx context.Context) error {
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return fmt.Errorf("find binaries: %w", err)
 	}
+	t := newTable()
+	if err := loads(ctx, o, shapes, t); err != nil {
+		return err
+	}
+	if o.idle > 0 {
+		if err := holds(ctx, o, t); err != nil {
+			return err
+		}
+	}
+	return write(o.out, t.rows)
+}
+
+// loads measures everything that is loaded.
+func loads(ctx context.Context, o options, shapes []shape, t *table) error {
+	if len(shapes) == 0 && o.open == 0 && !o.connects {
+		return nil
+	}
 	r, err := newRig(ctx, o.bin)
 	if err != nil {
 		return err
 	}
-	defer func() { r.Close() }()
-	t := newTable()
+	defer r.Close()
 	for _, s := range shapes {
-		rows, err := r.compare(ctx, o, plan{shape: s, paths: strings.Split(o.paths, ",")})
+		rows, err := r.compare(ctx, o, plan{shape: s, paths: at(s.Bytes, strings.Split(o.paths, ","))})
 		if err != nil {
 			return err
 		}
 		t.add(rows)
 	}
-	if err := r.more(ctx, o, t); err != nil {
+	return r.more(ctx, o, t)
+}
+
+// holds measures idle connections, of processes that did nothing else before.
+func holds(ctx context.Context, o options, t *table) error {
+	r, err := newRig(ctx, o.bin)
+	if err != nil {
 		return err
 	}
-	r.Close()
-	if o.idle > 0 {
-		// Of processes that did nothing else before.
-		if r, err = newRig(ctx, o.bin); err != nil {
-			return err
-		}
-		idle, err := r.idle(ctx, o.idle)
-		if err != nil {
-			return err
-		}
-		t.add([]row{idle})
+	defer r.Close()
+	idle, err := r.idle(ctx, o.idle)
+	if err != nil {
+		return err
 	}
-	return write(o.out, t.rows)
+	t.add([]row{idle})
+	return nil
 }
 
 // more measures what is no closed loop: open loops at a part of direct's rate
@@ -95,6 +112,9 @@ func (r *rig) more(ctx context.Context, o options, t *table) error {
 		}
 		t.add(rows)
 	}
+	if !o.connects {
+		return nil
+	}
 	rows, err := r.compare(ctx, o, plan{shape: shape{0, 1, 1}, paths: []string{"unsteered", "proxy"}, kind: connect})
 	if err != nil {
 		return err
@@ -104,6 +124,9 @@ func (r *rig) more(ctx context.Context, o options, t *table) error {
 }
 
 func (o options) all() (shapes []shape, err error) {
+	if o.shapes == "" {
+		return nil, nil
+	}
 	for b := range strings.SplitSeq(o.sizes, ",") {
 		for s := range strings.SplitSeq(o.shapes, ",") {
 			var x shape
@@ -156,7 +179,11 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 	}
 	rows := make([]row, 0, len(names))
 	for _, path := range names {
-		rows = append(rows, r.row(path, p, samples[path], samples["direct"]))
+		made := r.row(path, p, samples[path], samples["direct"])
+		if without := samples["proxy"]; without != nil && slices.Contains(policyPaths, path) {
+			made.ProxyRatio = median(ratios(samples[path], without, func(x sample) float64 { return x.rate }))
+		}
+		rows = append(rows, made)
 	}
 	return rows, nil
 }
@@ -164,18 +191,10 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 func (r *rig) row(path string, p plan, got, direct []sample) row {
-	sorted := func(f func(i int) float64) []float64 {
-		all := make([]float64, len(got))
-		for i := range got {
-			all[i] = f(i)
-		}
-		slices.Sort(all)
-		return all
+	ratio := func(f func(sample) float64) []float64 { return ratios(got, direct, f) }
+	middle := func(f func(sample) float64) float64 {
+		return median(sorted(len(got), func(i int) float64 { return f(got[i]) }))
 	}
-	ratio := func(f func(sample) float64) []float64 {
-		return sorted(func(i int) float64 { return f(got[i]) / max(f(direct[i]), 1e-9) })
-	}
-	middle := func(f func(sample) float64) float64 { return median(sorted(func(i int) float64 { return f(got[i]) })) }
 	rate, cpu := func(x sample) float64 { return x.rate }, func(x sample) float64 { return x.cpu }
 	p50, p99 := func(x sample) float64 { return x.p50 }, func(x sample) float64 { return x.p99 }
 	rates := ratio(rate)
@@ -186,6 +205,20 @@ func (r *rig) row(path string, p plan, got, direct []sample) row {
 		P50Micros: middle(p50), P99Micros: middle(p99), P999Micros: middle(func(x sample) float64 { return x.p999 }),
 		RSSMiB: rssOf(r.hops[path]),
 	}
+}
+
+// ratios are those of one path's samples to another's of the same rounds, ordered.
+func ratios(got, to []sample, f func(sample) float64) []float64 {
+	return sorted(len(got), func(i int) float64 { return f(got[i]) / max(f(to[i]), 1e-9) })
+}
+
+func sorted(n int, f func(i int) float64) []float64 {
+	all := make([]float64, n)
+	for i := range all {
+		all[i] = f(i)
+	}
+	slices.Sort(all)
+	return all
 }
 
 func median(sorted []float64) float64 {

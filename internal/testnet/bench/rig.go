@@ -8,30 +8,25 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
 )
 
-// paths are what is compared with direct.
-var paths = []string{"relay", "relay2", "proxy", "proxy2", "unsteered"} //nolint:gochecknoglobals // a table
+const priority = 5
 
-const (
-	priority = 5
-	vip      = "198.51.100.1:20880" // leads to the provider of the same node
-	vipFar   = "198.51.100.2:20880" // leads to the provider of the other node
-)
-
-// rig is two nodes with everything running: near has both consumers and a
-// provider, far has a provider.
+// rig is two nodes with everything running: near has the consumers and a provider,
+// far has a provider.
 type rig struct {
 	near, far  *testnet.Node
 	plain, pod *testnet.Pod // a consumer outside of the mesh, and one in it
+	observed   *testnet.Pod // one whose policies are only observed
 	self, bin  string
 	hops       map[string][]*testnet.Process // by path
 	providers  []*testnet.Process
-	targets    map[string]string
-	version    int // of what is pushed
+	ways       map[string]way // by path
+	version    int            // of what is pushed
 	cleanups   []func() error
 }
 
@@ -89,6 +84,9 @@ func (r *rig) populate(ctx context.Context) (err error) {
 	if r.pod, err = r.near.AddPod("consumer", map[string]string{"app": "consumer"}); err != nil {
 		return err
 	}
+	if r.observed, err = r.near.AddPod("observed", map[string]string{"app": "observed", "dubway.io/mode": "observe"}); err != nil {
+		return err
+	}
 	var provider [2]*testnet.Pod
 	for i, n := range []*testnet.Node{r.near, r.far} {
 		if provider[i], err = n.AddPod("provider", map[string]string{"app": "provider"}, 20880); err != nil {
@@ -103,8 +101,10 @@ func (r *rig) populate(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := r.pod.Enroll(); err != nil {
-		return err
+	for _, p := range []*testnet.Pod{r.pod, r.observed} {
+		if err := p.Enroll(); err != nil {
+			return err
+		}
 	}
 	if err := r.relays(provider); err != nil {
 		return err
@@ -112,11 +112,7 @@ func (r *rig) populate(ctx context.Context) (err error) {
 	if err := r.mesh(ctx, provider); err != nil {
 		return err
 	}
-	direct := provider[0].Addr(20881).String()
-	r.targets = map[string]string{
-		"direct": direct, "relay": "127.0.0.1:19000", "relay2": "127.0.0.1:19001",
-		"proxy": vip, "proxy2": vipFar, "unsteered": direct,
-	}
+	r.lead(provider[0].Addr(20881).String())
 	return nil
 }
 
@@ -160,11 +156,13 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 			return err
 		}
 		if n == r.near {
-			r.hops["proxy"] = append(r.hops["proxy"], proxy)
+			for _, path := range append([]string{"proxy"}, policyPaths...) {
+				r.hops[path] = append(r.hops[path], proxy)
+			}
 		}
 		r.hops["proxy2"] = append(r.hops["proxy2"], proxy)
 	}
-	if err := r.near.WaitEnrolled(ctx, r.pod, provider[0]); err != nil {
+	if err := r.near.WaitEnrolled(ctx, r.pod, r.observed, provider[0]); err != nil {
 		return err
 	}
 	return r.far.WaitEnrolled(ctx, provider[1])
@@ -174,17 +172,17 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 // everything that took part. In the middle of an open loop the configuration
 // changes.
 func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outcome, time.Duration, error) {
-	pod := r.plain
-	if path == "proxy" || path == "proxy2" || path == "unsteered" {
-		pod = r.pod
+	w, ok := r.ways[path]
+	if !ok {
+		return outcome{}, 0, fmt.Errorf("no path %q; there are %s", path, strings.Join(paths, ", "))
 	}
-	arg, err := json.Marshal(job{Target: r.targets[path], Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis})
+	arg, err := json.Marshal(job{Target: w.target, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis})
 	if err != nil {
 		return outcome{}, 0, fmt.Errorf("write job: %w", err)
 	}
 	others := append(append([]*testnet.Process{}, r.providers...), r.hops[path]...)
 	before := cpuOf(others)
-	p, err := r.role(pod, "load", string(arg))
+	p, err := r.role(w.pod, "load", string(arg))
 	if err != nil {
 		return outcome{}, 0, err
 	}

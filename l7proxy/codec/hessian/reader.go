@@ -1,6 +1,8 @@
 package hessian
 
-import "math"
+import (
+	"math"
+)
 
 // Reader skips the values of one body, which share class definitions. The zero
 // Reader reads nothing; Reset gives it a body. A Reader is about 2 KiB and meant
@@ -9,6 +11,7 @@ type Reader struct {
 	b       []byte
 	pos     int
 	budget  int     // values that may still be read
+	taken   int     // of Taken, before Reset
 	classes []int32 // number of fields, by definition
 	depth   int
 	open    [MaxDepth]int32 // what each open container still wants
@@ -27,8 +30,25 @@ const (
 // Reset makes the Reader start at the beginning of b, which it aliases until
 // the next Reset.
 func (r *Reader) Reset(b []byte) {
+	r.taken += r.values()
 	r.b, r.pos, r.depth, r.budget = b, 0, 0, MaxValues
 	r.classes = r.classes[:0]
+}
+
+// Taken returns how many values have been read since it was called last, whatever was
+// Reset, counted as MaxValues does.
+func (r *Reader) Taken() int {
+	n := r.taken + r.values()
+	r.taken = -r.values() // they are not to be counted again
+	return n
+}
+
+// values is what has been read since Reset.
+func (r *Reader) values() int {
+	if r.b == nil {
+		return 0
+	}
+	return MaxValues - r.budget
 }
 
 // Offset returns how far the Reader has come.

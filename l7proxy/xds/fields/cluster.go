@@ -30,7 +30,7 @@ var clusterMessages = []Message{
 		accept("alt_stat_name", noStats),
 		accept("http_protocol_options", httpOur),
 		accept("http2_protocol_options", httpOur),
-		accept("common_http_protocol_options", httpOur),
+		accept("common_http_protocol_options", "connections to providers are kept by heartbeats, as Dubbo's consumers keep theirs, while a consumer has used one lately"),
 		accept("upstream_http_protocol_options", httpOur),
 		accept("protocol_selection", httpOur),
 		accept("cleanup_interval", "an unused original destination is forgotten at once"),

@@ -2,6 +2,7 @@ package listeners
 
 import (
 	"fmt"
+	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	dubbov3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/dubbo_proxy/v3"
@@ -27,6 +28,7 @@ type terminal struct {
 	limits    []*snapshot.Limit
 	globals   []*snapshot.Global
 	faults    []*snapshot.Fault
+	idle      time.Duration
 }
 
 func (t *terminal) opaque() bool { return len(t.tcp) > 0 }
@@ -73,7 +75,7 @@ func (b *builder) requests(chain, path string, config *anypb.Any) *terminal {
 	if !b.problems.Unpack(path, config, m) {
 		return nil
 	}
-	t := new(terminal)
+	t := &terminal{idle: m.GetCommonHttpProtocolOptions().GetIdleTimeout().AsDuration()}
 	for i, f := range m.GetHttpFilters() {
 		b.policy(fmt.Sprintf("%s.http_filters[%d]", path, i), f, t)
 	}
@@ -121,7 +123,7 @@ func (b *builder) tcp(path string, config *anypb.Any) *terminal {
 		return nil
 	}
 	base := routes.Subset(m.GetMetadataMatch())
-	t := new(terminal)
+	t := &terminal{idle: m.GetIdleTimeout().AsDuration()}
 	switch spec := m.GetClusterSpecifier().(type) {
 	case *tcpv3.TcpProxy_Cluster:
 		if spec.Cluster == "" {

@@ -201,7 +201,7 @@ func (b *builder) fallBack(path string, t *terminal) {
 	}
 	for _, at := range b.order {
 		if l := b.parts[at]; l.opaque == "" {
-			l.TCP, l.TCPGate, l.opaque = t.tcp, t.gate, path
+			l.TCP, l.TCPGate, l.TCPIdle, l.opaque = t.tcp, t.gate, t.idle, path
 		}
 	}
 }
@@ -223,10 +223,11 @@ func (b *builder) put(path string, at place, t *terminal, plain bool) {
 	set := &l.requests
 	if t.opaque() {
 		set = &l.opaque
-		l.TCP, l.TCPGate = t.tcp, t.gate
+		l.TCP, l.TCPGate, l.TCPIdle = t.tcp, t.gate, t.idle
 	} else {
 		l.RouteName, l.Route, l.plain = t.routeName, t.route, plain
 		l.Gate, l.RBAC, l.Limits, l.Globals, l.Faults = t.gate, t.rbac, t.limits, t.globals, t.faults
+		l.Idle = t.idle
 	}
 	if *set != "" {
 		b.problems.Addf(path, "%s already has %s", at, *set)

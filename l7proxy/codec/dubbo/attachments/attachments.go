@@ -31,6 +31,7 @@ type Map struct {
 	jsonb   bool
 	entries []entry
 	region  region
+	work    int // of Work
 }
 
 type entry struct {
@@ -103,17 +104,20 @@ func (m *Map) Spelling(name string, nth int) (value string, ok bool) {
 	return "", false
 }
 
+// Work returns how many values have been read since it was called last; in fastjson2 a
+// byte counts as one.
+func (m *Map) Work() (n int) {
+	n, m.work = m.work, 0
+	return n
+}
+
 // sameLetters compares without regard to the case of ASCII letters.
 func sameLetters(a, b string) bool {
-	if len(a) != len(b) {
-		return false
+	same := len(a) == len(b)
+	for i := 0; same && i < len(a); i++ {
+		same = lower(a[i]) == lower(b[i])
 	}
-	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
+	return same
 }
 
 func lower(c byte) byte {
@@ -167,6 +171,7 @@ func (m *Map) hessianEntry(r *hessian.Reader) error {
 		return errMany
 	}
 	start := r.Offset()
+	m.work += 2
 	name, named, err := m.hessianValue(r)
 	if err != nil {
 		return err
@@ -218,7 +223,7 @@ func (m *Map) ReadElement(at int) error {
 	if err != nil {
 		return err
 	}
-	m.region = region{start: at + size - len(e), element: at, elementSize: size}
+	m.region, m.work = region{start: at + size - len(e), element: at, elementSize: size}, m.work+size
 	return m.object(e)
 }
 
