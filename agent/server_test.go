@@ -410,7 +410,11 @@ func TestServerDials(t *testing.T) {
 			}
 			defer unix.Close(fd)
 			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-			if n, err := unix.Poll(fds, 30_000); n != 1 || err != nil {
+			n, err := unix.Poll(fds, 30_000)
+			for errors.Is(err, unix.EINTR) {
+				n, err = unix.Poll(fds, 30_000)
+			}
+			if n != 1 || err != nil {
 				t.Errorf("socket does not connect: %v", err)
 			}
 		})

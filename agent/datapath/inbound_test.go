@@ -49,7 +49,7 @@ func TestProviderSeesItsConsumer(t *testing.T) {
 				client = netip.MustParseAddrPort(test.client)
 			}
 			must(t, d.MarkSocket(fd, client))
-			must(t, unix.Connect(fd, sockaddr(to)))
+			must(t, connect(fd, sockaddr(to)))
 			c, err := test.l.Accept() // asks accept4() for the address
 			must(t, err)
 			defer c.Close()
@@ -116,7 +116,7 @@ func TestLookupTakesEnrolledPorts(t *testing.T) {
 	// The agent calls the pod's application in its own namespace.
 	fd := b.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	must(t, d.MarkSocket(fd, netip.MustParseAddrPort("10.9.9.9:1234")))
-	must(t, unix.Connect(fd, sockaddr(netip.MustParseAddrPort("10.77.0.2:20880"))))
+	must(t, connect(fd, sockaddr(netip.MustParseAddrPort("10.77.0.2:20880"))))
 	if got, want := fdLine(t, fd), "app none 10.9.9.9:1234"; got != want {
 		t.Errorf("the application answers %q, want %q", got, want)
 	}
@@ -226,7 +226,7 @@ func TestMPTCPClient(t *testing.T) {
 	defer l.Close()
 	greet(t, "app", l.(*net.TCPListener))
 	fd := a.mptcpSocket()
-	must(t, unix.Connect(fd, sockaddr(netip.MustParseAddrPort("10.77.0.2:20880"))))
+	must(t, connect(fd, sockaddr(netip.MustParseAddrPort("10.77.0.2:20880"))))
 	if got := fdLine(t, fd); !strings.HasPrefix(got, "proxy4 10.77.0.2:20880 10.77.0.1:") {
 		t.Errorf("an MPTCP client reaches %q, want the proxy", got)
 	}

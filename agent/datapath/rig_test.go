@@ -313,10 +313,30 @@ func line(t *testing.T, c net.Conn) string {
 	return strings.TrimSpace(s)
 }
 
+// calm runs f without the signals by which Go preempts a thread: they interrupt
+// system calls on sockets that have a time limit.
+func calm(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var urgent, old unix.Sigset_t
+	urgent.Val[0] = 1 << (unix.SIGURG - 1)
+	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &urgent, &old)
+	f()
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+}
+
+// connect is unix.Connect, calmly.
+func connect(fd int, to unix.Sockaddr) (err error) {
+	calm(func() { err = unix.Connect(fd, to) })
+	return err
+}
+
 func fdLine(t *testing.T, fd int) string {
 	t.Helper()
 	buf := make([]byte, 256)
-	n, err := unix.Read(fd, buf)
+	var n int
+	var err error
+	calm(func() { n, err = unix.Read(fd, buf) })
 	must(t, err)
 	return strings.TrimSpace(string(buf[:n]))
 }

@@ -48,14 +48,17 @@ var ways = []struct {
 	name    string
 	connect func(t *testing.T, fd int, to unix.Sockaddr)
 }{
-	{"blocking", func(t *testing.T, fd int, to unix.Sockaddr) { must(t, unix.Connect(fd, to)) }},
+	{"blocking", func(t *testing.T, fd int, to unix.Sockaddr) { must(t, connect(fd, to)) }},
 	{"non-blocking", func(t *testing.T, fd int, to unix.Sockaddr) {
 		must(t, unix.SetNonblock(fd, true))
 		if err := unix.Connect(fd, to); !errors.Is(err, unix.EINPROGRESS) {
 			t.Fatalf("connect = %v, want EINPROGRESS", err)
 		}
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		if n, err := unix.Poll(poll, 5000); n != 1 {
+		var n int
+		var err error
+		calm(func() { n, err = unix.Poll(poll, 30_000) })
+		if n != 1 {
 			t.Fatalf("poll = %d, %v", n, err)
 		}
 		errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -65,12 +68,14 @@ var ways = []struct {
 		must(t, unix.SetNonblock(fd, false))
 	}},
 	{"MSG_FASTOPEN", func(t *testing.T, fd int, to unix.Sockaddr) {
-		must(t, unix.Sendto(fd, []byte("hello"), unix.MSG_FASTOPEN, to))
+		var err error
+		calm(func() { err = unix.Sendto(fd, []byte("hello"), unix.MSG_FASTOPEN, to) })
+		must(t, err)
 		wantSynData(t, fd)
 	}},
 	{"TCP_FASTOPEN_CONNECT", func(t *testing.T, fd int, to unix.Sockaddr) {
 		must(t, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1))
-		must(t, unix.Connect(fd, to))
+		must(t, connect(fd, to))
 		if _, err := unix.Write(fd, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +160,7 @@ func TestUntouchedIsUntouched(t *testing.T) {
 	t.Run("udp", func(t *testing.T) {
 		wantOne(t, "not_tcp", func() {
 			fd := a.socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-			must(t, unix.Connect(fd, sockaddr(to)))
+			must(t, connect(fd, sockaddr(to)))
 			if peer := peername(t, fd); peer != to {
 				t.Errorf("getpeername = %v, want %v", peer, to)
 			}
@@ -164,7 +169,7 @@ func TestUntouchedIsUntouched(t *testing.T) {
 	t.Run("raw", func(t *testing.T) {
 		before := counters(t, d)
 		fd := a.socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_TCP)
-		must(t, unix.Connect(fd, sockaddr(netip.AddrPortFrom(to.Addr(), 1))))
+		must(t, connect(fd, sockaddr(netip.AddrPortFrom(to.Addr(), 1))))
 		if peer := peername(t, fd); peer.Addr() != to.Addr() {
 			t.Errorf("getpeername = %v, want %v", peer, to.Addr())
 		}
@@ -188,7 +193,7 @@ func TestUntouchedIsUntouched(t *testing.T) {
 		wantOne(t, "bound_to_device", func() {
 			fd := a.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			must(t, unix.BindToDevice(fd, "eth0"))
-			err := unix.Connect(fd, sockaddr(netip.MustParseAddrPort("10.77.0.2:20880")))
+			err := connect(fd, sockaddr(netip.MustParseAddrPort("10.77.0.2:20880")))
 			if !errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("connect = %v, want b's own refusal", err)
 			}
@@ -215,7 +220,7 @@ func TestDirectDialHasNoOriginalDestination(t *testing.T) {
 	failed := a.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	must(t, unix.SetsockoptInt(failed, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	must(t, unix.Bind(failed, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 45678}))
-	if err := unix.Connect(failed, sockaddr(netip.MustParseAddrPort(vip4+":20880"))); !errors.Is(err, unix.ECONNREFUSED) {
+	if err := connect(failed, sockaddr(netip.MustParseAddrPort(vip4+":20880"))); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Fatalf("connect without a listener = %v, want refused", err)
 	}
 	must(t, unix.Close(failed))
@@ -224,7 +229,7 @@ func TestDirectDialHasNoOriginalDestination(t *testing.T) {
 	fd := a.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	must(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 45678}))
-	must(t, unix.Connect(fd, sockaddr(netip.MustParseAddrPort("127.0.0.1:15001"))))
+	must(t, connect(fd, sockaddr(netip.MustParseAddrPort("127.0.0.1:15001"))))
 	if got, want := fdLine(t, fd), "proxy none 127.0.0.1:45678"; got != want {
 		t.Errorf("the proxy sees %q, want %q", got, want)
 	}
@@ -242,14 +247,14 @@ func TestOnlyTheAgentExempts(t *testing.T) {
 
 	mesh := a.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	must(t, d.MarkSocket(mesh, netip.AddrPort{}))
-	must(t, unix.Connect(mesh, to))
+	must(t, connect(mesh, to))
 	if got := fdLine(t, mesh); !strings.HasPrefix(got, "provider none 10.77.0.1:") {
 		t.Errorf("the mesh's own socket reaches %q, want the provider", got)
 	}
 	for mark := range 4 {
 		fd := a.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, []int{1, 15001, 1337, 0x7fffffff}[mark]))
-		must(t, unix.Connect(fd, to))
+		must(t, connect(fd, to))
 		if got := fdLine(t, fd); !strings.HasPrefix(got, "proxy4 10.77.0.2:20880 ") {
 			t.Errorf("a marked socket reaches %q, want the proxy", got)
 		}
@@ -266,12 +271,12 @@ func TestReconnectShowsNothingStale(t *testing.T) {
 	greet(t, "app", b.serve("tcp4", ":9000"))
 	a.out["tcp4"].Close()
 	fd := a.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err := unix.Connect(fd, sockaddr(netip.MustParseAddrPort(vip4+":20880"))); !errors.Is(err, unix.ECONNREFUSED) {
+	if err := connect(fd, sockaddr(netip.MustParseAddrPort(vip4+":20880"))); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Fatalf("connect without a listener = %v, want refused", err)
 	}
 	must(t, d.Publish(2, []Destination{{prefix("10.128.0.0/16"), 20880}}))
 	direct := netip.MustParseAddrPort("10.77.0.2:9000")
-	must(t, unix.Connect(fd, sockaddr(direct)))
+	must(t, connect(fd, sockaddr(direct)))
 	if peer := peername(t, fd); peer != direct {
 		t.Errorf("getpeername = %v, want %v", peer, direct)
 	}
@@ -287,7 +292,7 @@ func TestReconnectShowsNothingStale(t *testing.T) {
 	}
 	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 30}))
 	steered := netip.MustParseAddrPort("10.128.0.1:20880")
-	must(t, unix.Connect(fd, sockaddr(steered)))
+	must(t, connect(fd, sockaddr(steered)))
 	if got, want := fdLine(t, fd), fmt.Sprintf("proxy %s %s", steered, sockname(t, fd)); got != want {
 		t.Errorf("the proxy sees %q, want %q", got, want)
 	}
