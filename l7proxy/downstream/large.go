@@ -4,10 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
@@ -135,34 +132,8 @@ func (s *Session) start(edge *upstream.Edge, r *exchange.Request) (*upstream.Upl
 // goes on.
 func (s *Session) left(total int) bool {
 	missing := total - len(s.in.Conn.Bytes())
-	waiting, err := s.look()
+	waiting, err := s.in.Conn.Ended()
 	return err != nil && (!errors.Is(err, io.EOF) || waiting < missing)
-}
-
-// look tells, without reading, how the consumer's side has ended, and how many bytes
-// wait to be read: io.EOF if it sends no more, another error if it has gone; nil if it
-// has not ended.
-func (s *Session) look() (waiting int, ended error) {
-	raw, err := s.in.Conn.TCP().SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	err = raw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		switch n, err := unix.Poll(p, 0); {
-		case err != nil || n == 0:
-			return
-		case p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0:
-			ended = syscall.ECONNRESET
-			return
-		}
-		ended = io.EOF
-		waiting, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
-		if err != nil {
-			ended = err
-		}
-	})
-	return waiting, errors.Join(ended, err)
 }
 
 // largeAnswer begins an answer that is not held whole; nil: it is dropped.

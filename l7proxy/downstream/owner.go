@@ -1,9 +1,6 @@
 package downstream
 
 import (
-	"sync"
-	"time"
-
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
@@ -93,9 +90,6 @@ func (s *Session) refuseRequest(r exchange.Request, why rpc.Why) {
 	s.Refuse(refusal)
 }
 
-// records are of Refuse: tens of thousands of connections need none.
-var records = sync.Pool{New: func() any { return new(rpc.Record) }}
-
 // Refuse answers a request in the provider's stead. Part of upstream.Owner.
 func (s *Session) Refuse(r exchange.Refusal) {
 	if s.env.Stopping.Load() && r.Why == rpc.WhyUpstreamClosed {
@@ -113,21 +107,7 @@ func (s *Session) Refuse(r exchange.Refusal) {
 			r.Capture.Answer(answer, len(answer))
 		}
 	}
-	result := rpc.ResultLocal
-	if r.Why == rpc.WhyDownstreamGone {
-		result = rpc.ResultGone
-	}
-	took := time.Since(r.Start)
-	rec, _ := records.Get().(*rpc.Record)
-	*rec = rpc.Record{
-		Call: r.Call, Result: result, Why: r.Why, Status: status, Serialization: r.Serialization,
-		ID: r.ID, Start: r.Start, Duration: took, Overhead: 0,
-		RequestBytes: r.Bytes, ResponseBytes: len(answer), Downstream: r.Downstream, Capture: r.Capture,
-		Policy: r.Policy, Shadow: r.Shadow, Delayed: r.Delayed,
-	}
-	r.Call.Observer.Observe(rec)
-	*rec = rpc.Record{}
-	records.Put(rec)
+	r.Observe(status, len(answer))
 	if r.Why == rpc.WhyShuttingDown {
 		// The connection outlives its last answer a little: dubbo-go loses one that
 		// comes together with the end.

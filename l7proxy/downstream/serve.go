@@ -1,20 +1,14 @@
 package downstream
 
 import (
-	"errors"
-	"os"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/greeting"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/relay"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
-
-// patience is how long a connection to a pod's own port may be silent before
-// its application is connected to: it may be the one that speaks first.
-const patience = 100 * time.Millisecond
 
 // Period is the clock of connections.
 const Period = 10 * time.Second
@@ -83,77 +77,14 @@ func declared(env *Env, in *Accepted) bool {
 	return l != nil && l.RouteName != ""
 }
 
-// first waits for the consumer's first bytes and tells their protocol;
-// ProtocolUnknown means that the connection ended without any. If the pod's own
-// application may have to speak first, it is connected to meanwhile and returned
-// unless the protocol is one that is read.
+// first waits for the consumer's first bytes, or for those of the pod's own application.
 func first(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
-	limit := time.Duration(0)
+	g := greeting.Greeting{Known: env.Protocols, Conn: in.Conn, Stopping: &env.Stopping}
 	if in.Inbound {
-		limit = patience
-	}
-	protocol, err := sniff(env.Protocols, in.Conn, limit, !in.Inbound)
-	if in.Inbound && errors.Is(err, os.ErrDeadlineExceeded) && !env.Stopping.Load() {
-		return either(env, in)
-	}
-	return protocol, nil
-}
-
-// either waits for whoever speaks first.
-func either(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
-	app, _, err := opaque(env, in).Connect()
-	if err != nil {
-		_ = in.Conn.Reset()
-		return rpc.ProtocolUnknown, nil
-	}
-	answered := make(chan struct{})
-	go func() {
-		defer close(answered)
-		var b [1]byte
-		if _, err := app.Peek(b[:], 0, 0); !errors.Is(err, os.ErrDeadlineExceeded) {
-			in.Conn.Interrupt()
+		g.Connect = func() (*sock.Conn, error) {
+			app, _, err := opaque(env, in).Connect()
+			return app, err
 		}
-	}()
-	protocol, err := sniff(env.Protocols, in.Conn, 0, false)
-	app.Interrupt()
-	<-answered
-	app.Resume()
-	in.Conn.Resume()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return rpc.ProtocolTCP, app
 	}
-	if protocol == rpc.ProtocolUnknown || env.Protocols.Of(protocol) != nil {
-		_ = app.Close()
-		return protocol, nil
-	}
-	return protocol, app
-}
-
-// sniff tells the protocol of the first bytes without consuming them. Limit is
-// for the first byte (0: none); a beginning that stays undecided is opaque after
-// patience. Half a magic of Dubbo is not: where requests are declared, a consumer that
-// is slow says nothing else.
-func sniff(known codec.Set, c *sock.Conn, limit time.Duration, declared bool) (rpc.Protocol, error) {
-	var b [codec.SniffLen]byte
-	for seen := 0; ; {
-		n, err := c.Peek(b[:], seen, limit)
-		switch {
-		case seen > 0 && errors.Is(err, os.ErrDeadlineExceeded):
-			return rpc.ProtocolTCP, nil
-		case err != nil || n == 0:
-			return rpc.ProtocolUnknown, err
-		}
-		protocol, ok := known.Sniff(b[:n])
-		switch {
-		case ok:
-			return protocol, nil
-		case n == seen: // the end, inside a beginning
-			return rpc.ProtocolTCP, nil
-		case declared && known.Of(protocol) != nil:
-			limit = 0
-		default:
-			limit = patience
-		}
-		seen = n
-	}
+	return g.First()
 }

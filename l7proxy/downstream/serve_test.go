@@ -18,7 +18,7 @@ func TestSlowBeginning(t *testing.T) {
 		if _, err := c.Write(piece); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(3 * patience)
+		time.Sleep(300 * time.Millisecond)
 	}
 	if f, err := readFrame(c); err != nil || f[11] != 7 {
 		t.Errorf("answer % x, %v", f, err)

@@ -1,5 +1,6 @@
 // Package downstream serves the connections of consumers: it walks the frames of
-// one whose protocol is read through route, cluster and upstream, and relays others. It accepts nothing and holds no connection to a provider.
+// one whose protocol is read through route, cluster and upstream, and relays others.
+// It accepts nothing and holds no connection to a provider.
 package downstream
 
 import (
@@ -251,7 +252,7 @@ func (s *Session) loop() error {
 			for s.occupied() {
 				// Nothing is read meanwhile, and so no end is met.
 				s.waitIdle(time.Second)
-				if _, err := s.look(); err != nil && s.occupied() {
+				if _, err := s.in.Conn.Ended(); err != nil && s.occupied() {
 					return err
 				}
 			}

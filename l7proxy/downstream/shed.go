@@ -77,10 +77,10 @@ func (s *Session) unloads(err error) bool {
 // lighten gives the part up.
 func (s *Session) lighten() error {
 	s.in.Conn.Resume()
-	if _, err := s.protocol.Frames.ParseHeader(s.in.Conn.Bytes()); err != nil || !s.in.Quota.Shedding() {
-		return nil
+	if _, err := s.protocol.Frames.ParseHeader(s.in.Conn.Bytes()); err == nil && s.in.Quota.Shedding() {
+		return s.shed()
 	}
-	return s.shed()
+	return nil // a header comes first
 }
 
 // yielding is how long a connection that waits does not look whether it is to end.

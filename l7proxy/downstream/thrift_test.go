@@ -139,16 +139,16 @@ func TestThriftOrder(t *testing.T) {
 		}
 	}()
 	for id := range byte(n) {
-		frame := make([]byte, 4)
-		if _, err := io.ReadFull(c, frame); err != nil {
+		var length [4]byte
+		if _, err := io.ReadFull(c, length[:]); err != nil {
 			t.Fatalf("answer %d: %v", id, err)
 		}
-		frame = append(frame, make([]byte, binary.BigEndian.Uint32(frame))...)
-		if _, err := io.ReadFull(c, frame[4:]); err != nil {
+		message := make([]byte, binary.BigEndian.Uint32(length[:]))
+		if _, err := io.ReadFull(c, message); err != nil {
 			t.Fatalf("answer %d: %v", id, err)
 		}
-		if got := frame[4+8+len("delay")+3]; frame[7] != 2 || got != id {
-			t.Fatalf("answer %d has the id %d and the type %d", id, got, frame[7])
+		if got := message[8+len("delay")+3]; message[3] != 2 || got != id {
+			t.Fatalf("answer %d has the id %d and the type %d", id, got, message[3])
 		}
 	}
 	if n := r.env.Pool.Count(); n > 2 {

@@ -1,6 +1,9 @@
 package exchange
 
 import (
+	"sync"
+	"time"
+
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -16,6 +19,28 @@ func (r *Refusal) Answer(p *codec.Protocol) (frame []byte, status byte) {
 		return p.Replies.Abort(req, r.Abort, text)
 	}
 	return p.Replies.Local(req, r.Why, text)
+}
+
+// records are of Observe: tens of thousands of connections need none.
+var records = sync.Pool{New: func() any { return new(rpc.Record) }}
+
+// Observe records that the request ends now, with an answer of a status and a length.
+func (r *Refusal) Observe(status byte, length int) {
+	result := rpc.ResultLocal
+	if r.Why == rpc.WhyDownstreamGone {
+		result = rpc.ResultGone
+	}
+	took := time.Since(r.Start)
+	rec, _ := records.Get().(*rpc.Record)
+	*rec = rpc.Record{
+		Call: r.Call, Result: result, Why: r.Why, Status: status, Serialization: r.Serialization,
+		ID: r.ID, Start: r.Start, Duration: took, Overhead: 0,
+		RequestBytes: r.Bytes, ResponseBytes: length, Downstream: r.Downstream, Capture: r.Capture,
+		Policy: r.Policy, Shadow: r.Shadow, Delayed: r.Delayed,
+	}
+	r.Call.Observer.Observe(rec)
+	*rec = rpc.Record{}
+	records.Put(rec)
 }
 
 // Answered is the record, but for its duration, of a request that ends with the answer

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // Rejection says why one resource, or one whole file, was not applied. The last
@@ -19,7 +19,7 @@ type Rejection struct {
 }
 
 // Field is one more reason of a Rejection.
-type Field = fields.Problem
+type Field = problems.Problem
 
 // kindFile is the Kind of a Rejection of a whole file.
 const kindFile = "File"
@@ -27,7 +27,7 @@ const kindFile = "File"
 // rejectFile makes the Rejection of a file, or directory, that cannot be read.
 func rejectFile(path string, err error) Rejection {
 	r := Rejection{File: path, Kind: kindFile, Name: filepath.Base(path), Reason: err.Error()}
-	if at, ok := errors.AsType[fields.Problem](err); ok {
+	if at, ok := errors.AsType[problems.Problem](err); ok {
 		r.Field, r.Reason = at.Field, at.Reason
 	}
 	return r
@@ -40,7 +40,7 @@ func rejectField(file string, k key, field, reason string) Rejection {
 
 // rejectResource makes the Rejection of one resource, which has at least one
 // problem.
-func rejectResource(file string, k key, p fields.Problems) Rejection {
+func rejectResource(file string, k key, p problems.List) Rejection {
 	return Rejection{File: file, Kind: k.kind, Name: k.name, Field: p[0].Field, Reason: p[0].Reason, More: p[1:]}
 }
 

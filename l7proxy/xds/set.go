@@ -13,9 +13,9 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/convert"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/files"
 	"github.com/dubway/dubway/l7proxy/xds/listeners"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
 )
 
@@ -155,8 +155,8 @@ func (b *builder) add(k key, e *entry) {
 }
 
 // bind claims a listener's addresses, or its providers.
-func (b *builder) bind(k key, e *entry) fields.Problems {
-	var p fields.Problems
+func (b *builder) bind(k key, e *entry) problems.List {
+	var p problems.List
 	for _, l := range e.listeners {
 		at := snapshot.Destination{Prefix: l.Prefix, Port: l.Port}
 		if other, ok := b.bound[at]; ok && other != k.name {
@@ -213,9 +213,9 @@ func nameField(kind string) string {
 }
 
 // convertResource converts one resource that was read without a problem.
-func convertResource(file string, r files.Resource) (*entry, fields.Problems) {
+func convertResource(file string, r files.Resource) (*entry, problems.List) {
 	e := &entry{file: file, sum: r.Sum}
-	var p fields.Problems
+	var p problems.List
 	switch m := r.Message.(type) {
 	case *listenerv3.Listener:
 		if m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND {

@@ -6,12 +6,12 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // Socket returns the parts of an address that must be an IP address. The
 // address is invalid when a problem was added.
-func Socket(p *fields.Problems, path string, a *corev3.Address) (netip.Addr, uint16) {
+func Socket(p *problems.List, path string, a *corev3.Address) (netip.Addr, uint16) {
 	s := a.GetSocketAddress()
 	ip, err := netip.ParseAddr(s.GetAddress())
 	switch {

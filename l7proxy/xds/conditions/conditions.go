@@ -1,6 +1,6 @@
 // Package conditions converts what routes and policies share of Envoy's API: header
 // and string matchers, regular expressions and fractions. Pure functions; what is
-// wrong is noted in fields.Problems. It compares nothing: package condition does.
+// wrong is noted in problems.List. It compares nothing: package condition does.
 package conditions
 
 import (
@@ -14,7 +14,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // Millionths is a share in millionths. As in Envoy, more than the whole is the
@@ -32,7 +32,7 @@ func Millionths(f *typev3.FractionalPercent) uint32 {
 }
 
 // Header converts a HeaderMatcher on an attribute of a Dubbo request.
-func Header(p *fields.Problems, path string, m *routev3.HeaderMatcher) snapshot.HeaderMatch {
+func Header(p *problems.List, path string, m *routev3.HeaderMatcher) snapshot.HeaderMatch {
 	h := Any(p, path, m)
 	Attribute(p, path+".name", &h)
 	return h
@@ -40,7 +40,7 @@ func Header(p *fields.Problems, path string, m *routev3.HeaderMatcher) snapshot.
 
 // Attribute reads the name of a header that is an argument, and refuses one that no
 // Dubbo request has.
-func Attribute(p *fields.Problems, path string, h *snapshot.HeaderMatch) {
+func Attribute(p *problems.List, path string, h *snapshot.HeaderMatch) {
 	switch {
 	case strings.HasPrefix(h.Name, argumentsOf):
 		index, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(h.Name, argumentsOf), "]"))
@@ -65,7 +65,7 @@ func IsIndex(i int) bool { return 0 <= i && i < MaxArguments }
 
 // Any converts every form of HeaderMatcher, whatever its name stands for; the
 // deprecated ones as well: Aeraki still sends them.
-func Any(p *fields.Problems, path string, m *routev3.HeaderMatcher) snapshot.HeaderMatch {
+func Any(p *problems.List, path string, m *routev3.HeaderMatcher) snapshot.HeaderMatch {
 	h := snapshot.HeaderMatch{
 		Name:                m.GetName(),
 		Invert:              m.GetInvertMatch(),
@@ -97,7 +97,7 @@ func Any(p *fields.Problems, path string, m *routev3.HeaderMatcher) snapshot.Hea
 
 // String converts a StringMatcher into the comparison of h. ignore_case has no effect on a regular
 // expression, as in Envoy.
-func String(p *fields.Problems, path string, m *matcherv3.StringMatcher, h *snapshot.HeaderMatch) {
+func String(p *problems.List, path string, m *matcherv3.StringMatcher, h *snapshot.HeaderMatch) {
 	h.IgnoreCase = m.GetIgnoreCase()
 	switch spec := m.GetMatchPattern().(type) {
 	case *matcherv3.StringMatcher_Exact:
@@ -115,7 +115,7 @@ func String(p *fields.Problems, path string, m *matcherv3.StringMatcher, h *snap
 }
 
 // Regex compiles an RE2 expression that must match the whole text.
-func Regex(p *fields.Problems, path, expr string) *regexp.Regexp {
+func Regex(p *problems.List, path, expr string) *regexp.Regexp {
 	// Alone first: "a)(b" is an error, although it is none inside a group.
 	if _, err := regexp.Compile(expr); err != nil {
 		p.Addf(path, "%v", err)

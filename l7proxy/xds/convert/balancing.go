@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // The sizes of rings and tables that hold unless others are given.
@@ -23,7 +23,7 @@ const (
 
 // balancer converts what says how a cluster chooses, in either form.
 type balancer struct {
-	problems *fields.Problems
+	problems *problems.List
 	cluster  *snapshot.Cluster
 }
 

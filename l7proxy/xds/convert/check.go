@@ -10,12 +10,12 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
 // check converts the health check of a cluster. What Envoy requires, its own rules say.
-func check(p *fields.Problems, m *clusterv3.Cluster) *snapshot.Check {
+func check(p *problems.List, m *clusterv3.Cluster) *snapshot.Check {
 	if len(m.GetHealthChecks()) == 0 {
 		return nil
 	}
@@ -55,7 +55,7 @@ func check(p *fields.Problems, m *clusterv3.Cluster) *snapshot.Check {
 // maxJitter bounds a jitter in percent, so that no sum overflows.
 const maxJitter = 1000
 
-func probe(p *fields.Problems, path string, m *corev3.HealthCheck) (out snapshot.Probe) {
+func probe(p *problems.List, path string, m *corev3.HealthCheck) (out snapshot.Probe) {
 	switch kind := m.GetHealthChecker().(type) {
 	case *corev3.HealthCheck_TcpHealthCheck_:
 		tcp := kind.TcpHealthCheck
@@ -70,7 +70,7 @@ func probe(p *fields.Problems, path string, m *corev3.HealthCheck) (out snapshot
 	return out
 }
 
-func payload(p *fields.Problems, path string, m *corev3.HealthCheck_Payload) []byte {
+func payload(p *problems.List, path string, m *corev3.HealthCheck_Payload) []byte {
 	if m.GetPayload() == nil {
 		return nil
 	}
@@ -85,7 +85,7 @@ func payload(p *fields.Problems, path string, m *corev3.HealthCheck_Payload) []b
 }
 
 // dubboProbe reads our own health checker.
-func dubboProbe(p *fields.Problems, path string, m *corev3.HealthCheck_CustomHealthCheck, out *snapshot.Probe) {
+func dubboProbe(p *problems.List, path string, m *corev3.HealthCheck_CustomHealthCheck, out *snapshot.Probe) {
 	_, config, inner := typed.TypeOf(m.GetTypedConfig())
 	path += inner
 	texts := make(map[string]string)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
@@ -29,7 +30,7 @@ const (
 // Cluster converts a Cluster. An EDS cluster comes without endpoints:
 // assignment is the name of the ClusterLoadAssignment to join, else "". It
 // returns problems or a result, never both.
-func Cluster(m *clusterv3.Cluster) (c *snapshot.Cluster, assignment string, p fields.Problems) {
+func Cluster(m *clusterv3.Cluster) (c *snapshot.Cluster, assignment string, p problems.List) {
 	p = fields.Examine(m)
 	if len(p) > 0 {
 		return nil, "", p
@@ -73,7 +74,7 @@ func Cluster(m *clusterv3.Cluster) (c *snapshot.Cluster, assignment string, p fi
 	return c, assignment, nil
 }
 
-func policy(p *fields.Problems, m *clusterv3.Cluster, c *snapshot.Cluster) {
+func policy(p *problems.List, m *clusterv3.Cluster, c *snapshot.Cluster) {
 	(&balancer{problems: p, cluster: c}).policy(m)
 	original := m.GetType() == clusterv3.Cluster_ORIGINAL_DST
 	if provided := m.GetLbPolicy() == clusterv3.Cluster_CLUSTER_PROVIDED; provided != original {
@@ -85,7 +86,7 @@ func policy(p *fields.Problems, m *clusterv3.Cluster, c *snapshot.Cluster) {
 }
 
 // discovery sets the kind, and the endpoints that the cluster itself holds.
-func discovery(p *fields.Problems, m *clusterv3.Cluster, c *snapshot.Cluster) {
+func discovery(p *problems.List, m *clusterv3.Cluster, c *snapshot.Cluster) {
 	a := m.GetLoadAssignment()
 	switch m.GetType() {
 	case clusterv3.Cluster_STATIC:
@@ -116,7 +117,7 @@ func discovery(p *fields.Problems, m *clusterv3.Cluster, c *snapshot.Cluster) {
 
 // sockets finds the transport socket that endpoints without the metadata
 // envoy.transport_socket_match would get, and endpoints with it are rejected.
-func sockets(p *fields.Problems, m *clusterv3.Cluster) {
+func sockets(p *problems.List, m *clusterv3.Cluster) {
 	if s := m.GetTransportSocket(); s.GetTypedConfig() != nil && !isRaw(s) {
 		p.Addf("transport_socket.typed_config", "not implemented: a listener's, at a cluster")
 	}
@@ -136,7 +137,7 @@ func sockets(p *fields.Problems, m *clusterv3.Cluster) {
 const ourMetadata = "dubway.io"
 
 // balancing reads who chooses the endpoint.
-func balancing(p *fields.Problems, m *clusterv3.Cluster) (b snapshot.Balancing) {
+func balancing(p *problems.List, m *clusterv3.Cluster) (b snapshot.Balancing) {
 	const path = `metadata.filter_metadata["` + ourMetadata + `"]`
 	ours := m.GetMetadata().GetFilterMetadata()[ourMetadata].GetFields()
 	for _, key := range slices.Sorted(maps.Keys(ours)) {

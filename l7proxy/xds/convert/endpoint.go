@@ -12,6 +12,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
 )
 
@@ -24,7 +25,7 @@ type Assignment struct {
 
 // ClusterLoadAssignment converts one. It returns problems or a result, never
 // both.
-func ClusterLoadAssignment(m *endpointv3.ClusterLoadAssignment) (*Assignment, fields.Problems) {
+func ClusterLoadAssignment(m *endpointv3.ClusterLoadAssignment) (*Assignment, problems.List) {
 	p := fields.Examine(m)
 	if len(p) > 0 {
 		return nil, p
@@ -38,7 +39,7 @@ func ClusterLoadAssignment(m *endpointv3.ClusterLoadAssignment) (*Assignment, fi
 
 // assign converts an assignment below path; names says whether an endpoint may
 // be a host name. A nil m is an assignment without endpoints.
-func assign(p *fields.Problems, path string, m *endpointv3.ClusterLoadAssignment, names bool) *Assignment {
+func assign(p *problems.List, path string, m *endpointv3.ClusterLoadAssignment, names bool) *Assignment {
 	a := &Assignment{Name: m.GetClusterName(), Localities: []*snapshot.Locality{}, Overprovision: defaultOverprovision}
 	if f := m.GetPolicy().GetOverprovisioningFactor(); f != nil {
 		a.Overprovision = f.GetValue()
@@ -66,7 +67,7 @@ func assign(p *fields.Problems, path string, m *endpointv3.ClusterLoadAssignment
 	return a
 }
 
-func endpoint(p *fields.Problems, path string, m *endpointv3.LbEndpoint, names bool) *snapshot.Endpoint {
+func endpoint(p *problems.List, path string, m *endpointv3.LbEndpoint, names bool) *snapshot.Endpoint {
 	e := &snapshot.Endpoint{Weight: 1, Metadata: routes.Subset(m.GetMetadata())}
 	if w := m.GetLoadBalancingWeight(); w != nil {
 		e.Weight = w.GetValue()
@@ -88,7 +89,7 @@ func endpoint(p *fields.Problems, path string, m *endpointv3.LbEndpoint, names b
 
 // dialled returns the endpoint's address, or its host name where names are
 // resolved.
-func dialled(p *fields.Problems, path string, a *corev3.Address, names bool) (netip.AddrPort, string, uint16) {
+func dialled(p *problems.List, path string, a *corev3.Address, names bool) (netip.AddrPort, string, uint16) {
 	s := a.GetSocketAddress()
 	if s.GetPortValue() == 0 {
 		p.Addf(path+".socket_address.port_value", "required")

@@ -6,11 +6,11 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // outlier fills Envoy's defaults in. Which values are possible Envoy's own rules say.
-func outlier(p *fields.Problems, m *clusterv3.OutlierDetection) *snapshot.Outlier {
+func outlier(p *problems.List, m *clusterv3.OutlierDetection) *snapshot.Outlier {
 	if m == nil {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
@@ -99,7 +100,7 @@ func (b *balancer) hashing(m interface {
 }
 
 // unpack reads an extension and lets Envoy's rules check it.
-func (b *balancer) unpack(path string, config *anypb.Any, m fields.Validated) bool {
+func (b *balancer) unpack(path string, config *anypb.Any, m problems.Validated) bool {
 	if err := config.UnmarshalTo(m); err != nil {
 		b.problems.Addf(path, "%v", err)
 		return false

@@ -9,57 +9,39 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
-// Problem is one thing that is wrong with a resource.
-type Problem struct {
-	Field  string `json:"field"`  // path in proto names: virtual_hosts[0].routes[2].route.timeout
-	Reason string `json:"reason"` // why
-}
-
-// Error returns "field: reason".
-func (p Problem) Error() string {
-	if p.Field == "" {
-		return p.Reason
-	}
-	return p.Field + ": " + p.Reason
-}
-
-// Problems collects what is wrong with one resource.
-type Problems []Problem
-
-// Addf notes one problem at a path.
-func (p *Problems) Addf(path, format string, args ...any) {
-	*p = append(*p, Problem{Field: path, Reason: fmt.Sprintf(format, args...)})
+// Examine returns the problems that need no conversion to be seen: fields that
+// are not implemented, and values that Envoy's own rules refuse.
+func Examine(m problems.Validated) problems.List {
+	p := Check(m)
+	p.Validate("", m)
+	return p
 }
 
 // Check walks the set fields of m, depth first in the order of their numbers,
 // and returns one Problem for each that is not implemented.
-func Check(m proto.Message) Problems {
-	var p Problems
-	p.message("", m.ProtoReflect())
-	return p
+func Check(m proto.Message) problems.List {
+	var w walker
+	w.message("", m.ProtoReflect())
+	return w.List
 }
 
-// Join appends a field's name to the path of its message.
-func Join(path string, name protoreflect.Name) string {
-	if path == "" {
-		return string(name)
-	}
-	return path + "." + string(name)
-}
+// walker walks one resource.
+type walker struct{ problems.List }
 
 // maxPath bounds how deep a resource nests: rules that hold rules do without end.
 const maxPath = 4 << 10
 
-func (p *Problems) message(path string, m protoreflect.Message) {
+func (w *walker) message(path string, m protoreflect.Message) {
 	if len(path) > maxPath {
-		p.Addf(path[:maxPath]+"...", "nests too deep")
+		w.Addf(path[:maxPath]+"...", "nests too deep")
 		return
 	}
 	if len(m.GetUnknown()) > 0 {
-		p.Addf(path, "has a field that this version does not know")
+		w.Addf(path, "has a field that this version does not know")
 	}
 	var set []protoreflect.FieldDescriptor
 	m.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
@@ -69,73 +51,73 @@ func (p *Problems) message(path string, m protoreflect.Message) {
 	slices.SortFunc(set, func(a, b protoreflect.FieldDescriptor) int { return int(a.Number()) - int(b.Number()) })
 	rules := byName[m.Descriptor().FullName()]
 	for _, fd := range set {
-		at := Join(path, fd.Name())
+		at := problems.Join(path, fd.Name())
 		rule, ok := rules[fd.Name()]
 		v := m.Get(fd)
 		switch {
 		case !ok:
-			p.Addf(at, "not implemented")
+			w.Addf(at, "not implemented")
 		case rule.only != nil && !rule.only(v):
-			p.Addf(at, "not implemented: %s", rule.limit())
+			w.Addf(at, "not implemented: %s", rule.limit())
 		case rule.Status == Implemented:
-			p.values(at, fd, v, rule.slot)
+			w.values(at, fd, v, rule.slot)
 		}
 	}
 }
 
 // values checks what a field holds: each entry of a list or a map.
-func (p *Problems) values(path string, fd protoreflect.FieldDescriptor, v protoreflect.Value, slot Slot) {
+func (w *walker) values(path string, fd protoreflect.FieldDescriptor, v protoreflect.Value, slot Slot) {
 	switch {
 	case fd.IsMap():
 		if fd.MapValue().Message() == nil {
 			return
 		}
 		for _, k := range sortedKeys(v.Map()) {
-			p.value(fmt.Sprintf("%s[%q]", path, k.String()), v.Map().Get(k).Message(), slot)
+			w.value(fmt.Sprintf("%s[%q]", path, k.String()), v.Map().Get(k).Message(), slot)
 		}
 	case fd.Message() == nil:
 	case fd.IsList():
 		for i := range v.List().Len() {
-			p.value(fmt.Sprintf("%s[%d]", path, i), v.List().Get(i).Message(), slot)
+			w.value(fmt.Sprintf("%s[%d]", path, i), v.List().Get(i).Message(), slot)
 		}
 	default:
-		p.value(path, v.Message(), slot)
+		w.value(path, v.Message(), slot)
 	}
 }
 
-func (p *Problems) value(path string, m protoreflect.Message, slot Slot) {
+func (w *walker) value(path string, m protoreflect.Message, slot Slot) {
 	if a, ok := m.Interface().(*anypb.Any); ok {
-		p.extension(path, a, slot)
+		w.extension(path, a, slot)
 		return
 	}
 	if m.Descriptor().ParentFile().Package() == "google.protobuf" {
 		return // durations, wrappers and structs are values
 	}
 	if fd := m.Descriptor().Fields().ByName("typed_config"); fd != nil && slot != SlotNone && !m.Has(fd) {
-		p.Addf(Join(path, fd.Name()), "required: the name alone does not tell the type")
+		w.Addf(problems.Join(path, fd.Name()), "required: the name alone does not tell the type")
 	}
-	p.message(path, m)
+	w.message(path, m)
 }
 
-func (p *Problems) extension(path string, a *anypb.Any, slot Slot) {
+func (w *walker) extension(path string, a *anypb.Any, slot Slot) {
 	typ, config, inner := typed.TypeOf(a)
 	if typ == "" {
-		p.Addf(path, "required: \"@type\"")
+		w.Addf(path, "required: \"@type\"")
 		return
 	}
 	e, ok := find(slot, typ)
 	if !ok {
-		p.Addf(path, "%s: not implemented", typ)
+		w.Addf(path, "%s: not implemented", typ)
 		return
 	}
 	if config == nil {
 		m, err := a.UnmarshalNew()
 		if err != nil {
-			p.Addf(path, "%s: %v", typ, err)
+			w.Addf(path, "%s: %v", typ, err)
 			return
 		}
 		if _, inTable := byName[m.ProtoReflect().Descriptor().FullName()]; inTable {
-			p.message(path, m.ProtoReflect())
+			w.message(path, m.ProtoReflect())
 		}
 		return
 	}
@@ -150,7 +132,7 @@ func (p *Problems) extension(path string, a *anypb.Any, slot Slot) {
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
-		p.Addf(path+inner+"."+k, "not implemented")
+		w.Addf(path+inner+"."+k, "not implemented")
 	}
 }
 

@@ -2,6 +2,7 @@ package fields_test
 
 import (
 	"fmt"
+	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -28,7 +29,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 )
 

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // Sum tells two texts, or two resources, apart.
@@ -28,12 +28,12 @@ type Resource struct {
 	Name     string        // "" when it has none
 	Sum      Sum           // of its canonical JSON: equal resources have equal sums
 	Message  proto.Message // nil when there are problems
-	Problems fields.Problems
+	Problems problems.List
 }
 
 // Parse returns the resources of a text, in order. A problem inside a resource
 // is that resource's own; an error means that the text as a whole cannot be
-// read, and is a fields.Problem where a place in it is known.
+// read, and is a problems.Problem where a place in it is known.
 func Parse(text []byte) ([]Resource, error) {
 	var list []Resource
 	found := false
@@ -116,7 +116,7 @@ func list(path string, entries []any) ([]Resource, error) {
 	for i, e := range entries {
 		m, ok := e.(map[string]any)
 		if _, typed := m["@type"].(string); !ok || !typed {
-			return nil, fields.Problem{Field: fmt.Sprintf("%s[%d]", path, i), Reason: "not a resource: \"@type\" is required"}
+			return nil, problems.Problem{Field: fmt.Sprintf("%s[%d]", path, i), Reason: "not a resource: \"@type\" is required"}
 		}
 		all = append(all, resource(m))
 	}
@@ -132,18 +132,18 @@ func response(m map[string]any) ([]Resource, error) {
 		case "resources":
 			l, ok := v.([]any)
 			if !ok && v != nil {
-				return nil, fields.Problem{Field: key, Reason: "not a list"}
+				return nil, problems.Problem{Field: key, Reason: "not a list"}
 			}
 			entries = l
 		case "type_url", "typeUrl":
 			typ, _ = v.(string)
 		case "version_info", "versionInfo", "nonce":
 		default:
-			return nil, fields.Problem{Field: key, Reason: "not a field of a discovery response that is implemented"}
+			return nil, problems.Problem{Field: key, Reason: "not a field of a discovery response that is implemented"}
 		}
 	}
 	if _, ok := m["resources"]; !ok {
-		return nil, fields.Problem{Field: "resources", Reason: "required"}
+		return nil, problems.Problem{Field: "resources", Reason: "required"}
 	}
 	all, err := list("resources", entries)
 	if err != nil || typ == "" {

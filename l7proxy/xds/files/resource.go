@@ -35,7 +35,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
@@ -128,7 +128,7 @@ const maxDepth = 32
 
 // locate finds the deepest place that makes tree no message of type d; err is
 // what the whole of it failed with.
-func locate(path string, tree any, d protoreflect.MessageDescriptor, err error) fields.Problem {
+func locate(path string, tree any, d protoreflect.MessageDescriptor, err error) problems.Problem {
 	if d.FullName() == "google.protobuf.Any" {
 		return locateAny(path, tree, err)
 	}
@@ -137,24 +137,24 @@ func locate(path string, tree any, d protoreflect.MessageDescriptor, err error) 
 		ok = false // deep enough for any reader
 	}
 	if !ok || d.ParentFile().Package() == "google.protobuf" {
-		return fields.Problem{Field: path, Reason: reason(err)}
+		return problems.Problem{Field: path, Reason: reason(err)}
 	}
 	for _, key := range sortedKeys(object) {
 		fd := field(d, key)
 		if fd == nil {
-			return fields.Problem{Field: fields.Join(path, protoreflect.Name(key)), Reason: "no such field"}
+			return problems.Problem{Field: problems.Join(path, protoreflect.Name(key)), Reason: "no such field"}
 		}
 		bad := readAs(d, map[string]any{key: object[key]})
 		if bad == nil {
 			continue
 		}
-		at := fields.Join(path, fd.Name())
+		at := problems.Join(path, fd.Name())
 		return locateField(at, object[key], fd, bad)
 	}
-	return fields.Problem{Field: path, Reason: reason(err)}
+	return problems.Problem{Field: path, Reason: reason(err)}
 }
 
-func locateField(path string, tree any, fd protoreflect.FieldDescriptor, err error) fields.Problem {
+func locateField(path string, tree any, fd protoreflect.FieldDescriptor, err error) problems.Problem {
 	if fd.IsMap() {
 		fd = fd.MapValue()
 		if object, ok := tree.(map[string]any); ok && fd.Message() != nil {
@@ -164,10 +164,10 @@ func locateField(path string, tree any, fd protoreflect.FieldDescriptor, err err
 				}
 			}
 		}
-		return fields.Problem{Field: path, Reason: reason(err)}
+		return problems.Problem{Field: path, Reason: reason(err)}
 	}
 	if fd.Message() == nil {
-		return fields.Problem{Field: path, Reason: reason(err)}
+		return problems.Problem{Field: path, Reason: reason(err)}
 	}
 	entries, ok := tree.([]any)
 	if !fd.IsList() || !ok {
@@ -178,16 +178,16 @@ func locateField(path string, tree any, fd protoreflect.FieldDescriptor, err err
 			return locate(fmt.Sprintf("%s[%d]", path, i), e, fd.Message(), bad)
 		}
 	}
-	return fields.Problem{Field: path, Reason: reason(err)}
+	return problems.Problem{Field: path, Reason: reason(err)}
 }
 
 // locateAny goes into an Any of a type that is built in.
-func locateAny(path string, tree any, err error) fields.Problem {
+func locateAny(path string, tree any, err error) problems.Problem {
 	object, _ := tree.(map[string]any)
 	url, _ := object["@type"].(string)
 	t, notFound := builtin.FindMessageByURL(url)
 	if notFound != nil || t.Descriptor().FullName() == "google.protobuf.Struct" {
-		return fields.Problem{Field: path, Reason: reason(err)}
+		return problems.Problem{Field: path, Reason: reason(err)}
 	}
 	return locate(path, untyped(object), t.Descriptor(), err)
 }

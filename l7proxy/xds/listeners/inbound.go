@@ -12,6 +12,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
@@ -31,7 +32,7 @@ const (
 
 // Inbound converts a listener of a provider: its policies, for each port that has a
 // filter chain. It returns problems or a result, never both.
-func Inbound(m *listenerv3.Listener) ([]*snapshot.Inbound, fields.Problems) {
+func Inbound(m *listenerv3.Listener) ([]*snapshot.Inbound, problems.List) {
 	p := fields.Examine(m)
 	if m.GetName() == "" {
 		p.Addf("name", "required")
@@ -67,7 +68,7 @@ func Inbound(m *listenerv3.Listener) ([]*snapshot.Inbound, fields.Problems) {
 }
 
 // provider reads whose connections the listener is for, and which port's; 0: every one.
-func provider(p *fields.Problems, m *listenerv3.Listener) (whose []snapshot.Inbound, port uint16) {
+func provider(p *problems.List, m *listenerv3.Listener) (whose []snapshot.Inbound, port uint16) {
 	const path = `metadata.filter_metadata["` + ourMetadata + `"]`
 	ours := m.GetMetadata().GetFilterMetadata()[ourMetadata].GetFields()
 	for _, key := range slices.Sorted(maps.Keys(ours)) {

@@ -16,6 +16,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
@@ -24,7 +25,7 @@ import (
 // configuration is in Route, under a name made of the listener's; a Route of
 // another name is left to be joined. It returns problems or a result, never
 // both.
-func Outbound(m *listenerv3.Listener) ([]*snapshot.Listener, fields.Problems) {
+func Outbound(m *listenerv3.Listener) ([]*snapshot.Listener, problems.List) {
 	p := fields.Examine(m)
 	if m.GetName() == "" {
 		p.Addf("name", "required")
@@ -51,7 +52,7 @@ func Outbound(m *listenerv3.Listener) ([]*snapshot.Listener, fields.Problems) {
 const ourMetadata = "dubway.io"
 
 // onlyInbound notes what package fields takes for the sake of providers' listeners.
-func onlyInbound(p *fields.Problems, m *listenerv3.Listener) {
+func onlyInbound(p *problems.List, m *listenerv3.Listener) {
 	if m.GetMetadata().GetFilterMetadata()[ourMetadata] != nil {
 		p.Addf(`metadata.filter_metadata["`+ourMetadata+`"]`, "not implemented: only where traffic_direction is INBOUND")
 	}
@@ -102,7 +103,7 @@ type part struct {
 
 // builder gathers the parts of one listener.
 type builder struct {
-	problems *fields.Problems
+	problems *problems.List
 	name     string
 	places   []place
 	parts    map[place]*part

@@ -14,13 +14,13 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // Fault converts the configuration of a fault filter, called name, of a listener or a
 // route, that fields.Examine has passed. The result is never nil, and means nothing
 // where a problem was added.
-func Fault(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.Fault {
+func Fault(p *problems.List, path, name string, config *anypb.Any) *snapshot.Fault {
 	out := &snapshot.Fault{Name: name, Most: math.MaxUint32}
 	m := new(faultv3.HTTPFault)
 	if !p.Unpack(path, config, m) {
@@ -44,7 +44,7 @@ func Fault(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.F
 	return out
 }
 
-func abort(p *fields.Problems, path string, m *faultv3.FaultAbort) *snapshot.Abort {
+func abort(p *problems.List, path string, m *faultv3.FaultAbort) *snapshot.Abort {
 	out := &snapshot.Abort{Message: m.GetResponseBody()}
 	switch spec := m.GetErrorType().(type) {
 	case *faultv3.FaultAbort_HttpStatus:
@@ -102,7 +102,7 @@ const maxMessage = 4 << 10
 
 // Abort converts what a route's metadata say an abort is: {status} or {exception}, and
 // perhaps {message}. It returns nil for nothing.
-func Abort(p *fields.Problems, path string, v *structpb.Value) *snapshot.Abort {
+func Abort(p *problems.List, path string, v *structpb.Value) *snapshot.Abort {
 	all := v.GetStructValue().GetFields()
 	if len(all) == 0 {
 		p.Addf(path, "is neither {status: N} nor {exception: CLASS}")

@@ -11,8 +11,8 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // FuzzFault converts any fault filter, as JSON. What is accepted can be injected.
@@ -24,7 +24,7 @@ func FuzzFault(f *testing.F) {
 		if a == nil {
 			return
 		}
-		var p, again fields.Problems
+		var p, again problems.List
 		out := policies.Fault(&p, "at", "name", a)
 		complete(t, p)
 		second := policies.Fault(&again, "at", "name", a)
@@ -59,7 +59,7 @@ func FuzzAbort(f *testing.F) {
 		if protojson.Unmarshal(text, v) != nil {
 			return
 		}
-		var p fields.Problems
+		var p problems.List
 		out := policies.Abort(&p, "at", v)
 		complete(t, p)
 		if len(p) > 0 {

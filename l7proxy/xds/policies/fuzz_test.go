@@ -22,6 +22,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // seeds adds the configurations of a type in the golden and rejected files, and in
@@ -67,7 +68,7 @@ func seeds(f *testing.F, typ string, least int) {
 
 // examined reads text as m and examines it; nil if it is no such message, or has
 // problems, which must have reasons.
-func examined(t *testing.T, text []byte, m fields.Validated) *anypb.Any {
+func examined(t *testing.T, text []byte, m problems.Validated) *anypb.Any {
 	t.Helper()
 	if protojson.Unmarshal(text, m) != nil {
 		return nil
@@ -81,7 +82,7 @@ func examined(t *testing.T, text []byte, m fields.Validated) *anypb.Any {
 	return a
 }
 
-func complete(t *testing.T, list fields.Problems) {
+func complete(t *testing.T, list problems.List) {
 	t.Helper()
 	for _, p := range list {
 		if p.Reason == "" || p.Field == "" {
@@ -102,7 +103,7 @@ func FuzzRBAC(f *testing.F) {
 			return
 		}
 		before := proto.Clone(a)
-		var p, again fields.Problems
+		var p, again problems.List
 		out := policies.RBAC(&p, "at", "name", a)
 		complete(t, p)
 		if !proto.Equal(before, a) {
@@ -248,7 +249,7 @@ func FuzzLimit(f *testing.F) {
 		if a == nil {
 			return
 		}
-		var p, again fields.Problems
+		var p, again problems.List
 		out := policies.Limit(&p, "at", "name", a)
 		complete(t, p)
 		second := policies.Limit(&again, "at", "name", a)

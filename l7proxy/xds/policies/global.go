@@ -8,7 +8,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // askTimeout is how long Envoy waits for an answer unless told otherwise.
@@ -17,7 +17,7 @@ const askTimeout = 20 * time.Millisecond
 // Global converts the configuration of a filter for a global rate limit, called name,
 // that fields.Examine has passed. The result is never nil, and means nothing where a
 // problem was added.
-func Global(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.Global {
+func Global(p *problems.List, path, name string, config *anypb.Any) *snapshot.Global {
 	m := new(ratelimitv3.RateLimit)
 	if !p.Unpack(path, config, m) {
 		return new(snapshot.Global)
@@ -49,7 +49,7 @@ func Global(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.
 }
 
 // globalRoute converts what a route says of such a filter.
-func globalRoute(p *fields.Problems, path string, config *anypb.Any) *snapshot.GlobalRoute {
+func globalRoute(p *problems.List, path string, config *anypb.Any) *snapshot.GlobalRoute {
 	m := new(ratelimitv3.RateLimitPerRoute)
 	if !p.Unpack(path, config, m) {
 		return new(snapshot.GlobalRoute)

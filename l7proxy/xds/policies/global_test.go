@@ -6,8 +6,8 @@ import (
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // FuzzGlobal converts any filter for a global rate limit, as JSON. What is accepted can be
@@ -20,7 +20,7 @@ func FuzzGlobal(f *testing.F) {
 		if a == nil {
 			return
 		}
-		var p, again fields.Problems
+		var p, again problems.List
 		out := policies.Global(&p, "at", "name", a)
 		complete(t, p)
 		if second := policies.Global(&again, "at", "name", a); *second != *out || fmt.Sprint(p) != fmt.Sprint(again) {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // shortest is Envoy's bound of a fill_interval.
@@ -24,7 +24,7 @@ const shortest = 50 * time.Millisecond
 // Limit converts the configuration of an HTTP filter, called name, that
 // fields.Examine has passed. The result is never nil, and means nothing where a
 // problem was added.
-func Limit(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.Limit {
+func Limit(p *problems.List, path, name string, config *anypb.Any) *snapshot.Limit {
 	m := new(limitv3.LocalRateLimit)
 	if !p.Unpack(path, config, m) {
 		return &snapshot.Limit{Bucket: new(snapshot.Bucket)}
@@ -42,7 +42,7 @@ func Limit(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.L
 }
 
 // networkLimit converts a filter that takes a token for each connection.
-func networkLimit(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.Limit {
+func networkLimit(p *problems.List, path, name string, config *anypb.Any) *snapshot.Limit {
 	m := new(networkv3.LocalRateLimit)
 	if !p.Unpack(path, config, m) {
 		return new(snapshot.Limit)
@@ -58,7 +58,7 @@ func networkLimit(p *fields.Problems, path, name string, config *anypb.Any) *sna
 }
 
 // bucket converts a bucket; nil stays nil.
-func bucket(p *fields.Problems, path string, m *typev3.TokenBucket) *snapshot.Bucket {
+func bucket(p *problems.List, path string, m *typev3.TokenBucket) *snapshot.Bucket {
 	if m == nil {
 		return nil
 	}
@@ -76,7 +76,7 @@ func bucket(p *fields.Problems, path string, m *typev3.TokenBucket) *snapshot.Bu
 }
 
 // descriptors are sorted by the rates of their buckets, the smallest first.
-func descriptors(p *fields.Problems, path string, list []*ratelimitv3.LocalRateLimitDescriptor) []snapshot.Descriptor {
+func descriptors(p *problems.List, path string, list []*ratelimitv3.LocalRateLimitDescriptor) []snapshot.Descriptor {
 	var out []snapshot.Descriptor
 	for i, m := range list {
 		at := fmt.Sprintf("%s[%d]", path, i)
@@ -104,7 +104,7 @@ func perSecond(b *snapshot.Bucket) float64 { return float64(b.Fill) / b.Interval
 
 // Rates converts the rate_limits of a route, a virtual host or a filter, and tells
 // what of a request they need.
-func Rates(p *fields.Problems, path string, list []*routev3.RateLimit) (out []snapshot.Rate, needs snapshot.Needs) {
+func Rates(p *problems.List, path string, list []*routev3.RateLimit) (out []snapshot.Rate, needs snapshot.Needs) {
 	for i, m := range list {
 		one := snapshot.Rate{Stage: m.GetStage().GetValue()}
 		for j, a := range m.GetActions() {
@@ -119,7 +119,7 @@ func Rates(p *fields.Problems, path string, list []*routev3.RateLimit) (out []sn
 	return out, needs
 }
 
-func action(p *fields.Problems, path string, m *routev3.RateLimit_Action) snapshot.RateAction {
+func action(p *problems.List, path string, m *routev3.RateLimit_Action) snapshot.RateAction {
 	switch spec := m.GetActionSpecifier().(type) {
 	case *routev3.RateLimit_Action_SourceCluster_:
 		return snapshot.RateAction{Kind: snapshot.RateSourceCluster, Key: "source_cluster"}

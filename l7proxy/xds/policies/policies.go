@@ -17,11 +17,12 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
 // Connection adds the network filter at path to a gate, if it is a policy.
-func Connection(p *fields.Problems, path string, f *listenerv3.Filter, gate *snapshot.Gate) {
+func Connection(p *problems.List, path string, f *listenerv3.Filter, gate *snapshot.Gate) {
 	path += ".typed_config"
 	switch typ, _, _ := typed.TypeOf(f.GetTypedConfig()); typ {
 	case fields.TypeNetworkRBAC:
@@ -32,7 +33,7 @@ func Connection(p *fields.Problems, path string, f *listenerv3.Filter, gate *sna
 }
 
 // Of converts a typed_per_filter_config. The result is never nil.
-func Of(p *fields.Problems, path string, configs map[string]*anypb.Any) *snapshot.RoutePolicies {
+func Of(p *problems.List, path string, configs map[string]*anypb.Any) *snapshot.RoutePolicies {
 	out := new(snapshot.RoutePolicies)
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
 		at, config := fmt.Sprintf("%s[%q]", path, name), configs[name]

@@ -19,13 +19,13 @@ import (
 	"github.com/dubway/dubway/l7proxy/condition"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // RBAC converts the configuration of an HTTP filter, called name, that
 // fields.Examine has passed. The result is never nil, and means nothing where a
 // problem was added.
-func RBAC(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.RBAC {
+func RBAC(p *problems.List, path, name string, config *anypb.Any) *snapshot.RBAC {
 	m := new(rbacv3.RBAC)
 	if !p.Unpack(path, config, m) {
 		return new(snapshot.RBAC)
@@ -33,7 +33,7 @@ func RBAC(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.RB
 	return rbac(p, path, name, m)
 }
 
-func rbac(p *fields.Problems, path, name string, m *rbacv3.RBAC) *snapshot.RBAC {
+func rbac(p *problems.List, path, name string, m *rbacv3.RBAC) *snapshot.RBAC {
 	c := terms{problems: p}
 	return &snapshot.RBAC{
 		Name:   name,
@@ -42,7 +42,7 @@ func rbac(p *fields.Problems, path, name string, m *rbacv3.RBAC) *snapshot.RBAC 
 	}
 }
 
-func networkRBAC(p *fields.Problems, path, name string, config *anypb.Any) *snapshot.RBAC {
+func networkRBAC(p *problems.List, path, name string, config *anypb.Any) *snapshot.RBAC {
 	m := new(networkv3.RBAC)
 	if !p.Unpack(path, config, m) {
 		return new(snapshot.RBAC)
@@ -57,7 +57,7 @@ func networkRBAC(p *fields.Problems, path, name string, config *anypb.Any) *snap
 
 // terms converts the rules of one filter.
 type terms struct {
-	problems   *fields.Problems
+	problems   *problems.List
 	connection bool // there is no request
 	needs      snapshot.Needs
 }

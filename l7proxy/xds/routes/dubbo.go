@@ -10,14 +10,14 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // DubboProxy converts the table of a dubbo_proxy filter that fields.Examine has
 // passed. Its problems are noted below path; origin names it for explain. The
 // entries, which Envoy tries one after the other, become the routes of one
 // virtual host: a route has the conditions of its entry and its own.
-func DubboProxy(p *fields.Problems, path, origin string, m *dubbov3.DubboProxy) *snapshot.RouteConfig {
+func DubboProxy(p *problems.List, path, origin string, m *dubbov3.DubboProxy) *snapshot.RouteConfig {
 	entries, at, name := m.GetRouteConfig(), path+".route_config", "dubbo_proxy"
 	if multiple := m.GetMultipleRouteConfig(); multiple != nil {
 		if len(entries) > 0 {
@@ -42,7 +42,7 @@ func DubboProxy(p *fields.Problems, path, origin string, m *dubbov3.DubboProxy) 
 }
 
 // entry converts the routes of one interface.
-func entry(p *fields.Problems, path, origin string, m *dubbov3.RouteConfiguration) []*snapshot.Route {
+func entry(p *problems.List, path, origin string, m *dubbov3.RouteConfiguration) []*snapshot.Route {
 	if m.GetInterface() == "" {
 		p.Addf(path+".interface", "required")
 	}
@@ -92,7 +92,7 @@ func wildcard(name string) snapshot.HeaderMatch {
 
 // method converts a method's name. The two expressions for any method are no
 // condition, so that such a route is a default one.
-func method(p *fields.Problems, path string, m *dubbov3.MethodMatch) snapshot.HeaderMatch {
+func method(p *problems.List, path string, m *dubbov3.MethodMatch) snapshot.HeaderMatch {
 	h := snapshot.HeaderMatch{Name: "method"}
 	if m.GetName() == nil {
 		p.Addf(path+".name", "required")
@@ -107,7 +107,7 @@ func method(p *fields.Problems, path string, m *dubbov3.MethodMatch) snapshot.He
 
 // parameters converts the conditions on arguments, in the order of their indices.
 // As in Envoy an empty exact_match, or none, wants any argument that has a text.
-func parameters(p *fields.Problems, path string, m *dubbov3.MethodMatch) []snapshot.HeaderMatch {
+func parameters(p *problems.List, path string, m *dubbov3.MethodMatch) []snapshot.HeaderMatch {
 	var list []snapshot.HeaderMatch
 	for _, index := range slices.Sorted(maps.Keys(m.GetParamsMatch())) {
 		h := snapshot.HeaderMatch{Source: snapshot.SourceArgument, Index: int(index), Kind: snapshot.HeaderPresent, Want: true}
@@ -127,7 +127,7 @@ func parameters(p *fields.Problems, path string, m *dubbov3.MethodMatch) []snaps
 	return list
 }
 
-func dubboTarget(p *fields.Problems, path string, m *dubbov3.RouteAction) target {
+func dubboTarget(p *problems.List, path string, m *dubbov3.RouteAction) target {
 	t := target{cluster: m.GetCluster(), weighted: m.GetWeightedClusters(), metadata: m.GetMetadataMatch()}
 	if t.weighted == nil && t.cluster == "" {
 		p.Addf(path+".cluster", "required")

@@ -8,7 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // operator is one of Envoy's format that has a meaning here, or one of ours.
@@ -55,7 +55,7 @@ type edited interface {
 }
 
 // edits converts those of one message.
-func edits(p *fields.Problems, path string, m edited) snapshot.Edits {
+func edits(p *problems.List, path string, m edited) snapshot.Edits {
 	if path != "" {
 		path += "."
 	}
@@ -98,7 +98,7 @@ func needsWhole(a *snapshot.Action) bool {
 
 // side is one direction of a message's edits.
 type side struct {
-	*fields.Problems
+	*problems.List
 
 	path    string
 	answers bool

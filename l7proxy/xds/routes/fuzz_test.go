@@ -15,6 +15,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
 )
 
@@ -43,7 +44,7 @@ func FuzzDubboProxy(f *testing.F) {
 		if len(p) == 0 {
 			consistent(t, m, c)
 		}
-		var again fields.Problems
+		var again problems.List
 		if got := fmt.Sprint(printed(routes.DubboProxy(&again, "at", "origin", m)), again); got != fmt.Sprint(printed(c), p) {
 			t.Fatalf("the second time it means %s", got)
 		}
@@ -84,7 +85,7 @@ func seeds(tb testing.TB) [][]byte {
 }
 
 // complete checks that every problem has a place and a reason.
-func complete(t *testing.T, list fields.Problems) {
+func complete(t *testing.T, list problems.List) {
 	t.Helper()
 	for _, p := range list {
 		if p.Reason == "" {

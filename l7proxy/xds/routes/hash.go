@@ -7,13 +7,13 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // hashes converts the hash policies of a route. Body says that one needs more of a
 // request than its names. The parts of a request that only HTTP has, cookies and
 // query parameters, package fields rejects.
-func hashes(p *fields.Problems, path string, list []*routev3.RouteAction_HashPolicy) (out []snapshot.HashPolicy, body bool) {
+func hashes(p *problems.List, path string, list []*routev3.RouteAction_HashPolicy) (out []snapshot.HashPolicy, body bool) {
 	for i, m := range list {
 		switch spec := m.GetPolicySpecifier().(type) {
 		case *routev3.RouteAction_HashPolicy_Header_:

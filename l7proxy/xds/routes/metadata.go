@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // lbMetadata is the key that load balancing compares.
@@ -26,7 +26,7 @@ func Subset(m *corev3.Metadata) snapshot.Metadata {
 const ourMetadata = "dubway.io"
 
 // aborts reads what a route's metadata say an abort is.
-func aborts(p *fields.Problems, path string, m *corev3.Metadata) (out *snapshot.Abort) {
+func aborts(p *problems.List, path string, m *corev3.Metadata) (out *snapshot.Abort) {
 	path += `.metadata.filter_metadata["` + ourMetadata + `"]`
 	ours := m.GetFilterMetadata()[ourMetadata].GetFields()
 	for _, key := range slices.Sorted(maps.Keys(ours)) {

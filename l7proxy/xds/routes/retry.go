@@ -11,7 +11,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // Envoy's defaults of a RetryPolicy, and how many tries a request may have.
@@ -48,7 +48,7 @@ var httpStatuses = map[uint32]snapshot.RetryOn{
 }
 
 // retryPolicy converts a RetryPolicy; nil for none.
-func retryPolicy(p *fields.Problems, path string, m *routev3.RetryPolicy) *snapshot.Retry {
+func retryPolicy(p *problems.List, path string, m *routev3.RetryPolicy) *snapshot.Retry {
 	if m == nil {
 		return nil
 	}
@@ -98,7 +98,7 @@ func retryPolicy(p *fields.Problems, path string, m *routev3.RetryPolicy) *snaps
 	return r
 }
 
-func statuses(p *fields.Problems, path string, m *routev3.RetryPolicy, r *snapshot.Retry) {
+func statuses(p *problems.List, path string, m *routev3.RetryPolicy, r *snapshot.Retry) {
 	for i, code := range m.GetRetriableStatusCodes() {
 		at := fmt.Sprintf("%s.retriable_status_codes[%d]", path, i)
 		if on, ok := httpStatuses[code]; ok {
@@ -116,7 +116,7 @@ func statuses(p *fields.Problems, path string, m *routev3.RetryPolicy, r *snapsh
 	}
 }
 
-func exceptions(p *fields.Problems, path string, m *routev3.RetryPolicy, r *snapshot.Retry) {
+func exceptions(p *problems.List, path string, m *routev3.RetryPolicy, r *snapshot.Retry) {
 	for i, h := range m.GetRetriableHeaders() {
 		at := fmt.Sprintf("%s.retriable_headers[%d]", path, i)
 		if h.GetName() != exceptionHeader {

@@ -18,13 +18,14 @@ import (
 	"github.com/dubway/dubway/l7proxy/xds/conditions"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
+	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
 // million is the whole of Match.Fraction.
 const million = snapshot.Million
 
 // RouteConfiguration converts one. It returns problems or a result, never both.
-func RouteConfiguration(m *routev3.RouteConfiguration) (*snapshot.RouteConfig, fields.Problems) {
+func RouteConfiguration(m *routev3.RouteConfiguration) (*snapshot.RouteConfig, problems.List) {
 	p := fields.Examine(m)
 	if m.GetName() == "" {
 		p.Addf("name", "required")
@@ -41,7 +42,7 @@ func RouteConfiguration(m *routev3.RouteConfiguration) (*snapshot.RouteConfig, f
 
 // Inline converts a configuration that fields.Examine has passed. Its problems
 // are noted below path; origin names it for explain.
-func Inline(p *fields.Problems, path, origin string, m *routev3.RouteConfiguration) *snapshot.RouteConfig {
+func Inline(p *problems.List, path, origin string, m *routev3.RouteConfiguration) *snapshot.RouteConfig {
 	c := &snapshot.RouteConfig{Name: m.GetName(), IgnorePort: m.GetIgnorePortInHostMatching()}
 	if path != "" {
 		path += "."
@@ -108,7 +109,7 @@ func needs(c *snapshot.RouteConfig) (n snapshot.Needs) {
 }
 
 // routePolicies converts what a route says of policies over what holds without it.
-func routePolicies(p *fields.Problems, path string, m *routev3.Route, base *snapshot.RoutePolicies) *snapshot.RoutePolicies {
+func routePolicies(p *problems.List, path string, m *routev3.Route, base *snapshot.RoutePolicies) *snapshot.RoutePolicies {
 	own := policies.Of(p, path+".typed_per_filter_config", m.GetTypedPerFilterConfig())
 	own.Rates, own.Needs = policies.Rates(p, path+".route.rate_limits", m.GetRoute().GetRateLimits())
 	own.Abort = aborts(p, path, m.GetMetadata())
@@ -163,7 +164,7 @@ func isNamed(h *snapshot.HeaderMatch) bool {
 	return false
 }
 
-func match(p *fields.Problems, path string, m *routev3.RouteMatch) snapshot.Match {
+func match(p *problems.List, path string, m *routev3.RouteMatch) snapshot.Match {
 	out := snapshot.Match{Fraction: million}
 	insensitive := m.GetCaseSensitive() != nil && !m.GetCaseSensitive().GetValue()
 	switch spec := m.GetPathSpecifier().(type) {
@@ -211,7 +212,7 @@ type target struct {
 	metadata *corev3.Metadata
 }
 
-func action(p *fields.Problems, path string, to target) snapshot.Action {
+func action(p *problems.List, path string, to target) snapshot.Action {
 	out := snapshot.Action{Subset: Subset(to.metadata)}
 	if to.weighted == nil {
 		out.Clusters = []snapshot.WeightedCluster{{Cluster: to.cluster, Weight: 1, Subset: out.Subset}}
@@ -248,7 +249,7 @@ func action(p *fields.Problems, path string, to target) snapshot.Action {
 
 // CheckTotal notes below path, that of weighted clusters, a sum of weights that
 // nothing can be shared out by.
-func CheckTotal(p *fields.Problems, path string, total uint64) {
+func CheckTotal(p *problems.List, path string, total uint64) {
 	switch {
 	case total == 0:
 		p.Addf(path+".clusters", "the weights sum to 0")

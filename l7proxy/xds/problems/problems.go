@@ -1,13 +1,48 @@
-package fields
+// Package problems is what is wrong with one resource, each thing by the path of its
+// field, and Envoy's own rules for what a field may hold. What is implemented is told by
+// package fields.
+package problems
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 )
+
+// Problem is one thing that is wrong with a resource.
+type Problem struct {
+	Field  string `json:"field"`  // path in proto names: virtual_hosts[0].routes[2].route.timeout
+	Reason string `json:"reason"` // why
+}
+
+// Error returns "field: reason".
+func (p Problem) Error() string {
+	if p.Field == "" {
+		return p.Reason
+	}
+	return p.Field + ": " + p.Reason
+}
+
+// List collects what is wrong with one resource.
+type List []Problem
+
+// Addf notes one problem at a path.
+func (p *List) Addf(path, format string, args ...any) {
+	*p = append(*p, Problem{Field: path, Reason: fmt.Sprintf(format, args...)})
+}
+
+// Join appends a field's name to the path of its message.
+func Join(path string, name protoreflect.Name) string {
+	if path == "" {
+		return string(name)
+	}
+	return path + "." + string(name)
+}
 
 // Validated is what all generated messages of Envoy's API are.
 type Validated interface {
@@ -15,23 +50,15 @@ type Validated interface {
 	ValidateAll() error
 }
 
-// Examine returns the problems that need no conversion to be seen: fields that
-// are not implemented, and values that Envoy's own rules refuse.
-func Examine(m Validated) Problems {
-	p := Check(m)
-	p.Validate("", m)
-	return p
-}
-
 // Validate adds what Envoy's rules say of m, which is at path.
-func (p *Problems) Validate(path string, m Validated) {
+func (p *List) Validate(path string, m Validated) {
 	if err := m.ValidateAll(); err != nil {
 		p.flatten(path, err)
 	}
 }
 
 // flatten turns the nested errors of the generated validators into paths.
-func (p *Problems) flatten(path string, err error) {
+func (p *List) flatten(path string, err error) {
 	var all interface{ AllErrors() []error }
 	if errors.As(err, &all) {
 		for _, e := range all.AllErrors() {
@@ -73,7 +100,7 @@ func snake(name string) string {
 
 // Unpack reads an extension's configuration into m, and validates it; false if a
 // problem was added.
-func (p *Problems) Unpack(path string, config *anypb.Any, m Validated) bool {
+func (p *List) Unpack(path string, config *anypb.Any, m Validated) bool {
 	before := len(*p)
 	if !config.MessageIs(m) {
 		p.Addf(path, "not implemented: %s inside another message", m.ProtoReflect().Descriptor().FullName())
