@@ -2,7 +2,6 @@ package fields_test
 
 import (
 	"fmt"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
