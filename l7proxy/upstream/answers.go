@@ -62,9 +62,7 @@ func (c *Conn) read() {
 		if !ok || c.finished() {
 			return
 		}
-		if c.bulk {
-			c.parkIdle()
-		}
+		c.parkIdle()
 	}
 }
 
@@ -124,6 +122,7 @@ func (c *Conn) one(h codec.Header, frame []byte) bool {
 		c.group.pool.stats.Unasked.Add(1)
 		return true
 	}
+	c.parkIdle() // before its consumer, which may ask at once, has the answer
 	if p.Answers.Unreached(h) {
 		f.Edge.Endpoint.Failed() // the proxy there cannot connect to its application
 	}

@@ -61,9 +61,6 @@ func (g *Group) another() *Conn {
 
 // free parks a connection whose request wants no answer and has been sent.
 func (c *Conn) free() {
-	if !c.bulk {
-		return
-	}
 	c.mu.Lock()
 	c.answered = true
 	c.mu.Unlock()
@@ -161,6 +158,9 @@ func (u *Upload) Abort() {
 // parkIdle parks a bulk connection whose request has been answered. It has one
 // at most, so an answer means that the request is done.
 func (c *Conn) parkIdle() {
+	if !c.bulk {
+		return
+	}
 	c.mu.Lock()
 	answered := c.answered && !c.uploading
 	c.answered = c.answered && c.uploading
