@@ -72,6 +72,7 @@ func TestAerakiDemos(t *testing.T) {
 	p := &policyRun{
 		mesh: m, examples: aerakiFiles(t), consumer: m.pod("consumer"),
 		v1: m.pod("provider-1", 20880), v2: m.pod("provider-2", 20880), audit: m.pod("shadow", 20880),
+		ratelimit: m.bystander("ratelimit"),
 	}
 	m.provider(p.v1, "v1")
 	m.provider(p.v2, "v2")

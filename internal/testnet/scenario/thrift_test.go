@@ -134,7 +134,7 @@ func TestThrift(t *testing.T) {
 	m.counted(`istio_requests_total{`, each-5, append(source, `response_flags="RL"`)...)
 	m.counted(`istio_requests_total{`, each, append(source, `response_flags="FI"`)...)
 	m.counted(`istio_requests_total{`, each, append(source, `dubbo_interface="Orders"`, `dubbo_method="place"`)...)
-	m.counted(`istio_requests_total{`, each, append(source, `dubbo_method="note"`)...)
+	m.counted(`istio_requests_total{`, each, append(source, `dubbo_result="none"`)...)
 	m.counted(`istio_requests_total{`, each, append(source, `dubbo_result="exception"`)...)
 	m.counted(`dubway_retries_total`, each)
 	m.counted(`dubway_mirrored_requests_total `, each)
