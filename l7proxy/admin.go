@@ -62,12 +62,16 @@ func (p *Proxy) status() admin.ProxyStatus {
 			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: p.started, Node: p.opts.Node,
 			Uptime: time.Since(p.started).Round(time.Second).String(), Capabilities: Capabilities(),
 		},
-		AgentConnected: p.connected.Load(), Generation: snap.Generation, Source: "files " + p.opts.XDSDir,
+		AgentConnected: p.connected.Load(), Generation: snap.Generation, Source: p.sourceName(),
 		Snapshot: size(snap), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
 		Connections: admin.Connections{
 			Downstream: int(p.listeners.Stats().Active.Load()), Upstream: p.pool.Count(),
 		},
 		AccessLog: p.recorder.Sample() > 0,
+	}
+	s.ControlPlane = p.controlPlane()
+	if problem := controlProblem(s.ControlPlane); problem != "" {
+		s.Problems = append(s.Problems, problem)
 	}
 	memory := p.memory.State()
 	s.Memory = admin.Memory{Used: memory.Used, Limit: memory.Limit, Level: memory.Level.String(), Shed: memory.Shed}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,7 +49,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/witness"
 	"github.com/dubway/dubway/l7proxy/workload"
-	"github.com/dubway/dubway/l7proxy/xds"
+	"github.com/dubway/dubway/l7proxy/xds/ads"
 )
 
 // Options are the proxy's flags.
@@ -56,6 +57,8 @@ type Options struct {
 	StateDir       string
 	HandoffSocket  string
 	XDSDir         string
+	XDSServer      string   // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
+	XDSNode        ads.Node // whose view it is asked for; its locality is Locality
 	Node           string
 	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
 	MetricsAddress string // "" for none
@@ -82,7 +85,8 @@ type Proxy struct {
 	log       *slog.Logger
 	started   time.Time
 	workloads *workload.Registry
-	source    *xds.Source
+	source    source
+	control   *ads.Source // source, where that is a control plane; or nil
 	clusters  *cluster.Manager
 	dialer    *witness.Dialer
 	pool      *upstream.Pool
@@ -113,9 +117,9 @@ func New(opts Options) (*Proxy, error) {
 		return nil, fmt.Errorf("make telemetry: %w", err)
 	}
 	p.workloads = workload.NewRegistry()
-	p.source = xds.NewSource(opts.XDSDir, p.log)
-	p.source.OnChange(p.apply)
-	p.snap.Store(p.source.Snapshot())
+	if err := p.openSource(); err != nil {
+		return nil, err
+	}
 	p.agent = handoff.NewClient(opts.HandoffSocket, opts.Node, p, p.log)
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
 	p.dialer.Guard(p.guarded)
@@ -153,7 +157,7 @@ func New(opts Options) (*Proxy, error) {
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
 	})
-	if err := p.metrics.Register(p.counters()); err != nil {
+	if err := p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())); err != nil {
 		return nil, fmt.Errorf("register counters: %w", err)
 	}
 	if err := p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)); err != nil {
@@ -178,7 +182,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	// Before the agent hands over listeners: what waits in their backlogs is
 	// routed by a snapshot from the first connection on.
 	p.source.Reload()
-	run("watch xds", p.source.Run)
+	run("follow xds", p.source.Run)
 	run("watch connections", p.listeners.Run)
 	run("watch memory", p.memory.Run)
 	run("follow agent", p.followAgent)

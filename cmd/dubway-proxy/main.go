@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,9 @@ func main() {
 	}
 }
 
+// errTwoSources refuses to guess which of two sources goes before the other.
+var errTwoSources = errors.New("configuration comes from files or from a control plane: say --xds-dir or --xds-server, not both")
+
 // gcPercent is GOGC unless the environment says otherwise.
 const gcPercent = 25
 
@@ -55,7 +59,12 @@ func command() *cobra.Command {
 	c := &cobra.Command{
 		Use: "dubway-proxy", Short: "The node's L7 proxy: decodes Dubbo and applies xDS policies",
 		Version: version.Version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if f.options.XDSServer != "" && c.Flags().Changed("xds-dir") {
+				return errTwoSources
+			}
+			return f.run(c.Context())
+		},
 	}
 	o := &f.options
 	s := c.Flags()
@@ -63,6 +72,13 @@ func command() *cobra.Command {
 	s.Uint64Var(&o.MemoryLimit, "memory-limit", f.cgroup.Limit,
 		"bytes; from 80 % no connections are taken, from 90 % the heaviest workload is refused; the default is the cgroup's, 0 is none")
 	s.StringVar(&o.XDSDir, "xds-dir", "/etc/dubway/xds", "directory of xDS files (DiscoveryResponse, YAML or JSON)")
+	s.StringVar(&o.XDSServer, "xds-server", "",
+		"HOST:PORT of a control plane that is asked by plain gRPC, in place of --xds-dir: istiod's port 15010")
+	s.StringVar(&o.XDSNode.ID, "xds-node-id", "",
+		"whose view of the mesh all pods of the node get: sidecar~IP~POD.NAMESPACE~NAMESPACE.svc.DOMAIN; required with --xds-server")
+	s.StringVar(&o.XDSNode.Cluster, "xds-cluster-id", "", "CLUSTER_ID of that view, in a mesh of several clusters")
+	s.StringToStringVar(&o.XDSNode.Labels, "xds-labels", nil,
+		"labels of that view, key=value,..., if the control plane does not know its pod")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
 	s.StringVar(&o.Locality, "locality", "", "region/zone/subzone of this node, or its first parts, for zone aware load balancing")
 	s.StringVar(&o.MetricsAddress, "metrics-address", ":15020", "address of /metrics; empty for none")
@@ -113,7 +129,7 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	log.Info("dubway-proxy", "version", version.Version, "node", f.options.Node, "xds", f.options.XDSDir)
+	log.Info("dubway-proxy", "version", version.Version, "node", f.options.Node, "xds", cmp.Or(f.options.XDSServer, f.options.XDSDir))
 	return p.Run(ctx)
 }
 

@@ -227,10 +227,8 @@ func (d *diagnosis) proxy(p *admin.ProxyStatus) {
 		"run dubway-proxy as an ordinary user: it parses what pods send",
 	})
 	for i := range p.Rejections {
-		d.add(false, finding{
-			"configuration", warning, rejectionLine(&p.Rejections[i]),
-			"correct the file; dubwayctl check PATH tells when it is valid",
-		})
+		d.add(false, finding{"configuration", warning, rejectionLine(&p.Rejections[i]),
+			"correct the file (dubwayctl check PATH tells when it is valid), or what the control plane made it of"})
 	}
 	for i := range p.StaleAddresses {
 		d.add(false, staleFinding(&p.StaleAddresses[i]))

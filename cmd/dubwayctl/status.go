@@ -142,6 +142,9 @@ func (s *nodeStatus) proxyTable(t *table) {
 	t.row("  agent", map[bool]string{true: "connected", false: "not connected"}[p.AgentConnected])
 	t.row("  capabilities", capabilities(p.Capabilities))
 	t.row("  configuration", fmt.Sprintf("generation %d from %s", p.Generation, p.Source))
+	if p.ControlPlane != nil {
+		t.row("  control plane", p.ControlPlane)
+	}
 	t.row("  resources", fmt.Sprintf("%d listeners, %d routes, %d clusters, %d endpoints; %d rejected",
 		p.Snapshot.Listeners, p.Snapshot.Routes, p.Snapshot.Clusters, p.Snapshot.Endpoints, len(p.Rejections)))
 	t.row("  connections", fmt.Sprintf("%d downstream, %d upstream", p.Connections.Downstream, p.Connections.Upstream))

@@ -1,6 +1,9 @@
 package admin
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // ProxyStatus is dubway-proxy's answer to /v1/status.
 type ProxyStatus struct {
@@ -10,7 +13,9 @@ type ProxyStatus struct {
 	// Generation is that of the snapshot in use.
 	Generation uint64       `json:"generation"`
 	Snapshot   SnapshotSize `json:"snapshot"`
-	Source     string       `json:"source,omitempty"` // "files /etc/dubway/xds"
+	Source     string       `json:"source,omitempty"` // "files /etc/dubway/xds", "control plane istiod.istio-system:15010"
+	// ControlPlane is how things are with it; nil where configuration comes from files.
+	ControlPlane *ControlPlane `json:"controlPlane,omitempty"`
 	// Rejections are the resources whose last version was refused; what they
 	// replaced is still in use.
 	Rejections  []Rejection `json:"rejections"`
@@ -25,6 +30,38 @@ type ProxyStatus struct {
 	// waits, the latest first; a bounded list.
 	InvertedTimeouts []InvertedTimeout `json:"invertedTimeouts,omitempty"`
 	Problems         []string          `json:"problems,omitempty"`
+}
+
+// ControlPlane is how things are with the server that configuration comes from.
+type ControlPlane struct {
+	Server     string     `json:"server"` // host:port
+	Node       string     `json:"node"`   // as whom the proxy asks
+	Connected  bool       `json:"connected"`
+	Since      time.Time  `json:"since"`             // it is connected, or is not
+	Reason     string     `json:"reason,omitempty"`  // why it is not
+	Updated    *time.Time `json:"updated,omitempty"` // when the last update came; nil: none yet
+	Updates    uint64     `json:"updates"`
+	Refused    uint64     `json:"refused"` // updates of which something was rejected
+	Reconnects uint64     `json:"reconnects"`
+	Kept       bool       `json:"kept"` // what holds was read from disk at the start
+}
+
+// String says it on one line, for people. Why it is away, a problem says.
+func (c *ControlPlane) String() string {
+	text := "not connected"
+	if c.Connected {
+		text = "connected"
+	}
+	text += " since " + c.Since.Format(time.RFC3339) + ", as " + c.Node
+	if c.Updated == nil {
+		text += "; no update yet"
+	} else {
+		text += "; last update " + c.Updated.Format(time.RFC3339)
+	}
+	if c.Kept {
+		text += ", what holds was kept on disk"
+	}
+	return fmt.Sprintf("%s; %d updates, %d refused, %d reconnects", text, c.Updates, c.Refused, c.Reconnects)
 }
 
 // InvertedTimeout is a kind of call that its provider may work on longer than its

@@ -41,13 +41,26 @@ func (s *set) join(generation uint64) *snapshot.Snapshot {
 	for i, l := range out.Listeners {
 		if l.RouteName != "" && l.Route == nil {
 			named := *l // what convert made is shared between snapshots
-			named.Route = out.Routes[l.RouteName]
+			named.Route = routesOf(l.RouteName, out.Routes)
 			out.Listeners[i] = &named
 		}
 	}
 	slices.SortStableFunc(out.Listeners, func(a, b *snapshot.Listener) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(out.Inbounds, func(a, b *snapshot.Inbound) int { return strings.Compare(a.Name, b.Name) })
 	return out.Seal()
+}
+
+// routesOf finds the route configuration of a name, under the name that it was asked by
+// too; then it has both names.
+func routesOf(name string, all map[string]*snapshot.RouteConfig) *snapshot.RouteConfig {
+	asked := all[AskedAs(name)]
+	if all[name] == nil && asked != nil {
+		all[name] = &snapshot.RouteConfig{ // what convert made is shared between snapshots
+			Name: name, VirtualHosts: asked.VirtualHosts, IgnorePort: asked.IgnorePort,
+			Static: asked.Static, Whole: asked.Whole, Needs: asked.Needs,
+		}
+	}
+	return all[name]
 }
 
 // withEndpoints returns the cluster of e with the endpoints that EDS has given.
@@ -59,4 +72,14 @@ func withEndpoints(e *entry, assignments map[string]*convert.Assignment) *snapsh
 	c := *e.cluster
 	c.Localities, c.Overprovision = a.Localities, a.Overprovision
 	return &c
+}
+
+// AskedAs is how a control plane is asked for a route configuration: istiod knows those
+// of HOST:PORT by hosts in lower case, while its listeners name them as they are written,
+// and answers what it does not know with an empty one.
+func AskedAs(route string) string {
+	if host, port, ok := strings.Cut(route, ":"); ok {
+		return strings.ToLower(host) + ":" + port
+	}
+	return route
 }

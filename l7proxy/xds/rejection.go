@@ -44,7 +44,6 @@ func rejectResource(file string, k key, p problems.List) Rejection {
 	return Rejection{File: file, Kind: k.kind, Name: k.name, Field: p[0].Field, Reason: p[0].Reason, More: p[1:]}
 }
 
-// same tells whether two rejections say the same of the same resource.
-func (r Rejection) same(o Rejection) bool {
-	return r.File == o.File && r.Kind == o.Kind && r.Name == o.Name && r.Field == o.Field && r.Reason == o.Reason
-}
+// said is what tells a rejection from another: of the same resource for the same first
+// reason there is one.
+func (r *Rejection) said() [5]string { return [5]string{r.File, r.Kind, r.Name, r.Field, r.Reason} }

@@ -78,6 +78,7 @@ type builder struct {
 	broken   map[string]bool
 	bound    map[snapshot.Destination]string // the listener of each; no two may have one
 	held     map[provider]string             // as bound
+	pod      netip.Addr                      // whom the resources that are taken were sent to
 	rejected []Rejection
 }
 
@@ -101,6 +102,13 @@ func (s *set) following(texts []text) (*set, []Rejection) {
 
 // file adds what a file holds, unless it cannot be read.
 func (b *builder) file(t text) {
+	if t.sent != nil {
+		b.pod = t.pod
+		for _, r := range t.sent {
+			b.take(t.file, r)
+		}
+		return
+	}
 	sum := files.Sum(sha256.Sum256(t.data))
 	p, ok := b.last.parsed[t.file]
 	if err := t.err; err != nil || !ok || p.sum != sum {
@@ -115,8 +123,8 @@ func (b *builder) file(t text) {
 		}
 	}
 	before := len(b.rejected)
-	for _, r := range p.resources {
-		b.take(t.file, r)
+	for i := range p.resources {
+		b.take(t.file, &p.resources[i])
 	}
 	if len(b.rejected) > before {
 		return // the messages are needed again when what is in the way goes
@@ -127,8 +135,9 @@ func (b *builder) file(t text) {
 	b.next.parsed[t.file] = p
 }
 
-// take adds a resource, or rejects it.
-func (b *builder) take(file string, r files.Resource) {
+// take adds a resource, or rejects it. What is wrong with it by itself it remembers in r,
+// so that it is found out once.
+func (b *builder) take(file string, r *files.Resource) {
 	k := key{r.Kind, r.Name}
 	if other, ok := b.next.entries[k]; ok {
 		b.rejected = append(b.rejected, rejectField(file, k, nameField(k.kind), "is already in "+other.file))
@@ -136,7 +145,8 @@ func (b *builder) take(file string, r files.Resource) {
 	}
 	e, problems := b.last.entries[k], r.Problems
 	if len(problems) == 0 && (e == nil || e.file != file || e.sum != r.Sum) {
-		e, problems = convertResource(file, r)
+		e, problems = b.convert(file, r)
+		r.Problems = problems
 	}
 	if len(problems) == 0 {
 		problems = b.bind(k, e)
@@ -147,6 +157,19 @@ func (b *builder) take(file string, r files.Resource) {
 		return
 	}
 	b.add(k, e)
+}
+
+// convert opens a resource and converts it.
+func (b *builder) convert(file string, r *files.Resource) (*entry, problems.List) {
+	opened := *r // its message is not needed afterwards
+	if opened.Open(); len(opened.Problems) > 0 {
+		return nil, opened.Problems
+	}
+	m, isListener := opened.Message.(*listenerv3.Listener)
+	if isListener && b.pod.IsValid() && m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND {
+		listeners.Locate(m, b.pod)
+	}
+	return convertResource(file, opened)
 }
 
 func (b *builder) add(k key, e *entry) {

@@ -1,7 +1,8 @@
 // Package files reads xDS resources from YAML and JSON text: discovery
 // responses in Envoy's own file form, single resources and lists of them, one
-// or more documents to a file. It tells where a text is not a resource; what a
-// resource means is for package convert. It opens no file.
+// or more documents to a file; and in protobuf's own form, as control planes send
+// them. It tells where a text is not a resource; what a resource means is for package
+// convert. It opens no file.
 package files
 
 import (
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
 
 	"github.com/dubway/dubway/l7proxy/xds/problems"
@@ -29,6 +31,8 @@ type Resource struct {
 	Sum      Sum           // of its canonical JSON: equal resources have equal sums
 	Message  proto.Message // nil when there are problems
 	Problems problems.List
+
+	wire *anypb.Any // what Open reads
 }
 
 // Parse returns the resources of a text, in order. A problem inside a resource

@@ -67,6 +67,17 @@ func Inbound(m *listenerv3.Listener) ([]*snapshot.Inbound, problems.List) {
 	return list, nil
 }
 
+// Locate makes a listener at any address, as istiod's virtualInbound, one of the pod at
+// ip: on the stream of a pod it is that pod's. It changes m.
+func Locate(m *listenerv3.Listener, ip netip.Addr) {
+	at := m.GetAddress().GetSocketAddress()
+	listens, err := netip.ParseAddr(at.GetAddress())
+	if err != nil || !listens.IsUnspecified() || len(m.GetMetadata().GetFilterMetadata()[ourMetadata].GetFields()) > 0 {
+		return
+	}
+	at.Address = ip.String()
+}
+
 // provider reads whose connections the listener is for, and which port's; 0: every one.
 func provider(p *problems.List, m *listenerv3.Listener) (whose []snapshot.Inbound, port uint16) {
 	const path = `metadata.filter_metadata["` + ourMetadata + `"]`

@@ -1,0 +1,250 @@
+// Package ads is the client of a control plane: it asks istiod, or what speaks like it, for
+// one node's view of the mesh by delta xDS, and keeps the last good answer on disk. What
+// the answers mean is package xds' business, which rejects what it does not implement.
+//
+// It speaks plain gRPC, with no proof of who it is, from the proxy's own network namespace:
+// port 15010 of istiod. There is one view for all pods of the node, that of the identity
+// that it is given: what istiod makes for other namespaces or labels is not in it.
+//
+// Clusters and listeners are asked for as a whole, route configurations and endpoints by
+// the names that those refer to. What an answer does not name stays; what is not asked for
+// any more goes.
+package ads
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/dubway/dubway/l7proxy/xds"
+)
+
+// How soon a stream that ended is begun again: at first, and at most. istiod ends streams
+// of a certain age, and all that it has when it restarts: half of each wait is chance, so
+// that nodes do not come back together.
+const (
+	soonest = 100 * time.Millisecond
+	latest  = 5 * time.Second
+)
+
+// Options say whom to ask, and for what.
+type Options struct {
+	Server string // HOST:PORT
+	Node   Node
+	Path   string // of the file with the last good configuration
+	Logger *slog.Logger
+}
+
+// State is how things are with the control plane.
+type State struct {
+	Connected  bool // it has answered on the stream that is open
+	Since      time.Time
+	Reason     string    // why it is not connected; "" if it has not been tried yet
+	Updated    time.Time // when the last update came; zero: none yet
+	Updates    uint64    // that came, with and without news
+	Refused    uint64    // updates that were refused, for a part of what they hold
+	Reconnects uint64    // streams after the first that were answered
+	Kept       bool      // what holds is from disk: no update has come since the start
+}
+
+// Source publishes a snapshot for each change that a control plane tells of. Its methods
+// are safe for concurrent use.
+type Source struct {
+	*xds.Store
+
+	opts  Options
+	node  *corev3.Node
+	cache cache
+	save  chan struct{} // one is as good as many
+
+	mu    sync.Mutex
+	state State
+	once  bool // answered before
+}
+
+// New returns a Source that has asked for nothing yet.
+func New(opts Options) (*Source, error) {
+	host, port, err := net.SplitHostPort(opts.Server)
+	if err != nil || host == "" || port == "" {
+		return nil, fmt.Errorf("control plane %q is not HOST:PORT", opts.Server)
+	}
+	id, err := opts.Node.parse()
+	if err != nil {
+		return nil, err
+	}
+	node, err := opts.Node.message()
+	if err != nil {
+		return nil, err
+	}
+	return &Source{
+		Store: xds.NewStore(opts.Server, id.address, opts.Logger), opts: opts, node: node,
+		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %v %s",
+			opts.Server, opts.Node.ID, opts.Node.Cluster, opts.Node.Labels, opts.Node.Locality)},
+		save:  make(chan struct{}, 1),
+		state: State{Since: time.Now()},
+	}, nil
+}
+
+// Reload publishes the last good configuration that was kept on disk, if there is one that
+// can be read. Call it once, before Run: later there is nothing to read.
+func (s *Source) Reload() {
+	all, err := s.cache.load()
+	if err != nil {
+		s.opts.Logger.Warn("the kept configuration is not used; nothing holds until the control plane answers",
+			"file", s.cache.path, "error", err)
+		return
+	}
+	if len(all) == 0 {
+		s.opts.Logger.Info("no configuration was kept; nothing holds until the control plane answers", "file", s.cache.path)
+		return
+	}
+	for _, u := range all {
+		s.Take(u)
+	}
+	s.Publish()
+	s.mu.Lock()
+	s.state.Kept = true
+	s.mu.Unlock()
+	s.opts.Logger.Info("the kept configuration holds until the control plane answers", "file", s.cache.path)
+}
+
+// Run follows the control plane until ctx ends; it returns nil then. While there is none,
+// what holds goes on.
+func (s *Source) Run(ctx context.Context) error {
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		s.keep(ctx)
+	}()
+	defer func() {
+		<-kept
+		s.keepLast()
+	}()
+	for failures := 0; ; failures++ {
+		answered, err := s.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if answered {
+			failures = 0
+		}
+		s.lost(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause(failures)):
+		}
+	}
+}
+
+// pause is how long to wait after so many failures in a row.
+func pause(failures int) time.Duration {
+	d := latest
+	if failures < 6 {
+		d = min(latest, soonest<<failures)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// State tells how things are.
+func (s *Source) State() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// lost notes that there is no stream. The log says so once for each reason.
+func (s *Source) lost(err error) {
+	reason := strings.ReplaceAll(err.Error(), "\n", " ")
+	s.mu.Lock()
+	before := s.state
+	if s.state.Reason = reason; before.Connected {
+		s.state.Connected, s.state.Since = false, time.Now()
+	}
+	s.mu.Unlock()
+	switch {
+	case before.Connected: // as every half an hour
+		s.opts.Logger.Info("the control plane's stream ended; what holds goes on", "server", s.opts.Server, "reason", reason)
+	case before.Reason != reason:
+		s.opts.Logger.Warn("no control plane; what holds goes on", "server", s.opts.Server, "error", reason)
+	}
+}
+
+// updated notes an update, and that the control plane is there.
+func (s *Source) updated(refused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Updated = time.Now()
+	s.state.Updates++
+	s.state.Kept = false
+	if refused {
+		s.state.Refused++
+	}
+	if s.state.Connected {
+		return
+	}
+	if s.once {
+		s.state.Reconnects++
+	}
+	s.once, s.state.Connected, s.state.Since, s.state.Reason = true, true, s.state.Updated, ""
+	s.opts.Logger.Info("the control plane answers", "server", s.opts.Server, "node", s.opts.Node.ID)
+}
+
+// published makes what was taken hold, and has it kept.
+func (s *Source) published() {
+	s.Publish()
+	select {
+	case s.save <- struct{}{}:
+	default:
+	}
+}
+
+// keepTime is how long at least lies between two writes of the kept configuration.
+const keepTime = 2 * time.Second
+
+// keep writes what holds to disk, now and then, until ctx ends.
+func (s *Source) keep(ctx context.Context) {
+	failed := false
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.save:
+			err := s.cache.save(s.Good())
+			if err != nil && !failed {
+				s.opts.Logger.Error("the configuration is not kept: a restart without the control plane will have none",
+					"file", s.cache.path, "error", err)
+			}
+			if failed = err != nil; failed {
+				select { // it is still to be done
+				case s.save <- struct{}{}:
+				default:
+				}
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(keepTime):
+			}
+		}
+	}
+}
+
+// keepLast writes what is still to be written.
+func (s *Source) keepLast() {
+	select {
+	case <-s.save:
+		if err := s.cache.save(s.Good()); err != nil {
+			s.opts.Logger.Error("the configuration is not kept", "file", s.cache.path, "error", err)
+		}
+	default:
+	}
+}
+
+var errEnded = errors.New("the control plane ended the stream")

@@ -1,0 +1,254 @@
+package ads
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dubway/dubway/l7proxy/xds"
+)
+
+// When what has come is made to hold: once it has been quiet for so long, so that what one
+// push says of several types is one change; but while something is missing that was asked
+// for, only after patience, since a listener without its routes would refuse its calls.
+const (
+	quiet    = 10 * time.Millisecond
+	enough   = 40 * time.Millisecond // quiet or not
+	patience = 5 * time.Second
+)
+
+// all is in place of a name where a type is asked for as a whole.
+const all = ""
+
+// names are names of resources.
+type names map[string]bool
+
+// stream is one stream to the control plane.
+type stream struct {
+	source *Source
+	wire   discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+
+	said     bool             // which node we are
+	asked    map[string]names // by type; a type that is in it has been asked for
+	missing  map[string]names // of those, what is not held and was not answered
+	since    time.Time        // when something began to be missing
+	taken    time.Time        // when the first came of what does not hold yet
+	answered bool
+}
+
+// follow follows one stream to its end. It tells whether there was an answer.
+func (s *Source) follow(ctx context.Context) (answered bool, err error) {
+	conn, err := dial(s.opts.Server)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wire, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		return false, fmt.Errorf("open stream: %w", err)
+	}
+	t := &stream{source: s, wire: wire, asked: make(map[string]names), missing: make(map[string]names)}
+	t.begin()
+	responses, failed := make(chan *discoveryv3.DeltaDiscoveryResponse), make(chan error, 1)
+	go func() {
+		for {
+			r, err := wire.Recv()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case responses <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	ripe := time.NewTimer(patience)
+	ripe.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return t.answered, ctx.Err()
+		case err := <-failed:
+			if t.answered && len(t.missing) == 0 {
+				s.published()
+			}
+			if errors.Is(err, io.EOF) {
+				err = errEnded
+			}
+			return t.answered, err
+		case r := <-responses:
+			t.take(r)
+			ripe.Reset(t.ripeness())
+		case <-ripe.C:
+			s.published()
+			t.taken, t.missing = time.Time{}, make(map[string]names)
+		}
+	}
+}
+
+// begin asks for everything, and tells what is held already: what of it is gone is told
+// only then.
+func (t *stream) begin() {
+	for _, typ := range []string{xds.TypeCluster, xds.TypeListener} {
+		held := t.source.Versions(typ)
+		t.asked[typ] = names{all: true}
+		if len(held) == 0 {
+			t.miss(typ, all)
+		}
+		t.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ, InitialResourceVersions: held})
+	}
+	t.follow(xds.TypeEndpoint)
+	t.follow(xds.TypeRoute)
+}
+
+// send sends a request. If that fails the stream has ended, and Recv says why.
+func (t *stream) send(r *discoveryv3.DeltaDiscoveryRequest) {
+	if !t.said {
+		r.Node, t.said = t.source.node, true
+	}
+	_ = t.wire.Send(r)
+}
+
+// follow asks for the names of a type that are referred to now and no more for others.
+func (t *stream) follow(typ string) {
+	r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ}
+	held := t.source.Versions(typ)
+	wanted := make(names)
+	asked, before := t.asked[typ]
+	for _, name := range t.source.Wanted(typ) {
+		wanted[name] = true
+		if asked[name] {
+			continue
+		}
+		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, name)
+		if _, isHeld := held[name]; !isHeld {
+			t.miss(typ, name)
+		}
+	}
+	for name := range asked {
+		if !wanted[name] {
+			r.ResourceNamesUnsubscribe = append(r.ResourceNamesUnsubscribe, name)
+			t.found(typ, name)
+		}
+	}
+	var gone []string
+	for name := range held {
+		if !wanted[name] {
+			gone = append(gone, name)
+			delete(held, name)
+		}
+	}
+	if len(gone) > 0 {
+		t.source.Take(xds.Update{Type: typ, Removed: gone})
+	}
+	if len(r.GetResourceNamesSubscribe())+len(r.GetResourceNamesUnsubscribe()) == 0 {
+		return // a first request without names would ask for all
+	}
+	t.asked[typ] = wanted
+	if !before {
+		r.InitialResourceVersions = held
+	}
+	t.send(r)
+}
+
+// take takes a response and acknowledges it, or refuses it for what is rejected of it: the
+// rest holds nevertheless.
+func (t *stream) take(r *discoveryv3.DeltaDiscoveryResponse) {
+	typ := r.GetTypeUrl()
+	asked, ok := t.asked[typ]
+	if !ok {
+		t.source.opts.Logger.Warn("the control plane sends what was not asked for", "type", typ)
+		return
+	}
+	t.answered = true
+	if t.taken.IsZero() {
+		t.taken = time.Now()
+	}
+	u := xds.Update{Type: typ, Removed: r.GetRemovedResources()}
+	for _, one := range r.GetResources() {
+		switch sent := resource(one); {
+		case surplus(typ, sent):
+			u.Removed = append(u.Removed, sent.Name) // or a version that was none
+		case asked[all], asked[sent.Name]: // or it crossed the request that wants it no more
+			u.Changed = append(u.Changed, sent)
+		}
+		t.found(typ, one.GetName())
+	}
+	for _, name := range r.GetRemovedResources() {
+		t.found(typ, name)
+	}
+	t.found(typ, all)
+	rejected := t.source.Take(u)
+	t.source.updated(len(rejected) > 0)
+	answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ, ResponseNonce: r.GetNonce()}
+	if len(rejected) > 0 {
+		answer.ErrorDetail = status.New(codes.InvalidArgument, reasons(rejected)).Proto()
+	}
+	t.send(answer)
+	switch typ {
+	case xds.TypeCluster:
+		t.follow(xds.TypeEndpoint)
+	case xds.TypeListener:
+		t.follow(xds.TypeRoute)
+	}
+}
+
+// maxReasons bounds what is said of an update that is refused, in bytes: it goes into the
+// control plane's log.
+const maxReasons = 2 << 10
+
+// reasons says why resources are rejected.
+func reasons(rejected []xds.Rejection) string {
+	var b strings.Builder
+	for i := range rejected {
+		r := &rejected[i]
+		line := r.Kind + " " + r.Name + ": " + strings.TrimPrefix(r.Field+": "+r.Reason, ": ")
+		if b.Len()+len(line) > maxReasons {
+			fmt.Fprintf(&b, "\nand %d more", len(rejected)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(line)
+	}
+	return strings.ToValidUTF8(b.String(), "?")
+}
+
+// miss notes that something is waited for.
+func (t *stream) miss(typ, name string) {
+	if len(t.missing) == 0 {
+		t.since = time.Now()
+	}
+	if t.missing[typ] == nil {
+		t.missing[typ] = make(names)
+	}
+	t.missing[typ][name] = true
+}
+
+// found notes that something is not waited for any more.
+func (t *stream) found(typ, name string) {
+	delete(t.missing[typ], name)
+	if len(t.missing[typ]) == 0 {
+		delete(t.missing, typ)
+	}
+}
+
+// ripeness is how long to wait, from now, before what was taken may hold.
+func (t *stream) ripeness() time.Duration {
+	if len(t.missing) == 0 {
+		return min(quiet, enough-time.Since(t.taken))
+	}
+	return max(quiet, patience-time.Since(t.since))
+}

@@ -1,0 +1,53 @@
+package ads
+
+import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+
+	"github.com/dubway/dubway/l7proxy/xds"
+)
+
+// surplus tells of a resource that istiod sends to every sidecar for what a sidecar does
+// and the node's proxy does not: it catches all connections of its pod, and connects to
+// the pod's own ports. Such a resource is left out only as long as it says nothing else;
+// with outboundTrafficPolicy REGISTRY_ONLY, virtualOutbound does.
+func surplus(typ string, r xds.Resource) bool {
+	switch {
+	case typ == xds.TypeCluster && r.Name == "InboundPassthroughCluster":
+		m := new(clusterv3.Cluster)
+		return r.Body.UnmarshalTo(m) == nil && m.GetType() == clusterv3.Cluster_ORIGINAL_DST
+	case typ == xds.TypeListener && r.Name == "virtualOutbound":
+		m := new(listenerv3.Listener)
+		return r.Body.UnmarshalTo(m) == nil && m.GetUseOriginalDst().GetValue() && passes(m)
+	}
+	return false
+}
+
+// passes tells whether a listener passes on all that comes to it, except to its own port.
+func passes(m *listenerv3.Listener) bool {
+	port := m.GetAddress().GetSocketAddress().GetPortValue()
+	found := false
+	for _, c := range m.GetFilterChains() {
+		if c.GetFilterChainMatch().GetDestinationPort().GetValue() == port {
+			continue
+		}
+		for _, f := range c.GetFilters() {
+			tcp := new(tcpv3.TcpProxy)
+			if !f.GetTypedConfig().MessageIs(tcp) {
+				if isStats(f.GetTypedConfig().GetTypeUrl()) {
+					continue
+				}
+				return false
+			}
+			if f.GetTypedConfig().UnmarshalTo(tcp) != nil || tcp.GetCluster() != "PassthroughCluster" {
+				return false
+			}
+			found = true
+		}
+	}
+	return found && m.GetDefaultFilterChain() == nil
+}
+
+// isStats tells of the filter that makes Istio's metrics. What passes by has none of ours.
+func isStats(url string) bool { return url == "type.googleapis.com/stats.PluginConfig" }
