@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Namespace is the Kubernetes namespace of every pod.
@@ -117,6 +118,17 @@ func (p *Pod) Listen(address string) (listener net.Listener, err error) {
 		return err
 	})
 	return listener, err
+}
+
+// Listens tells whether something in the pod listens on a port.
+func (p *Pod) Listens(port uint16) bool {
+	return p.Do(func() error {
+		c, err := net.DialTimeout("tcp", fmt.Sprint("127.0.0.1:", port), time.Second)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err
+	}) == nil
 }
 
 // WriteFile replaces a file in one step, so that a watcher never sees a part.

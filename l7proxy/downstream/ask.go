@@ -31,32 +31,39 @@ type refused struct {
 // waits any more.
 func (s *Session) asked(ctx context.Context, questions []global.Question) refused {
 	for i := range questions {
-		q := &questions[i]
-		limit, cancel := context.WithTimeout(ctx, q.Filter.Timeout)
-		answer := global.NoAnswer
-		if s.env.Asker != nil {
-			answer = s.env.Asker.Ask(limit, q)
-		}
-		cancel()
+		answer := s.ask(ctx, &questions[i])
 		if ctx.Err() != nil {
 			break // which says nothing about the service
 		}
-		if why := s.env.Policies.Answered(q, answer); why != rpc.WhyNone {
-			return refused{why, q.Filter.Name}
+		if r := s.answered(&questions[i], answer); r.why != rpc.WhyNone {
+			return r
 		}
 	}
 	return refused{}
 }
 
+func (s *Session) ask(ctx context.Context, q *global.Question) global.Answer {
+	if s.env.Asker == nil {
+		return global.NoAnswer
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.Filter.Timeout)
+	defer cancel()
+	return s.env.Asker.Ask(ctx, q)
+}
+
 // unasked is asked for a request that cannot wait for an answer.
 func (s *Session) unasked(questions []global.Question) refused {
 	for i := range questions {
-		q := &questions[i]
-		if why := s.env.Policies.Answered(q, global.NoAnswer); why != rpc.WhyNone {
-			return refused{why, q.Filter.Name}
+		if r := s.answered(&questions[i], global.NoAnswer); r.why != rpc.WhyNone {
+			return r
 		}
 	}
 	return refused{}
+}
+
+// answered is what comes of an answer.
+func (s *Session) answered(q *global.Question, a global.Answer) refused {
+	return refused{s.env.Policies.Answered(q, a), q.Filter.Name}
 }
 
 // pass finds the way of a request that is to wait and cannot: it has no delay, and its

@@ -1,8 +1,6 @@
 package downstream
 
-import (
-	"time"
-)
+import "time"
 
 // expire ends a connection that has been silent for as long as its listener allows. One
 // that has not said what it is yet is ended too; a relay has a clock of its own.

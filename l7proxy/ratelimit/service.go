@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/sock"
 )
 
 // How the connection to a service is kept.
@@ -31,10 +30,6 @@ const (
 	maxAnswer = 256 << 10
 	// tries is how many endpoints are tried in front of one back-off.
 	tries = 3
-	// What is sent and not acknowledged for so long is lost, and the connection with it.
-	// gRPC's own pings would do, but a server in Go ends a connection that pings more
-	// often than every five minutes.
-	unacknowledged = 10 * time.Second
 )
 
 // The first connect that fails is made again soon: meanwhile no limit holds, or nobody is
@@ -153,17 +148,11 @@ func (s *service) tryEndpoints(ctx context.Context) (*conn, error) {
 }
 
 func connectTo(ctx context.Context, set *cluster.Set, at netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
-		var set error
-		err := raw.Control(func(fd uintptr) {
-			set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
-		})
-		return errors.Join(err, set)
-	}, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: unacknowledged, Interval: unacknowledged / 2, Count: 2}}
+	limit := time.Duration(0)
 	if c := set.Config(); c != nil {
-		d.Timeout = c.ConnectTimeout
+		limit = c.ConnectTimeout
 	}
-	c, err := d.DialContext(ctx, "tcp", at.String())
+	c, err := sock.Dialer(limit).DialContext(ctx, "tcp", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}

@@ -3,6 +3,7 @@ package xds
 import (
 	"cmp"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -163,7 +164,7 @@ func (s *Store) Wanted(typ string) []string {
 			}
 		}
 	}
-	return sorted(names)
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Versions returns the versions of the resources of a type, by name. A resource that is
@@ -209,12 +210,3 @@ func compare(r *files.Resource, k key) int {
 }
 
 func keyOf(typ, name string) key { return key{typ[strings.LastIndexByte(typ, '.')+1:], name} }
-
-func sorted(names map[string]bool) []string {
-	list := make([]string, 0, len(names))
-	for name := range names {
-		list = append(list, name)
-	}
-	slices.Sort(list)
-	return list
-}

@@ -101,15 +101,7 @@ func (m *mesh) pod(name string, ports ...uint16) *testnet.Pod {
 		return p
 	}
 	m.helper(p, "provider", name)
-	m.eventually("provider "+name+" listens", time.Minute, func() bool {
-		return p.Do(func() error {
-			c, err := net.DialTimeout("tcp", "127.0.0.1:20880", time.Second)
-			if err == nil {
-				_ = c.Close()
-			}
-			return err
-		}) == nil
-	})
+	m.eventually("provider "+name+" listens", time.Minute, func() bool { return p.Listens(20880) })
 	return p
 }
 

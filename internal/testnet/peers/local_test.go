@@ -331,7 +331,7 @@ func (l *local) killed(t *testing.T) {
 		what := fmt.Sprint(a.c.kind, " ", a.serialization, " ", a.check)
 		victim, err := l.victim.StartHelper("raw", "tell")
 		l.Must(err)
-		l.Eventually("the victim", func() bool { return listens(l.victim, mutePort) })
+		l.Eventually("the victim", func() bool { return l.victim.Listens(mutePort) })
 		tries := strings.Count(victim.Output(), "try ") // of all victims
 		closed := row{at: atVictim, why: rpc.WhyUpstreamClosed, status: 80}
 		refused := row{at: atVictim, why: rpc.WhyConnectFailed, status: 80}

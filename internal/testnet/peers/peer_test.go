@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,20 +76,9 @@ func provide(m *meshtest.Mesh, p *testnet.Pod, k kind, more ...string) (started 
 	return started, func() {
 		m.T.Helper()
 		m.Must(started.WaitFor(m.Ctx, "port "+fmt.Sprint(port), func() bool {
-			return strings.Contains(started.Output(), "READY") && listens(p, port)
+			return strings.Contains(started.Output(), "READY") && p.Listens(port)
 		}))
 	}
-}
-
-// listens tells whether a pod listens on a port.
-func listens(p *testnet.Pod, port uint16) bool {
-	return p.Do(func() error {
-		c, err := net.DialTimeout("tcp", fmt.Sprint("127.0.0.1:", port), time.Second)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err
-	}) == nil
 }
 
 // sleeping waits until a provider has been asked to sleep so many times.

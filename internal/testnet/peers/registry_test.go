@@ -184,7 +184,7 @@ func newRegistry(m *meshtest.Mesh, consumers map[string]*testnet.Pod) *registry 
 		"org.apache.zookeeper.server.ZooKeeperServerMain", fmt.Sprint(zookeeperPort), filepath.Join(m.StateDir(), "zookeeper"),
 	}})
 	m.Must(err)
-	m.Must(server.WaitFor(m.Ctx, "its port", func() bool { return listens(x.zookeeper, zookeeperPort) }))
+	m.Must(server.WaitFor(m.Ctx, "its port", func() bool { return x.zookeeper.Listens(zookeeperPort) }))
 	return x
 }
 

@@ -44,15 +44,7 @@ func (m *mesh) exporter(name, delay, iface string) (*testnet.Pod, *testnet.Proce
 	p := m.pod(name, 20880)
 	proc, err := p.StartHelper("export", name, "[::]:20880", delay, iface, metadata)
 	m.must(err)
-	m.eventually(name+" listens", func() bool {
-		return p.Do(func() error {
-			c, err := net.DialTimeout("tcp", "127.0.0.1:20880", time.Second)
-			if err == nil {
-				_ = c.Close()
-			}
-			return err
-		}) == nil
-	})
+	m.eventually(name+" listens", func() bool { return p.Listens(20880) })
 	return p, proc
 }
 

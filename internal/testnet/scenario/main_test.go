@@ -163,17 +163,16 @@ func (m *mesh) pod(name string, ports ...uint16) *testnet.Pod {
 // provider starts a provider in a pod and waits until it listens.
 func (m *mesh) provider(p *testnet.Pod, name string) *testnet.Process {
 	m.t.Helper()
-	proc, err := p.StartHelper("provider", name, "[::]:20880")
+	return m.server(p, "provider", name, 20880)
+}
+
+// server starts a helper that is told a name and where to listen, and waits until it
+// does.
+func (m *mesh) server(p *testnet.Pod, helper, name string, port uint16) *testnet.Process {
+	m.t.Helper()
+	proc, err := p.StartHelper(helper, name, fmt.Sprintf("[::]:%d", port))
 	m.must(err)
-	m.eventually("provider "+name+" listens", func() bool {
-		return p.Do(func() error {
-			c, err := net.DialTimeout("tcp", "127.0.0.1:20880", time.Second)
-			if err == nil {
-				_ = c.Close()
-			}
-			return err
-		}) == nil
-	})
+	m.eventually(helper+" "+name+" listens", func() bool { return p.Listens(port) })
 	return proc
 }
 

@@ -3,11 +3,9 @@ package scenario
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
 	"github.com/dubway/dubway/internal/testnet/meshtest"
@@ -81,17 +79,7 @@ func TestThrift(t *testing.T) {
 	consumer, audit := m.pod("consumer"), m.pod("audit", 9090)
 	v1, v2 := m.pod("provider-1", 9090), m.pod("provider-2", 9090)
 	for name, p := range map[string]*testnet.Pod{"v1": v1, "v2": v2, "audit": audit} {
-		_, err := p.StartHelper("thriftd", name, "[::]:9090")
-		m.must(err)
-		m.eventually(name+" listens", func() bool {
-			return p.Do(func() error {
-				c, err := net.DialTimeout("tcp", "127.0.0.1:9090", time.Second)
-				if err == nil {
-					_ = c.Close()
-				}
-				return err
-			}) == nil
-		})
+		m.server(p, "thriftd", name, 9090)
 	}
 	m.Put(meshtest.Service{
 		Name: "orders", Addresses: []string{vip4}, Port: 9090, Filters: thriftFilters, Routes: thriftRoutes,

@@ -1,13 +1,14 @@
 package dubbo
 
 import (
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
 // The statuses of answers, as Dubbo's Response.java has them. Any other value
 // may come from a provider.
 const (
-	StatusOK                  byte = 20
+	StatusOK                       = codec.StatusOK
 	StatusSerializationError  byte = 25
 	StatusClientTimeout       byte = 30
 	StatusServerTimeout       byte = 31

@@ -8,10 +8,9 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// The statuses of answers, in the numbers of codec.Header (OK, and the server failed),
-// and the types of TApplicationException that the mesh uses (thrift-rpc.md).
+// The status of an answer that is no reply, in the numbers of codec.Header (the server
+// failed), and the types of TApplicationException that the mesh uses (thrift-rpc.md).
 const (
-	statusReply     = 20
 	statusException = 80
 	unknownMethod   = 1
 	internalError   = 6
@@ -23,7 +22,7 @@ type answers struct{}
 // Kind is part of codec.Answers: a result of field 0 is a value, any other field is one
 // of the exceptions that the method declares, and an empty result is void.
 func (answers) Kind(h codec.Header, body []byte) rpc.Result {
-	if h.Status != statusReply {
+	if h.Status != codec.StatusOK {
 		return rpc.ResultError
 	}
 	result := values(body)

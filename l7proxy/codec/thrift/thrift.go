@@ -83,7 +83,7 @@ func (frames) ParseHeader(b []byte) (codec.Header, error) {
 	case version | oneway:
 		h.Flags = codec.FlagRequest
 	case version | reply:
-		h.Status = statusReply
+		h.Status = codec.StatusOK
 	case version | exception:
 		h.Status = statusException
 	default:

@@ -80,7 +80,7 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := opts.Node.message()
+	node, err := opts.Node.message(id)
 	if err != nil {
 		return nil, err
 	}

@@ -2,15 +2,14 @@ package ads
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/dubway/dubway/l7proxy/sock"
 )
 
 const (
@@ -19,10 +18,6 @@ const (
 	maxResponse = 256 << 20
 	// connectTime is how long a connect may take.
 	connectTime = 5 * time.Second
-	// What is sent and not acknowledged for so long is lost, and the connection with it;
-	// an idle connection is asked as often. gRPC's own pings would do, but a server in Go
-	// ends a connection that pings more often than it was told.
-	unacknowledged = 10 * time.Second
 )
 
 // dial makes a connection for one stream. It does not wait for it. A new one each time
@@ -41,14 +36,7 @@ func dial(server string) (*grpc.ClientConn, error) {
 }
 
 func connect(ctx context.Context, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: connectTime, Control: func(_, _ string, raw syscall.RawConn) error {
-		var set error
-		err := raw.Control(func(fd uintptr) {
-			set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
-		})
-		return errors.Join(err, set)
-	}, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: unacknowledged, Interval: unacknowledged / 2, Count: 2}}
-	c, err := d.DialContext(ctx, "tcp", address)
+	c, err := sock.Dialer(connectTime).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}

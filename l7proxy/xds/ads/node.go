@@ -50,11 +50,7 @@ func (n *Node) parse() (parsed, error) {
 
 // message is the node as it is sent. DNS_CAPTURE has istiod give each ServiceEntry without
 // an address one of its own, instead of a listener that they all share.
-func (n *Node) message() (*corev3.Node, error) {
-	id, err := n.parse()
-	if err != nil {
-		return nil, err
-	}
+func (n *Node) message(id parsed) (*corev3.Node, error) {
 	said := map[string]any{"NAMESPACE": id.namespace, "DNS_CAPTURE": "true"}
 	if n.Cluster != "" {
 		said["CLUSTER_ID"] = n.Cluster

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
 
 func TestNode(t *testing.T) {
@@ -25,7 +27,11 @@ func TestNode(t *testing.T) {
 		{Node{ID: "sidecar~10.0.0.1~pod.ns~", Locality: "a/b/c/d"}, "region/zone/subzone"},
 	}
 	for _, test := range tests {
-		m, err := test.node.message()
+		id, err := test.node.parse()
+		var m *corev3.Node
+		if err == nil {
+			m, err = test.node.message(id)
+		}
 		switch {
 		case test.err == "" && err != nil, test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
 			t.Errorf("%+v: %v, want %q", test.node, err, test.err)

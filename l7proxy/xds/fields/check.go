@@ -32,16 +32,9 @@ func Check(m proto.Message) problems.List {
 // walker walks one resource.
 type walker struct{ problems.List }
 
-// maxPath bounds how deep a resource nests: rules that hold rules do without end.
-const maxPath = 4 << 10
-
 func (w *walker) message(path string, m protoreflect.Message) {
-	if len(path) > maxPath {
-		w.Addf(path[:maxPath]+"...", "nests too deep")
+	if !w.Enter(path, m) {
 		return
-	}
-	if len(m.GetUnknown()) > 0 {
-		w.Addf(path, "has a field that this version does not know")
 	}
 	var set []protoreflect.FieldDescriptor
 	m.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {

@@ -84,12 +84,8 @@ type walk struct {
 }
 
 func (w *walk) message(path string, m protoreflect.Message) {
-	if len(path) > maxPath {
-		w.Addf(path[:maxPath]+"...", "nests too deep")
+	if !w.Enter(path, m) {
 		return
-	}
-	if len(m.GetUnknown()) > 0 {
-		w.Addf(path, "has a field that this version does not know")
 	}
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		at := problems.Join(path, fd.Name())
@@ -135,9 +131,6 @@ func (w *walk) value(path string, m protoreflect.Message) {
 	}
 	w.changed = true
 }
-
-// maxPath bounds how deep messages nest.
-const maxPath = 4 << 10
 
 // builtin looks into an Any of a type that is built in.
 func (w *walk) builtin(path string, a *anypb.Any) {

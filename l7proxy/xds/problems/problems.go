@@ -31,6 +31,22 @@ func (p Problem) Error() string {
 // List collects what is wrong with one resource.
 type List []Problem
 
+// maxPath bounds how deep a resource nests: rules that hold rules do without end.
+const maxPath = 4 << 10
+
+// Enter notes what is wrong with any message at a path; false if it nests so deep that
+// nobody looks into it.
+func (p *List) Enter(path string, m protoreflect.Message) bool {
+	if len(path) > maxPath {
+		p.Addf(path[:maxPath]+"...", "nests too deep")
+		return false
+	}
+	if len(m.GetUnknown()) > 0 {
+		p.Addf(path, "has a field that this version does not know")
+	}
+	return true
+}
+
 // Addf notes one problem at a path.
 func (p *List) Addf(path, format string, args ...any) {
 	*p = append(*p, Problem{Field: path, Reason: fmt.Sprintf(format, args...)})
