@@ -184,6 +184,7 @@ var floors = []string{
 	"l7proxy/filter/rate",
 	"l7proxy/filter/fault",
 	"l7proxy/filter/subject",
+	"l7proxy/identity",
 	"l7proxy/condition",
 	"l7proxy/snapshot",
 	"l7proxy/rpc",
