@@ -140,6 +140,7 @@ var floors = []string{
 	"l7proxy/cluster/names",
 	"l7proxy/cluster/backoff",
 	"l7proxy/cluster/zone",
+	"l7proxy/xds/views",
 	"l7proxy/xds/ads",
 	"l7proxy/xds/gendoc",
 	"l7proxy/xds",
