@@ -193,6 +193,7 @@ var floors = []string{
 	"agent",
 	"agent/enroll",
 	"agent/datapath",
+	"agent/datapath/unknown",
 	"agent/datapath/host",
 	"agent/datapath/pins",
 	"agent/netns/netnstest",

@@ -95,7 +95,7 @@ func (p *Proxy) publishDestinations(ctx context.Context) error {
 			entries[i] = handoff.Destination(d)
 		}
 		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := p.agent.Destinations(limit, snap.Generation, entries)
+		err := p.agent.Destinations(limit, snap.Generation, handoff.DestinationTable{Entries: entries})
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			p.log.Error("destinations not published", "generation", snap.Generation, "error", err)
