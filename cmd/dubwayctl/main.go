@@ -28,6 +28,7 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
 	"github.com/dubway/dubway/cmd/dubwayctl/timeouts"
+	"github.com/dubway/dubway/cmd/dubwayctl/views"
 	"github.com/dubway/dubway/internal/admin"
 )
 
@@ -69,6 +70,7 @@ func newCommand(e *env) *cobra.Command {
 	)
 	root.AddCommand(timeouts.Command(&timeouts.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(modes.Command(&modes.Params{Proxy: e.proxy, Write: e.writeRows}))
+	root.AddCommand(views.Command(&views.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(clusters.Command(&clusters.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(live.Commands(&live.Params{
 		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads,

@@ -1,7 +1,6 @@
 package views
 
 import (
-	"iter"
 	"maps"
 	"slices"
 
@@ -26,7 +25,7 @@ func (s *Set) Views() []View {
 	var list []View
 	for _, v := range s.sorted() {
 		s.mu.Lock()
-		pods := slices.Sorted(uids(v.pods))
+		pods := slices.Sorted(maps.Keys(v.pods))
 		s.mu.Unlock()
 		list = append(list, View{
 			State: v.State(), Key: v.key, Node: v.Node(), Pods: pods, Snapshot: v.Snapshot(), Rejected: len(v.Rejections()),
@@ -80,5 +79,3 @@ func (s *Set) Totals() Totals {
 	}
 	return sum
 }
-
-func uids(pods map[string]*Workload) iter.Seq[string] { return maps.Keys(pods) }

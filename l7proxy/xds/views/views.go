@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -158,7 +159,7 @@ func (s *Set) start(v *view) {
 func (s *Set) pose(v *view) {
 	w := v.pods[v.posing]
 	if w == nil {
-		for _, uid := range slices.Sorted(uids(v.pods)) {
+		for _, uid := range slices.Sorted(maps.Keys(v.pods)) {
 			w = v.pods[uid]
 			break
 		}
@@ -243,22 +244,15 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 }
 
-// Snapshot returns what a workload sees; nil if it is unknown. While its view has not been
-// told yet it is an empty one, of generation 0.
-func (s *Set) Snapshot(uid string) *snapshot.Snapshot {
+// Seen returns what the workloads see at the moment, by the views' keys. The snapshot of a
+// view that was not told yet is an empty one, of generation 0.
+func (s *Set) Seen() []snapshot.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if v := s.byUID[uid]; v != nil {
-		return v.Snapshot()
-	}
-	return nil
-}
-
-// Snapshots returns those of all views, by their keys.
-func (s *Set) Snapshots() []*snapshot.Snapshot {
-	var all []*snapshot.Snapshot
-	for _, v := range s.sorted() {
-		all = append(all, v.Snapshot())
+	all := make([]snapshot.View, 0, len(s.byKey))
+	for _, k := range slices.Sorted(maps.Keys(s.byKey)) {
+		v := s.byKey[k]
+		all = append(all, snapshot.View{Key: k, Snapshot: v.Snapshot(), Workloads: slices.AppendSeq([]string{}, maps.Keys(v.pods))})
 	}
 	return all
 }
