@@ -192,6 +192,7 @@ var floors = []string{
 
 	"agent",
 	"agent/enroll",
+	"agent/table",
 	"agent/datapath",
 	"agent/datapath/unknown",
 	"agent/datapath/host",
