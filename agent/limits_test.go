@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"golang.org/x/time/rate"
-
 )
 
 func TestDenied(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -191,4 +192,46 @@ func (m *mesh) restartOver(c *netnstest.Netns, database string) {
 		m.Errorf("without an agent: %v", err)
 	}
 	m.start()
+}
+
+// TestAgentReplacesPins: an agent that finds the maps of another version says so,
+// and pods are in the mesh again with the listeners that the proxy kept.
+func TestAgentReplacesPins(t *testing.T) {
+	m := newMesh(t)
+	m.serve("[::]:20880")
+	m.start()
+	r := startRelay(m)
+	<-r.end
+	m.enrolled(2)
+	publish := func() {
+		t.Helper()
+		m.must(r.client.Destinations(t.Context(), 1, handoff.DestinationTable{Table: 1, Workloads: []string{"shop/consumer"},
+			Entries: []handoff.Destination{{Prefix: netip.MustParsePrefix("10.97.0.2/32"), Port: 20880}}}))
+	}
+	publish()
+	if got := m.goes(m.a, "10.97.0.2:20880"); got != "steered" {
+		t.Errorf("at first %s", got)
+	}
+	m.must(m.stop())
+	found, err := filepath.Glob(filepath.Join(m.opts.PinPath, "maps_v*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("pinned maps: %v (%v)", found, err)
+	}
+	m.must(os.Rename(found[0], filepath.Join(m.opts.PinPath, "maps_v1")))
+	for len(r.end) > 0 {
+		<-r.end
+	}
+	m.start()
+	<-r.end
+	m.enrolled(2)
+	if !strings.Contains(m.log.String(), "pinned state is replaced") {
+		t.Error("the log does not say that the pins were replaced")
+	}
+	if got := m.goes(m.a, "10.97.0.2:20880"); got != "passed" {
+		t.Errorf("with nothing published %s", got)
+	}
+	publish()
+	if got := m.goes(m.a, "10.97.0.2:20880"); got != "steered" {
+		t.Errorf("in the end %s", got)
+	}
 }

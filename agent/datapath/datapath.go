@@ -171,8 +171,8 @@ func (d *Datapath) start() error {
 
 // replace removes what is pinned and creates it anew.
 func (d *Datapath) replace(why string) error {
-	d.log.Warn("pinned state is replaced: until pods are enrolled anew their connects are not steered; connections that were go on",
-		"path", d.pins.Path, "reason", why)
+	d.log.Warn("pinned state is replaced: until pods are enrolled anew, nothing of theirs is steered, refused or handed "+
+		"to the inbound listener; established connections go on", "path", d.pins.Path, "reason", why)
 	if err := d.pins.Remove(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 
@@ -76,7 +77,9 @@ func (d *Datapath) Publish(slot uint32, t Table) error {
 	if err != nil {
 		return fmt.Errorf("publish generation %d of table %d: %w", t.Generation, t.Number, err)
 	}
-	d.tables[slot] = TableStatus{Number: t.Number, Generation: t.Generation, Unknown: max(t.Unknown, PassUnknown), Entries: len(t.Destinations)}
+	d.tables[slot] = TableStatus{
+		Number: t.Number, Generation: t.Generation, Unknown: max(t.Unknown, PassUnknown), Entries: len(t.Destinations),
+	}
 	return nil
 }
 
@@ -114,10 +117,7 @@ func (d *Datapath) Move(cookie uint64, slot uint32) error {
 func (d *Datapath) Steering() (Steering, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := Steering{Tables: make(map[uint32]TableStatus, len(d.tables)), Workloads: map[uint64]uint32{}}
-	for slot, t := range d.tables {
-		s.Tables[slot] = t
-	}
+	s := Steering{Tables: maps.Clone(d.tables), Workloads: map[uint64]uint32{}}
 	var cookie uint64
 	var entry bpf.SteerWorkload
 	entries := d.maps.Workloads.Iterate()

@@ -142,9 +142,9 @@ func TestUnknownDestinations(t *testing.T) {
 		entries := []Destination{{prefix("10.96.0.0/16"), 0}, {prefix("10.98.0.1/32"), 20880}}
 		const refused, counted, passes, steered = "unknown_refused", "unknown_counted", "no_destination", "steered"
 		for _, test := range []struct {
-			to             string
-			refuse, count_ string // outcomes
-			silent         bool   // nobody answers: it need not come to an end
+			to            string
+			refuse, count string // outcomes
+			silent        bool   // nobody answers: it need not come to an end
 		}{
 			{"10.77.0.2:9000", refused, counted, false},
 			{"[::ffff:10.77.0.2]:9000", refused, counted, false},
@@ -163,10 +163,10 @@ func TestUnknownDestinations(t *testing.T) {
 			{"[fe80::1%2]:80", passes, passes, true},
 		} {
 			to := netip.MustParseAddrPort(test.to)
-			for mode, want := range map[Unknown]string{RefuseUnknown: test.refuse, CountUnknown: test.count_, PassUnknown: ""} {
+			for mode, want := range map[Unknown]string{RefuseUnknown: test.refuse, CountUnknown: test.count, PassUnknown: ""} {
 				must(t, publishUnknown(d, mode, entries))
 				if want == "" {
-					want = test.count_
+					want = test.count
 					if want == counted {
 						want = passes
 					}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -88,14 +89,7 @@ func (k *kernel) did(step string, want ...string) {
 
 // start is an agent over what is there.
 func (k *kernel) start() *Tables {
-	s := datapath.Steering{Tables: map[uint32]datapath.TableStatus{}, Workloads: map[uint64]uint32{}}
-	for slot, t := range k.tables {
-		s.Tables[slot] = t
-	}
-	for cookie, slot := range k.workloads {
-		s.Workloads[cookie] = slot
-	}
-	return New(k, s, slog.New(slog.DiscardHandler))
+	return New(k, datapath.Steering{Tables: maps.Clone(k.tables), Workloads: maps.Clone(k.workloads)}, slog.New(slog.DiscardHandler))
 }
 
 func (k *kernel) must(err error) {
