@@ -35,9 +35,27 @@ func Dispatch(helpers map[string]Helper) {
 
 // StartHelper runs a helper of this very binary as the pod.
 func (p *Pod) StartHelper(name string, args ...string) (*Process, error) {
+	command, err := helper(name, args)
+	if err != nil {
+		return nil, err
+	}
+	command.Name = p.Name + "-" + name
+	return p.Start(command)
+}
+
+// StartHelper runs a helper of this very binary where the proxy runs, as its user.
+func (n *Node) StartHelper(name string, args ...string) (*Process, error) {
+	command, err := helper(name, args)
+	if err != nil {
+		return nil, err
+	}
+	return n.StartUnprivileged(command)
+}
+
+func helper(name string, args []string) (Command, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("start helper: %w", err)
+		return Command{}, fmt.Errorf("start helper: %w", err)
 	}
-	return p.Start(Command{Name: p.Name + "-" + name, Path: self, Args: args, Env: []string{helperEnv + "=" + name}})
+	return Command{Name: name, Path: self, Args: args, Env: []string{helperEnv + "=" + name}}, nil
 }

@@ -54,7 +54,8 @@ func table(l *list) [][]any {
 		return [][]any{{"Configuration comes from " + l.Source + ": there is no control plane."}}
 	}
 	rows := [][]any{{
-		"VIEW", "WORKLOADS", "STATE", "SINCE", "LAST UPDATE", "UPDATES", "CLUSTERS", "LISTENERS", "ROUTES", "ENDPOINTS", "REJECTED", "ASKED AS",
+		"VIEW", "WORKLOADS", "STATE", "SINCE", "LAST UPDATE", "UPDATES",
+		"CLUSTERS", "LISTENERS", "ROUTES", "ENDPOINTS", "REJECTED", "ASKED AS",
 	}}
 	for i := range l.ControlPlane.Views {
 		v := &l.ControlPlane.Views[i]

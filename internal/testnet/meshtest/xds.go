@@ -31,12 +31,17 @@ func Split(weights map[string]int) string {
 // Put writes the configuration of services as one file.
 func (m *Mesh) Put(services ...Service) {
 	m.T.Helper()
+	m.Must(m.PutXDS("service.yaml", []byte(Text(services...))))
+}
+
+// Text is the configuration of services as one file.
+func Text(services ...Service) string {
 	var b strings.Builder
 	b.WriteString("resources:\n")
 	for _, s := range services {
 		s.write(&b)
 	}
-	m.Must(m.PutXDS("service.yaml", []byte(b.String())))
+	return b.String()
 }
 
 func (s *Service) write(b *strings.Builder) {
