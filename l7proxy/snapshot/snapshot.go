@@ -7,6 +7,7 @@ package snapshot
 import (
 	"net/netip"
 	"regexp"
+	"sync"
 	"time"
 )
 
@@ -70,6 +71,7 @@ type RouteConfig struct {
 	Needs Needs
 
 	domains domains
+	settled sync.Once
 }
 
 // VirtualHost is a group of routes for some authorities.
@@ -89,6 +91,8 @@ type Route struct {
 	// Origin names the resource and its place, for explain:
 	// "routes/provider:20880 virtual_hosts[0].routes[2]".
 	Origin string
+
+	catchAll bool // it names no host; as of Settle
 }
 
 // PathKind tells how Match.Path is compared with "/<interface>/<method>".
