@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
@@ -108,7 +109,15 @@ func (c *contest) inTheWay(e *entry) (p problems.List) {
 
 // settle decides about each bid.
 func (c *contest) settle() {
-	order := slices.Sorted(maps.Keys(c.bids))
+	order := slices.SortedFunc(maps.Keys(c.bids), func(a, b string) int {
+		if x, y := c.bids[a].old == nil, c.bids[b].old == nil; x != y { // who has something goes first
+			if x {
+				return 1
+			}
+			return -1
+		}
+		return strings.Compare(a, b)
+	})
 	for !c.round(order) {
 	}
 	for again := true; again; { // a loser may have been in the way of another one

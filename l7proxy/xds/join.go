@@ -35,8 +35,8 @@ func (l *Library) join(last *joined, next tables) *joined {
 	j.next.snapshot = (&snapshot.Snapshot{
 		Generation: last.snapshot.Generation + 1,
 		Inbounds:   last.snapshot.Inbounds,
-		Routes:     j.next.routes.Flat(),
-		Clusters:   j.next.clusters.Flat(),
+		Routes:     j.next.routes.Flat(last.routes),
+		Clusters:   j.next.clusters.Flat(last.clusters),
 	})
 	if j.next.listed != nil {
 		j.next.snapshot.Listeners = j.next.listed.Items

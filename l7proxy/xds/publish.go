@@ -93,12 +93,17 @@ func (p *publisher) advance(next tables) {
 	}
 }
 
-// took counts a time that resources were read, keeps what is rejected now and tells of
-// what is news of it.
-func (p *publisher) took(rejected, news []Rejection) {
+// list keeps what is rejected now.
+func (p *publisher) list(rejected []Rejection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rejected = rejected
+}
+
+// took counts a time that resources were read, and tells of what is newly rejected.
+func (p *publisher) took(news []Rejection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.stats.Reloads++
 	p.stats.Rejections += uint64(len(news))
 	for i := range news {

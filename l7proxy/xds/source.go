@@ -84,7 +84,8 @@ func (s *Source) report(rejected []Rejection) {
 	for _, r := range s.Rejections() {
 		known[r.said()] = true
 	}
-	s.took(rejected, slices.DeleteFunc(slices.Clone(rejected), func(r Rejection) bool { return known[r.said()] }))
+	s.list(rejected)
+	s.took(slices.DeleteFunc(slices.Clone(rejected), func(r Rejection) bool { return known[r.said()] }))
 }
 
 // unreadable stands for the directory when it cannot be read: every file that

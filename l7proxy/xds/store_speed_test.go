@@ -54,7 +54,7 @@ func service(t testing.TB, typ string, r Resource, index int) Resource {
 }
 
 func vip(index int) string {
-	return fmt.Sprintf("198.1%d.%d.%d", index/8100, 10+index/90%90, 10+index%90)
+	return fmt.Sprintf("%d.19.%d.%d", 150+index/900, index/90%10, 10+index%90)
 }
 
 // assigned is the endpoints of the service at an index; weight is that of the first.
@@ -119,7 +119,9 @@ func BenchmarkStore(b *testing.B) {
 			for b.Loop() {
 				s := newStore(quietly)
 				for _, u := range all {
-					s.Take(u)
+					if rejected := s.Take(u); len(rejected) > 0 {
+						b.Fatalf("%d are rejected: %+v", len(rejected), rejected[0])
+					}
 				}
 				s.Publish()
 			}

@@ -34,7 +34,10 @@ func (s *Store) Take(u Update) []Rejection {
 		s.versions[t.at] = t.versions.Map()
 	}
 	if t.changed {
-		s.took(sorted(s.refused), t.rejected)
+		s.took(t.rejected)
+	}
+	if t.relisted {
+		s.list(sorted(s.refused))
 	}
 	refused := make(map[key]*refusal)
 	for _, r := range u.Changed {
@@ -56,6 +59,7 @@ type taking struct {
 	contest  contest
 	moved    bool // a listener has changed or gone
 	changed  bool
+	relisted bool        // something is rejected that was not, or the other way round
 	rejected []Rejection // that were not before
 }
 
@@ -97,7 +101,15 @@ func (t *taking) put(typ string, r Resource) {
 func (t *taking) accept(e *entry, version string) {
 	t.edition.put(e)
 	t.version(e.name, version)
-	delete(t.refused, key{e.kind, e.name})
+	t.forgive(key{e.kind, e.name})
+}
+
+// forgive forgets what was rejected under a name.
+func (t *taking) forgive(k key) {
+	if t.refused[k] != nil {
+		t.relisted = true
+		delete(t.refused, k)
+	}
 }
 
 func (t *taking) version(name, version string) {
@@ -111,7 +123,7 @@ func (t *taking) version(name, version string) {
 // refuse keeps what is rejected, and notes it if it is news.
 func (t *taking) refuse(k key, r *refusal) {
 	old := t.refused[k]
-	if t.refused[k] = r; old == nil || old.said() != r.said() {
+	if t.refused[k], t.relisted = r, true; old == nil || old.said() != r.said() {
 		t.rejected = append(t.rejected, r.Rejection)
 	}
 }
@@ -120,7 +132,7 @@ func (t *taking) refuse(k key, r *refusal) {
 func (t *taking) remove(k key) {
 	if t.refused[k] != nil || t.contest.bids[k.name] != nil {
 		t.changed = true
-		delete(t.refused, k)
+		t.forgive(k)
 		delete(t.contest.bids, k.name)
 	}
 	if old := t.edition.remove(k); old != nil {

@@ -9,6 +9,7 @@ package table
 import (
 	"hash/maphash"
 	"iter"
+	"maps"
 	"sync"
 )
 
@@ -102,15 +103,27 @@ func (m Map[K, V]) All() iter.Seq2[K, V] {
 }
 
 // Flat returns the entries as a Go map, never nil, which nobody may change: whoever has
-// the same Map has it too.
-func (m Map[K, V]) Flat() map[K]V {
+// the same Map has it too. It is made of that of another Map, which should differ in
+// little.
+func (m Map[K, V]) Flat(last Map[K, V]) map[K]V {
 	if m.root == nil {
 		return map[K]V{}
 	}
 	m.root.once.Do(func() {
-		m.root.flat = make(map[K]V, m.root.size)
-		for k, v := range m.All() {
-			m.root.flat[k] = v
+		if last == m {
+			last = Map[K, V]{}
+		}
+		if last.root == nil {
+			m.root.flat = make(map[K]V, m.root.size)
+		} else {
+			m.root.flat = maps.Clone(last.Flat(Map[K, V]{}))
+		}
+		for k, c := range Diff(last, m) {
+			if _, ok := m.Get(k); ok {
+				m.root.flat[k] = c.New
+			} else {
+				delete(m.root.flat, k)
+			}
 		}
 	})
 	return m.root.flat

@@ -36,7 +36,7 @@ func TestMap(t *testing.T) {
 			}
 		}
 		now := e.Map()
-		if !maps.Equal(maps.Collect(now.All()), want) || !maps.Equal(now.Flat(), want) || now.Len() != len(want) {
+		if !maps.Equal(maps.Collect(now.All()), want) || !maps.Equal(now.Flat(last), want) || now.Len() != len(want) {
 			t.Fatalf("round %d: %d entries, want %d", round, now.Len(), len(want))
 		}
 		if !maps.Equal(maps.Collect(last.All()), before) {

@@ -40,7 +40,9 @@ type Options struct {
 	Server string // HOST:PORT
 	Node   Node
 	Path   string // of the file with the last good configuration
-	Logger *slog.Logger
+	// Library has what this Source has in common with others; nil: with none.
+	Library *xds.Library
+	Logger  *slog.Logger
 }
 
 // State is how things are with the control plane.
@@ -84,8 +86,12 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	library := opts.Library
+	if library == nil {
+		library = new(xds.Library)
+	}
 	return &Source{
-		Store: xds.NewStore(opts.Server, id.address, opts.Logger), opts: opts, node: node,
+		Store: xds.NewStore(library, opts.Server, id.address, opts.Logger), opts: opts, node: node,
 		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %v %s",
 			opts.Server, opts.Node.ID, opts.Node.Cluster, opts.Node.Labels, opts.Node.Locality)},
 		save:  make(chan struct{}, 1),
