@@ -149,6 +149,7 @@ var floors = []string{
 	"l7proxy/xds/routes",
 	"l7proxy/xds/policies",
 	"l7proxy/xds/conditions",
+	"l7proxy/xds/packed",
 	"l7proxy/xds/files",
 	"l7proxy/xds/fields",
 	"l7proxy/xds/problems",
@@ -187,6 +188,7 @@ var floors = []string{
 	"l7proxy/identity",
 	"l7proxy/condition",
 	"l7proxy/snapshot",
+	"l7proxy/snapshot/table",
 	"l7proxy/rpc",
 
 	"agent",

@@ -4,7 +4,6 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
 )
@@ -28,16 +27,14 @@ type (
 // Shared have each once. The zero Shared is empty. It is safe for concurrent use.
 type Shared struct {
 	exact     table.Pool[netip.AddrPort, *Listener]
-	endpoints table.Pool[netip.AddrPort, *clusters]
-	hosts     table.Pool[string, *clusters]
-	domains   table.Pool[string, *tables]
-	clusters  table.Lists[*Cluster]
-	routes    table.Lists[*RouteConfig]
+	endpoints table.Groups[netip.AddrPort, *Cluster]
+	hosts     table.Groups[string, *Cluster]
+	domains   table.Groups[string, *RouteConfig]
 }
 
 // Len returns how many parts there are that a snapshot holds.
 func (s *Shared) Len() int {
-	return s.exact.Len() + s.endpoints.Len() + s.hosts.Len() + s.domains.Len() + s.clusters.Len() + s.routes.Len()
+	return s.exact.Len() + s.endpoints.Len() + s.hosts.Len() + s.domains.Len()
 }
 
 // Changes are what a snapshot has in place of what the one before it has. Old or New is
@@ -122,18 +119,16 @@ func (i *index) addresses(shared *Shared, changes []table.Change[*Cluster]) {
 	at := shared.endpoints.Edit(i.endpoints)
 	for _, c := range changes {
 		for address := range c.Old.addresses() {
-			replace(at, address, &shared.clusters, place[*Cluster]{remove: c.Old})
+			shared.endpoints.Remove(at, address, c.Old)
 		}
 	}
 	for _, c := range changes {
 		for address := range c.New.addresses() {
-			replace(at, address, &shared.clusters, place[*Cluster]{add: c.New, name: clusterName})
+			shared.endpoints.Add(at, address, c.New)
 		}
 	}
 	i.endpoints = at.Map()
 }
-
-func clusterName(c *Cluster) string { return c.Name }
 
 // addresses lists the addresses of the cluster's endpoints, one as often as it has it; a
 // nil cluster has none.
@@ -150,37 +145,6 @@ func (c *Cluster) addresses() iter.Seq[netip.AddrPort] {
 			}
 		}
 	}
-}
-
-// place says what goes out of a list, or into it by its name.
-type place[T comparable] struct {
-	remove, add T
-	name        func(T) string
-}
-
-// replace changes the list of a key. Of two with one name the first stays the first.
-func replace[K, T comparable](in *table.Editor[K, *table.List[T]], key K, lists *table.Lists[T], p place[T]) {
-	var items []T
-	if old, ok := in.Get(key); ok {
-		items = old.Items
-	}
-	if p.name == nil {
-		at := slices.Index(items, p.remove)
-		if at < 0 {
-			return
-		}
-		items = slices.Concat(items[:at], items[at+1:])
-	} else if !slices.Contains(items, p.add) {
-		at, _ := slices.BinarySearchFunc(items, p.name(p.add)+"\x00", func(item T, name string) int {
-			return strings.Compare(p.name(item), name)
-		})
-		items = slices.Concat(items[:at], []T{p.add}, items[at:])
-	}
-	if list := lists.Of(items...); list != nil {
-		in.Set(key, list)
-		return
-	}
-	in.Delete(key)
 }
 
 // Listener returns the listener for a dialled address (not v4-mapped), or nil:

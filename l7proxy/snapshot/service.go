@@ -20,12 +20,12 @@ func (i *services) hosted(shared *Shared, changes []table.Change[*Cluster]) {
 	hosts := shared.hosts.Edit(i.hosts)
 	for _, c := range changes {
 		if c.Old != nil {
-			replace(hosts, strings.ToLower(c.Old.Service.Host), &shared.clusters, place[*Cluster]{remove: c.Old})
+			shared.hosts.Remove(hosts, strings.ToLower(c.Old.Service.Host), c.Old)
 		}
 	}
 	for _, c := range changes {
 		if c.New != nil {
-			replace(hosts, strings.ToLower(c.New.Service.Host), &shared.clusters, place[*Cluster]{add: c.New, name: clusterName})
+			shared.hosts.Add(hosts, strings.ToLower(c.New.Service.Host), c.New)
 		}
 	}
 	i.hosts = hosts.Map()
@@ -36,7 +36,7 @@ func (i *services) named(shared *Shared, changes []table.Change[*RouteConfig]) {
 	domains := shared.domains.Edit(i.domains)
 	for _, c := range changes {
 		for d := range c.Old.names() {
-			replace(domains, d, &shared.routes, place[*RouteConfig]{remove: c.Old})
+			shared.domains.Remove(domains, d, c.Old)
 		}
 	}
 	for _, c := range changes {
@@ -44,13 +44,11 @@ func (i *services) named(shared *Shared, changes []table.Change[*RouteConfig]) {
 			c.New.Settle()
 		}
 		for d := range c.New.names() {
-			replace(domains, d, &shared.routes, place[*RouteConfig]{add: c.New, name: tableName})
+			shared.domains.Add(domains, d, c.New)
 		}
 	}
 	i.domains = domains.Map()
 }
-
-func tableName(rc *RouteConfig) string { return rc.Name }
 
 // names lists the domains without a star; a nil table has none.
 func (rc *RouteConfig) names() iter.Seq[string] {

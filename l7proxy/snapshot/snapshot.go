@@ -296,6 +296,12 @@ type Cluster struct {
 	Check *Check
 }
 
+// Called returns the name, by which those at one address are in order.
+func (c *Cluster) Called() string { return c.Name }
+
+// Called returns the name, by which those of one domain are in order.
+func (rc *RouteConfig) Called() string { return rc.Name }
+
 // Service is the service that a cluster's name tells of
 // ("outbound|20880|v1|provider.shop.svc.cluster.local"), for labels. For other
 // names Host is the cluster's name.
