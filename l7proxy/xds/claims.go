@@ -11,6 +11,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
+	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
 // claim is what no two listeners may have: an address that consumers dial, or a port of a
@@ -49,17 +50,17 @@ func (c claim) String() string {
 }
 
 // claims lists what a listener asks for; nil, and what is no listener, asks for nothing.
-func (e *entry) claims() iter.Seq[claim] {
+func claims(e *shelf.Entry) iter.Seq[claim] {
 	return func(yield func(claim) bool) {
 		if e == nil {
 			return
 		}
-		for _, l := range e.listeners {
+		for _, l := range e.Listeners {
 			if !yield(claim{dialled: snapshot.Destination{Prefix: l.Prefix, Port: l.Port}}) {
 				return
 			}
 		}
-		for _, in := range e.inbounds {
+		for _, in := range e.Inbounds {
 			if !yield(claim{who: providerOf(in)}) {
 				return
 			}
@@ -77,29 +78,29 @@ type contest struct {
 
 // bid is what a listener asks for in place of what it has.
 type bid struct {
-	old, now *entry        // old is nil if it has nothing
+	old, now *shelf.Entry  // old is nil if it has nothing
 	version  string        // of now
 	lost     problems.List // why it does not get it
 }
 
-func (c *contest) release(e *entry) {
-	for one := range e.claims() {
-		if who, _ := c.held.Get(one); who == e.name {
+func (c *contest) release(e *shelf.Entry) {
+	for one := range claims(e) {
+		if who, _ := c.held.Get(one); who == e.Name {
 			c.held.Delete(one)
 		}
 	}
 }
 
-func (c *contest) grant(e *entry) {
-	for one := range e.claims() {
-		c.held.Set(one, e.name)
+func (c *contest) grant(e *shelf.Entry) {
+	for one := range claims(e) {
+		c.held.Set(one, e.Name)
 	}
 }
 
 // inTheWay says who has what e asks for.
-func (c *contest) inTheWay(e *entry) (p problems.List) {
-	for one := range e.claims() {
-		if who, ok := c.held.Get(one); ok && who != e.name {
+func (c *contest) inTheWay(e *shelf.Entry) (p problems.List) {
+	for one := range claims(e) {
+		if who, ok := c.held.Get(one); ok && who != e.Name {
 			p.Addf("address", "%s is already listener %s's", one, who)
 			return p
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
+	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
 // Stats are the counters of a Source or a Store, for metrics.
@@ -25,7 +26,7 @@ type publisher struct {
 	library *Library
 	current atomic.Pointer[snapshot.Snapshot]
 	change  func(*snapshot.Snapshot)
-	joined  *joined // what current is of
+	joined  *shelf.Joined // what current is of
 
 	mu       sync.Mutex // what follows
 	rejected []Rejection
@@ -34,8 +35,8 @@ type publisher struct {
 
 // start makes the current snapshot an empty one, of generation 0.
 func (p *publisher) start(library *Library, logger *slog.Logger) {
-	p.library, p.logger, p.joined = library, logger, nothing()
-	p.current.Store(p.joined.snapshot)
+	p.library, p.logger, p.joined = library, logger, shelf.Nothing()
+	p.current.Store(p.joined.Snapshot)
 }
 
 // OnChange sets the function that is called with each new snapshot, one call
@@ -63,22 +64,22 @@ func (p *publisher) Stats() Stats {
 
 // advance makes a snapshot of next if the resources differ. The first call always makes
 // one, with generation 1.
-func (p *publisher) advance(next tables) {
+func (p *publisher) advance(next shelf.Tables) {
 	last := p.joined
-	if last.snapshot.Generation > 0 && next == last.tables {
+	if last.Snapshot.Generation > 0 && next == last.Tables {
 		return
 	}
-	p.joined = p.library.join(last, next)
-	made := p.joined.snapshot
+	p.joined = p.library.shelf.Join(last, next)
+	made := p.joined.Snapshot
 	p.mu.Lock()
 	p.stats.Published = made.Generation
-	p.stats.Resources = next.sizes()
+	p.stats.Resources = next.Sizes()
 	p.mu.Unlock()
 	p.current.Store(made)
 	total, added, removed := 0, 0, 0
-	for at := range kinds {
-		total += next.entries[at].Len()
-		for _, c := range table.Diff(last.tables.entries[at], next.entries[at]) {
+	for at := range shelf.Kinds {
+		total += next.Entries[at].Len()
+		for _, c := range table.Diff(last.Tables.Entries[at], next.Entries[at]) {
 			switch {
 			case c.Old == nil:
 				added++

@@ -2,22 +2,12 @@ package xds
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"net/netip"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/convert"
 	"github.com/dubway/dubway/l7proxy/xds/files"
-	"github.com/dubway/dubway/l7proxy/xds/listeners"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
-	"github.com/dubway/dubway/l7proxy/xds/routes"
+	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
 // key names a resource.
@@ -25,7 +15,7 @@ type key struct{ kind, name string }
 
 // filed is the last good version of a resource, and the file that it is in.
 type filed struct {
-	*entry
+	*shelf.Entry
 
 	file string
 }
@@ -37,13 +27,15 @@ type set struct {
 	entries map[key]filed
 	order   []key
 	parsed  map[string]parsed // by file; those that were taken whole
-	tables  tables            // of entries
+	tables  shelf.Tables      // of entries
 }
 
 func newSet() *set { return &set{library: new(Library)} }
 
 // snapshot makes the first snapshot of the set.
-func (s *set) snapshot() *snapshot.Snapshot { return s.library.join(nothing(), s.tables).snapshot }
+func (s *set) snapshot() *snapshot.Snapshot {
+	return s.library.shelf.Join(shelf.Nothing(), s.tables).Snapshot
+}
 
 // parsed remembers what a file held, so that a change of one file costs the
 // parsing of one. The messages are gone: every resource is an entry.
@@ -76,16 +68,16 @@ func (s *set) following(texts []text) (*set, []Rejection) {
 		b.file(t)
 	}
 	b.keep()
-	edition := s.library.edit(&s.tables)
+	edition := s.library.shelf.Edit(&s.tables)
 	for _, k := range s.order {
 		if _, ok := b.next.entries[k]; !ok {
-			edition.remove(k)
+			edition.Remove(k.kind, k.name)
 		}
 	}
 	for _, k := range b.next.order {
-		edition.put(b.next.entries[k].entry)
+		edition.Put(b.next.entries[k].Entry)
 	}
-	b.next.tables = edition.tables()
+	b.next.tables = edition.Tables()
 	return b.next, b.rejected
 }
 
@@ -125,10 +117,10 @@ func (b *builder) take(file string, r *files.Resource) {
 		b.rejected = append(b.rejected, rejectField(file, k, nameField(k.kind), "is already in "+other.file))
 		return
 	}
-	e, problems := b.last.entries[k].entry, r.Problems
-	if len(problems) == 0 && (e == nil || e.sum != r.Sum) {
-		e = b.next.library.entry(r, netip.Addr{})
-		problems, r.Problems = e.problems, e.problems
+	e, problems := b.last.entries[k].Entry, r.Problems
+	if len(problems) == 0 && (e == nil || e.Sum != r.Sum) {
+		e = b.next.library.shelf.Entry(r, netip.Addr{})
+		problems, r.Problems = e.Problems, e.Problems
 	}
 	if len(problems) == 0 {
 		problems = b.bind(e)
@@ -147,16 +139,16 @@ func (b *builder) add(k key, e filed) {
 }
 
 // bind claims a listener's addresses, or its providers.
-func (b *builder) bind(e *entry) problems.List {
+func (b *builder) bind(e *shelf.Entry) problems.List {
 	var p problems.List
-	for c := range e.claims() {
-		if other, ok := b.bound[c]; ok && other != e.name {
+	for c := range claims(e) {
+		if other, ok := b.bound[c]; ok && other != e.Name {
 			p.Addf("address", "%s is already listener %s's", c, other)
 			return p
 		}
 	}
-	for c := range e.claims() {
-		b.bound[c] = e.name
+	for c := range claims(e) {
+		b.bound[c] = e.Name
 	}
 	return nil
 }
@@ -176,7 +168,7 @@ func (b *builder) keep() {
 		case !b.broken[e.file]:
 			continue // removed
 		}
-		if p := b.bind(e.entry); len(p) > 0 {
+		if p := b.bind(e.Entry); len(p) > 0 {
 			b.rejected = append(b.rejected, rejectField(e.file, k, p[0].Field, "the last good version goes too: "+p[0].Reason))
 			continue
 		}
@@ -190,56 +182,4 @@ func nameField(kind string) string {
 		return "cluster_name"
 	}
 	return "name"
-}
-
-// convertResource opens a resource that has no problem so far, and converts it. What it
-// says of the pod that it was sent to holds for pod.
-func convertResource(r files.Resource, pod netip.Addr) *entry {
-	e := &entry{kind: r.Kind, name: r.Name, sum: r.Sum}
-	if r.Open(); len(r.Problems) > 0 {
-		e.problems = r.Problems
-		return e
-	}
-	m, isListener := r.Message.(*listenerv3.Listener)
-	if isListener && pod.IsValid() && m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND {
-		listeners.Locate(m, pod)
-		e.pod = pod
-	}
-	e.problems = e.convert(r.Message)
-	return e
-}
-
-// convert sets what a message means.
-func (e *entry) convert(m proto.Message) (p problems.List) {
-	switch m := m.(type) {
-	case *listenerv3.Listener:
-		if m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND {
-			e.inbounds, p = listeners.Inbound(m)
-		} else {
-			e.listeners, p = listeners.Outbound(m)
-		}
-	case *routev3.RouteConfiguration:
-		e.route, p = routes.RouteConfiguration(m)
-	case *clusterv3.Cluster:
-		e.cluster, e.assignment, p = convert.Cluster(m)
-	case *endpointv3.ClusterLoadAssignment:
-		e.endpoints, p = convert.ClusterLoadAssignment(m)
-	default:
-		p.Addf("@type", "%s", fmt.Sprintf("%T: not a resource that is implemented", m))
-	}
-	if len(p) > 0 {
-		return p
-	}
-	if e.route != nil {
-		e.route.Settle() // before it has an alias
-	}
-	for _, l := range e.listeners {
-		if l.Route != nil {
-			l.Route.Settle()
-		}
-	}
-	if e.assignment == e.name {
-		e.assignment = e.name // one text in memory
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
+	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
 // The types of resources that a Store takes, as control planes name them.
@@ -47,9 +48,9 @@ type Store struct {
 	origin string
 	pod    netip.Addr
 
-	taking   sync.Mutex // what follows; held while change runs
-	next     tables     // what Publish makes hold
-	versions [len(kinds)]table.Map[string, string]
+	taking   sync.Mutex   // what follows; held while change runs
+	next     shelf.Tables // what Publish makes hold
+	versions [len(shelf.Kinds)]table.Map[string, string]
 	claims   table.Map[claim, string] // the listeners that have them
 	refused  map[key]*refusal
 	wanted   map[string]*wanted // by type
@@ -57,7 +58,7 @@ type Store struct {
 
 // refusal is the version of a resource that is rejected, while the last good one holds.
 type refusal struct {
-	entry   *entry
+	entry   *shelf.Entry
 	version string
 	Rejection
 }
@@ -107,9 +108,9 @@ func (s *Store) Wanted(typ string) []string {
 	var now table.Map[string, int]
 	switch typ {
 	case TypeEndpoint:
-		now = s.next.assignments
+		now = s.next.Assignments
 	case TypeRoute:
-		now = s.next.routes
+		now = s.next.Routes
 	}
 	w := s.wanted[typ]
 	if w == nil || w.of != now {
@@ -134,9 +135,9 @@ func (s *Store) Versions(typ string) map[string]string {
 	defer s.taking.Unlock()
 	kind := keyOf(typ, "").kind
 	versions := make(map[string]string)
-	if at := slices.Index(kinds[:], kind); at >= 0 {
-		versions = make(map[string]string, s.next.entries[at].Len())
-		for name := range s.next.entries[at].All() {
+	if at := slices.Index(shelf.Kinds[:], kind); at >= 0 {
+		versions = make(map[string]string, s.next.Entries[at].Len())
+		for name := range s.next.Entries[at].All() {
 			versions[name] = s.versions[at].Value(name)
 		}
 	}
@@ -156,9 +157,9 @@ func (s *Store) Good() iter.Seq2[string, Resource] {
 	defer s.taking.Unlock()
 	held, versions := s.next, s.versions
 	return func(yield func(string, Resource) bool) {
-		for at, typ := range [len(kinds)]string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute} {
-			for name, e := range held.entries[at].All() {
-				if !yield(typ, Resource{Name: name, Version: versions[at].Value(name), Body: s.library.wire(e)}) {
+		for at, typ := range [len(shelf.Kinds)]string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute} {
+			for name, e := range held.Entries[at].All() {
+				if !yield(typ, Resource{Name: name, Version: versions[at].Value(name), Body: s.library.shelf.Wire(e)}) {
 					return
 				}
 			}

@@ -277,8 +277,8 @@ func TestRandomConflicts(t *testing.T) {
 				}
 			}
 			for k, r := range s.refused {
-				for one := range r.entry.claims() {
-					if holder := holders[one.dialled.Prefix.String()]; len(r.entry.problems) == 0 && (holder == "" || holder == k.name) {
+				for one := range claims(r.entry) {
+					if holder := holders[one.dialled.Prefix.String()]; len(r.entry.Problems) == 0 && (holder == "" || holder == k.name) {
 						t.Fatalf("%s is kept from %s, which is %q's", k.name, one, holder)
 					}
 				}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
 	"github.com/dubway/dubway/l7proxy/xds/files"
+	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
 // Take takes an update and returns which of its resources are rejected: what they
@@ -16,10 +17,10 @@ func (s *Store) Take(u Update) []Rejection {
 	s.taking.Lock()
 	defer s.taking.Unlock()
 	t := &taking{
-		Store: s, kind: keyOf(u.Type, "").kind, edition: s.library.edit(&s.next),
+		Store: s, kind: keyOf(u.Type, "").kind, edition: s.library.shelf.Edit(&s.next),
 		contest: contest{held: s.library.claims.Edit(s.claims), bids: make(map[string]*bid)},
 	}
-	if t.at = slices.Index(kinds[:], t.kind); t.at >= 0 {
+	if t.at = slices.Index(shelf.Kinds[:], t.kind); t.at >= 0 {
 		t.versions = s.library.versions.Edit(s.versions[t.at])
 	}
 	for _, r := range u.Changed {
@@ -29,7 +30,7 @@ func (s *Store) Take(u Update) []Rejection {
 		t.remove(key{t.kind, name})
 	}
 	t.listen()
-	s.next, s.claims = t.edition.tables(), t.contest.held.Map()
+	s.next, s.claims = t.edition.Tables(), t.contest.held.Map()
 	if t.at >= 0 {
 		s.versions[t.at] = t.versions.Map()
 	}
@@ -54,7 +55,7 @@ type taking struct {
 
 	kind     string
 	at       int // of kind in kinds; -1: of a type that is not implemented
-	edition  *edition
+	edition  *shelf.Edition
 	versions *table.Editor[string, string]
 	contest  contest
 	moved    bool // a listener has changed or gone
@@ -71,37 +72,37 @@ func (t *taking) put(typ string, r Resource) {
 		sent = files.Sent(r.Name, &anypb.Any{TypeUrl: typ})
 		sent.Problems.Addf("@type", "%s in an update of %s", r.Body.GetTypeUrl(), typ)
 	}
-	good, refused, offered := t.edition.get(k), t.refused[k], t.contest.bids[r.Name]
+	good, refused, offered := t.edition.Get(k.kind, k.name), t.refused[k], t.contest.bids[r.Name]
 	switch {
-	case offered != nil && offered.now.sum == sent.Sum:
+	case offered != nil && offered.now.Sum == sent.Sum:
 		offered.version = r.Version
 		return
 	case offered != nil:
 		delete(t.contest.bids, r.Name) // the same listener twice: the last one counts
-	case refused != nil && refused.entry.sum == sent.Sum:
+	case refused != nil && refused.entry.Sum == sent.Sum:
 		refused.version = r.Version
 		return
-	case refused == nil && good != nil && good.sum == sent.Sum:
+	case refused == nil && good != nil && good.Sum == sent.Sum:
 		t.version(r.Name, r.Version)
 		return
 	}
 	t.changed = true
-	e := t.library.entry(&sent, t.pod)
+	e := t.library.shelf.Entry(&sent, t.pod)
 	switch {
-	case len(e.problems) > 0:
-		t.refuse(k, &refusal{e, r.Version, rejectResource(t.origin, k, e.problems)})
-	case t.at == listenerKind:
-		t.contest.bids[e.name] = &bid{old: good, now: e, version: r.Version}
+	case len(e.Problems) > 0:
+		t.refuse(k, &refusal{e, r.Version, rejectResource(t.origin, k, e.Problems)})
+	case t.at == shelf.ListenerKind:
+		t.contest.bids[e.Name] = &bid{old: good, now: e, version: r.Version}
 	default:
 		t.accept(e, r.Version)
 	}
 }
 
 // accept makes an entry the last good one of its name.
-func (t *taking) accept(e *entry, version string) {
-	t.edition.put(e)
-	t.version(e.name, version)
-	t.forgive(key{e.kind, e.name})
+func (t *taking) accept(e *shelf.Entry, version string) {
+	t.edition.Put(e)
+	t.version(e.Name, version)
+	t.forgive(key{e.Kind, e.Name})
 }
 
 // forgive forgets what was rejected under a name.
@@ -135,11 +136,11 @@ func (t *taking) remove(k key) {
 		t.forgive(k)
 		delete(t.contest.bids, k.name)
 	}
-	if old := t.edition.remove(k); old != nil {
+	if old := t.edition.Remove(k.kind, k.name); old != nil {
 		t.changed = true
 		t.versions.Delete(k.name)
 		t.contest.release(old)
-		t.moved = t.moved || t.at == listenerKind
+		t.moved = t.moved || t.at == shelf.ListenerKind
 	}
 }
 
@@ -150,8 +151,8 @@ func (t *taking) listen() {
 		return
 	}
 	for k, r := range t.refused {
-		if k.kind == kinds[listenerKind] && len(r.entry.problems) == 0 && t.contest.bids[k.name] == nil {
-			t.contest.bids[k.name] = &bid{old: t.edition.get(k), now: r.entry, version: r.version}
+		if k.kind == shelf.Kinds[shelf.ListenerKind] && len(r.entry.Problems) == 0 && t.contest.bids[k.name] == nil {
+			t.contest.bids[k.name] = &bid{old: t.edition.Get(k.kind, k.name), now: r.entry, version: r.version}
 		}
 	}
 	t.contest.settle()
@@ -161,7 +162,7 @@ func (t *taking) listen() {
 			t.accept(b.now, b.version)
 			continue
 		}
-		k := key{b.now.kind, name}
+		k := key{b.now.Kind, name}
 		t.refuse(k, &refusal{b.now, b.version, rejectResource(t.origin, k, b.lost)})
 	}
 }

@@ -1,4 +1,4 @@
-package xds
+package shelf
 
 import (
 	"maps"
@@ -10,10 +10,10 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
 )
 
-// joined is a snapshot and what it was made of. Immutable.
-type joined struct {
-	tables   tables
-	snapshot *snapshot.Snapshot
+// Joined is a snapshot and what it was made of. Immutable.
+type Joined struct {
+	Tables   Tables
+	Snapshot *snapshot.Snapshot
 
 	clusters  table.Map[string, *snapshot.Cluster]
 	routes    table.Map[string, *snapshot.RouteConfig]
@@ -21,54 +21,54 @@ type joined struct {
 	listed    *table.List[*snapshot.Listener]                    // all of them, in the order of their names
 }
 
-// nothing is what the first snapshot is made after.
-func nothing() *joined { return &joined{snapshot: (&snapshot.Snapshot{}).Seal()} }
+// Nothing is what the first snapshot is made after.
+func Nothing() *Joined { return &Joined{Snapshot: (&snapshot.Snapshot{}).Seal()} }
 
-// join makes the snapshot of tables that follows last, sealed: endpoints go into their
+// Join makes the snapshot of Tables that follows last, sealed: endpoints go into their
 // clusters, route configurations into the listeners that name them. It costs what differs.
-func (l *Library) join(last *joined, next tables) *joined {
-	j := &joiner{Library: l, last: last, next: &joined{
-		tables: next, clusters: last.clusters, routes: last.routes, listeners: last.listeners, listed: last.listed,
+func (l *Shelf) Join(last *Joined, next Tables) *Joined {
+	j := &joiner{Shelf: l, last: last, next: &Joined{
+		Tables: next, clusters: last.clusters, routes: last.routes, listeners: last.listeners, listed: last.listed,
 	}}
 	j.joinClusters()
 	j.joinRoutes()
-	j.next.snapshot = (&snapshot.Snapshot{
-		Generation: last.snapshot.Generation + 1,
-		Inbounds:   last.snapshot.Inbounds,
+	j.next.Snapshot = (&snapshot.Snapshot{
+		Generation: last.Snapshot.Generation + 1,
+		Inbounds:   last.Snapshot.Inbounds,
 		Routes:     j.next.routes.Flat(last.routes),
 		Clusters:   j.next.clusters.Flat(last.clusters),
 	})
 	if j.next.listed != nil {
-		j.next.snapshot.Listeners = j.next.listed.Items
+		j.next.Snapshot.Listeners = j.next.listed.Items
 	}
 	if j.changes.Inbounds {
-		j.next.snapshot.Inbounds = j.inbounds()
+		j.next.Snapshot.Inbounds = j.inbounds()
 	}
-	j.next.snapshot.SealAfter(last.snapshot, &l.shared, &j.changes)
+	j.next.Snapshot.SealAfter(last.Snapshot, &l.shared, &j.changes)
 	return j.next
 }
 
 // joiner makes one snapshot out of another one.
 type joiner struct {
-	*Library
+	*Shelf
 
-	last, next *joined
+	last, next *Joined
 	changes    snapshot.Changes
 }
 
 // now and before are the entries of a kind.
-func (j *joiner) now(kind int) table.Map[string, *entry]    { return j.next.tables.entries[kind] }
-func (j *joiner) before(kind int) table.Map[string, *entry] { return j.last.tables.entries[kind] }
+func (j *joiner) now(kind int) table.Map[string, *Entry]    { return j.next.Tables.Entries[kind] }
+func (j *joiner) before(kind int) table.Map[string, *Entry] { return j.last.Tables.Entries[kind] }
 
 // joinClusters joins the clusters that changed, and those whose endpoints did.
 func (j *joiner) joinClusters() {
 	names, elsewhere := make(map[string]bool), make(map[string]bool)
-	for name := range table.Diff(j.before(clusterKind), j.now(clusterKind)) {
+	for name := range table.Diff(j.before(ClusterKind), j.now(ClusterKind)) {
 		names[name] = true
 	}
-	for name := range table.Diff(j.before(endpointKind), j.now(endpointKind)) {
-		users := j.next.tables.assignments.Value(name)
-		if e := j.now(clusterKind).Value(name); e != nil && e.assignment == name {
+	for name := range table.Diff(j.before(EndpointKind), j.now(EndpointKind)) {
+		users := j.next.Tables.Assignments.Value(name)
+		if e := j.now(ClusterKind).Value(name); e != nil && e.Assignment == name {
 			names[name] = true // nearly every cluster has the name of its endpoints
 			users--
 		}
@@ -77,15 +77,15 @@ func (j *joiner) joinClusters() {
 		}
 	}
 	if len(elsewhere) > 0 {
-		for name, e := range j.now(clusterKind).All() {
-			if elsewhere[e.assignment] {
+		for name, e := range j.now(ClusterKind).All() {
+			if elsewhere[e.Assignment] {
 				names[name] = true
 			}
 		}
 	}
 	clusters := j.joined.clusters.Edit(j.last.clusters)
 	for name := range names {
-		if e := j.now(clusterKind).Value(name); e != nil {
+		if e := j.now(ClusterKind).Value(name); e != nil {
 			clusters.Set(name, j.withEndpoints(e))
 		} else {
 			clusters.Delete(name)
@@ -98,17 +98,17 @@ func (j *joiner) joinClusters() {
 }
 
 // withEndpoints returns the cluster of e with the endpoints that EDS has given.
-func (j *joiner) withEndpoints(e *entry) *snapshot.Cluster {
-	if e.assignment == "" {
-		return e.cluster
+func (j *joiner) withEndpoints(e *Entry) *snapshot.Cluster {
+	if e.Assignment == "" {
+		return e.Cluster
 	}
-	given := j.now(endpointKind).Value(e.assignment)
+	given := j.now(EndpointKind).Value(e.Assignment)
 	if given == nil {
-		return e.cluster
+		return e.Cluster
 	}
-	return j.clusters.Keep(pair[entry, entry]{weak.Make(e), weak.Make(given)}, nil, func() *snapshot.Cluster {
-		c := *e.cluster
-		c.Localities, c.Overprovision = given.endpoints.Localities, given.endpoints.Overprovision
+	return j.clusters.Keep(pair[Entry, Entry]{weak.Make(e), weak.Make(given)}, nil, func() *snapshot.Cluster {
+		c := *e.Cluster
+		c.Localities, c.Overprovision = given.Endpoints.Localities, given.Endpoints.Overprovision
 		return &c
 	})
 }
@@ -117,17 +117,17 @@ func (j *joiner) withEndpoints(e *entry) *snapshot.Cluster {
 // listeners whose route configurations did.
 func (j *joiner) joinRoutes() {
 	tables, again := make(map[string]bool), make(map[string]bool) // route configurations, listeners: by name
-	for name := range table.Diff(j.before(routeKind), j.now(routeKind)) {
+	for name := range table.Diff(j.before(RouteKind), j.now(RouteKind)) {
 		tables[name] = true
 	}
-	for name, c := range table.Diff(j.before(listenerKind), j.now(listenerKind)) {
+	for name, c := range table.Diff(j.before(ListenerKind), j.now(ListenerKind)) {
 		again[name] = true
-		for _, e := range []*entry{c.Old, c.New} {
+		for _, e := range []*Entry{c.Old, c.New} {
 			if e == nil {
 				continue
 			}
-			j.changes.Inbounds = j.changes.Inbounds || len(e.inbounds) > 0
-			for _, l := range e.listeners {
+			j.changes.Inbounds = j.changes.Inbounds || len(e.Inbounds) > 0
+			for _, l := range e.Listeners {
 				tables[l.RouteName] = true
 			}
 		}
@@ -137,11 +137,11 @@ func (j *joiner) joinRoutes() {
 	}
 	found := make(map[string]*snapshot.RouteConfig)
 	for name := range tables {
-		if e := j.now(routeKind).Value(name); e != nil {
-			found[name] = e.route
+		if e := j.now(RouteKind).Value(name); e != nil {
+			found[name] = e.Route
 		}
 	}
-	for name, e := range j.now(listenerKind).All() {
+	for name, e := range j.now(ListenerKind).All() {
 		if j.routed(e, tables, found) {
 			again[name] = true
 		}
@@ -163,9 +163,9 @@ func (j *joiner) joinRoutes() {
 
 // routed tells whether a listener has one of some route configurations, and finds those
 // that it has inline, or by a name that it alone has for them.
-func (j *joiner) routed(e *entry, tables map[string]bool, found map[string]*snapshot.RouteConfig) bool {
+func (j *joiner) routed(e *Entry, tables map[string]bool, found map[string]*snapshot.RouteConfig) bool {
 	has := false
-	for _, l := range e.listeners {
+	for _, l := range e.Listeners {
 		switch asked := AskedAs(l.RouteName); {
 		case l.RouteName == "":
 		case l.Route != nil: // inline
@@ -178,10 +178,10 @@ func (j *joiner) routed(e *entry, tables map[string]bool, found map[string]*snap
 			if found[l.RouteName] != nil {
 				continue
 			}
-			if own := j.now(routeKind).Value(l.RouteName); own != nil {
-				found[l.RouteName] = own.route
-			} else if of := j.now(routeKind).Value(asked); of != nil {
-				found[l.RouteName] = j.named(of.route, l.RouteName)
+			if own := j.now(RouteKind).Value(l.RouteName); own != nil {
+				found[l.RouteName] = own.Route
+			} else if of := j.now(RouteKind).Value(asked); of != nil {
+				found[l.RouteName] = j.named(of.Route, l.RouteName)
 			}
 		}
 	}
@@ -203,7 +203,7 @@ func (j *joiner) relist(names map[string]bool) {
 	listeners := j.joined.listeners.Edit(j.last.listeners)
 	for name := range names {
 		var list *table.List[*snapshot.Listener]
-		if e := j.now(listenerKind).Value(name); e != nil {
+		if e := j.now(ListenerKind).Value(name); e != nil {
 			list = j.withRoutes(e)
 		}
 		if list == nil {
@@ -249,8 +249,8 @@ func (j *joiner) relist(names map[string]bool) {
 
 // withRoutes returns the listeners of e with the route configurations that they name; nil
 // if it has none.
-func (j *joiner) withRoutes(e *entry) *table.List[*snapshot.Listener] {
-	list := slices.Clone(e.listeners)
+func (j *joiner) withRoutes(e *Entry) *table.List[*snapshot.Listener] {
+	list := slices.Clone(e.Listeners)
 	for i, l := range list {
 		if l.RouteName == "" || l.Route != nil {
 			continue
@@ -272,8 +272,8 @@ func (j *joiner) withRoutes(e *entry) *table.List[*snapshot.Listener] {
 // inbounds lists what is held against connections to providers, in the order of the names.
 func (j *joiner) inbounds() []*snapshot.Inbound {
 	var all []*snapshot.Inbound
-	for _, e := range j.now(listenerKind).All() {
-		all = append(all, e.inbounds...)
+	for _, e := range j.now(ListenerKind).All() {
+		all = append(all, e.Inbounds...)
 	}
 	slices.SortStableFunc(all, func(a, b *snapshot.Inbound) int { return strings.Compare(a.Name, b.Name) })
 	return all
