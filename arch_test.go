@@ -143,6 +143,7 @@ var floors = []string{
 	"l7proxy/xds/ads",
 	"l7proxy/xds/gendoc",
 	"l7proxy/xds",
+	"l7proxy/xds/shelf",
 	"l7proxy/xds/convert",
 	"l7proxy/xds/listeners",
 	"l7proxy/xds/address",

@@ -119,7 +119,8 @@ func (c *contest) settle() {
 		}
 		return strings.Compare(a, b)
 	})
-	for !c.round(order) {
+	for whole := false; !whole; {
+		whole = c.round(order)
 	}
 	for again := true; again; { // a loser may have been in the way of another one
 		again = false

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,11 +37,11 @@ type chance struct {
 // name is one of a type's. Some clusters have the endpoints of another name, and some
 // routes are asked for by another than listeners have.
 func (c *chance) name(typ string) string {
-	if i := c.IntN(8); typ == TypeRoute {
+	i := c.IntN(8)
+	if typ == TypeRoute {
 		return fmt.Sprintf("h%d:80", i)
-	} else {
-		return fmt.Sprintf("%c%d", typ[len("type.googleapis.com/envoy.config.")], i)
 	}
+	return fmt.Sprintf("%c%d", typ[len("type.googleapis.com/envoy.config.")], i)
 }
 
 // resource makes one; one in eight is rejected.
@@ -342,7 +343,6 @@ func TestShared(t *testing.T) {
 	}
 	runtime.KeepAlive(stores)
 	clear(stores)
-	first = nil
 	for deadline := time.Now().Add(30 * time.Second); library.Len() > 0; {
 		if runtime.GC(); time.Now().After(deadline) {
 			t.Fatalf("%d objects are left of Stores that are gone", library.Len())
@@ -379,12 +379,12 @@ func TestSwap(t *testing.T) {
 		step.take.Type = TypeListener
 		s.Take(step.take)
 		s.Publish()
-		holds := ""
+		var list []string
 		for _, l := range s.Snapshot().Listeners {
-			holds += " " + l.Name + "@" + l.Prefix.Addr().String()
+			list = append(list, l.Name+"@"+l.Prefix.Addr().String())
 		}
-		if holds != " "+step.holds || brief(s.Rejections()) != step.rejected {
-			t.Errorf("%s: %s; rejected %s; want %s; %s", step.name, holds, brief(s.Rejections()), step.holds, step.rejected)
+		if holds := strings.Join(list, " "); holds != step.holds || brief(s.Rejections()) != step.rejected {
+			t.Errorf("%s: %s; rejected %s; want %s; %s", step.name, list, brief(s.Rejections()), step.holds, step.rejected)
 		}
 	}
 }

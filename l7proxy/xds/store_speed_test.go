@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -18,20 +19,20 @@ const perService = 5
 // mesh is services as istiod sends them: a listener and a route configuration for the port
 // that is named dubbo, a cluster and its endpoints. The rest of what a sidecar gets is
 // left out.
-func mesh(t testing.TB, services int) []Update {
-	t.Helper()
+func mesh(tb testing.TB, services int) []Update {
+	tb.Helper()
 	var all []Update
 	for _, kind := range []string{"clusters", "endpoints", "listeners", "routes"} {
 		text, err := os.ReadFile("testdata/istiod/plain-name-dubbo/" + kind + ".json")
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		u := Update{}
-		for _, one := range sent(t, text) {
+		for _, one := range sent(tb, text) {
 			if r := one.Changed[0]; strings.Contains(r.Name, "20880") {
 				u.Type = one.Type
 				for i := range services {
-					u.Changed = append(u.Changed, service(t, one.Type, r, i))
+					u.Changed = append(u.Changed, service(tb, one.Type, r, i))
 				}
 			}
 		}
@@ -42,10 +43,10 @@ func mesh(t testing.TB, services int) []Update {
 
 // service is a resource of the recorded service, as one of the service at an index. Names
 // and addresses are as long as the recorded ones, so that no length changes.
-func service(t testing.TB, typ string, r Resource, index int) Resource {
-	t.Helper()
+func service(tb testing.TB, typ string, r Resource, index int) Resource {
+	tb.Helper()
 	if typ == TypeEndpoint {
-		return assigned(t, index, 1)
+		return assigned(tb, index, 1)
 	}
 	edit := strings.NewReplacer("provider", fmt.Sprintf("s%07d", index), "198.19.0.20", vip(index))
 	body := proto.CloneOf(r.Body)
@@ -58,16 +59,16 @@ func vip(index int) string {
 }
 
 // assigned is the endpoints of the service at an index; weight is that of the first.
-func assigned(t testing.TB, index int, weight uint32) Resource {
-	t.Helper()
+func assigned(tb testing.TB, index int, weight uint32) Resource {
+	tb.Helper()
 	text, err := os.ReadFile("testdata/istiod/plain-name-dubbo/endpoints.json")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	m := new(endpointv3.ClusterLoadAssignment)
-	recorded := sent(t, text)[0].Changed[0]
+	recorded := sent(tb, text)[0].Changed[0]
 	if err := recorded.Body.UnmarshalTo(m); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	m.ClusterName = strings.ReplaceAll(m.GetClusterName(), "provider", fmt.Sprintf("s%07d", index))
 	group := m.GetEndpoints()[0]
@@ -83,7 +84,7 @@ func assigned(t testing.TB, index int, weight uint32) Resource {
 		group.LbEndpoints = append(group.GetLbEndpoints(), e)
 	}
 	m.Endpoints = m.GetEndpoints()[:1]
-	return Resource{Name: m.GetClusterName(), Body: pack(t, m)}
+	return Resource{Name: m.GetClusterName(), Body: pack(tb, m)}
 }
 
 // live is the bytes of the heap that are in use.
@@ -109,15 +110,33 @@ func received(all []Update) []Update {
 	return again
 }
 
+func newStore(library *Library) *Store {
+	return NewStore(library, "test", netip.Addr{}, slog.New(slog.DiscardHandler))
+}
+
+// holding is Stores of one Library that have taken the same.
+func holding(n int, all []Update) []*Store {
+	library := new(Library)
+	var stores []*Store
+	for range n {
+		s := newStore(library)
+		for _, u := range received(all) {
+			s.Take(u)
+		}
+		s.Publish()
+		stores = append(stores, s)
+	}
+	return stores
+}
+
 // BenchmarkStore is what a mesh costs: taken the first time, one of its endpoints changed,
 // and the heap that Stores of the same mesh need together.
 func BenchmarkStore(b *testing.B) {
-	quietly := slog.New(slog.DiscardHandler)
 	for _, services := range []int{1_000, 10_000} {
 		all := mesh(b, services)
 		b.Run(fmt.Sprintf("first/%d", services), func(b *testing.B) {
 			for b.Loop() {
-				s := newStore(quietly)
+				s := newStore(new(Library))
 				for _, u := range all {
 					if rejected := s.Take(u); len(rejected) > 0 {
 						b.Fatalf("%d are rejected: %+v", len(rejected), rejected[0])
@@ -127,7 +146,7 @@ func BenchmarkStore(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("endpoint/%d", services), func(b *testing.B) {
-			s := newStore(quietly)
+			s := newStore(new(Library))
 			for _, u := range all {
 				s.Take(u)
 			}
@@ -152,7 +171,7 @@ func BenchmarkStore(b *testing.B) {
 			b.Run(fmt.Sprintf("heap/%d/stores=%d", services, stores), func(b *testing.B) {
 				before := live()
 				for b.Loop() {
-					held := heldBy(stores, all)
+					held := holding(stores, all)
 					b.ReportMetric(float64(live()-before), "heap-bytes")
 					runtime.KeepAlive(held)
 				}

@@ -38,22 +38,22 @@ func (s strangers) FindMessageByURL(url string) (protoreflect.MessageType, error
 }
 
 // sent makes of resources in JSON what a control plane sends of them.
-func sent(t testing.TB, text []byte) []Update {
-	t.Helper()
+func sent(tb testing.TB, text []byte) []Update {
+	tb.Helper()
 	var list []json.RawMessage
 	if err := json.Unmarshal(text, &list); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var all []Update
 	for _, raw := range list {
 		body := new(anypb.Any)
 		options := protojson.UnmarshalOptions{Resolver: strangers{protoregistry.GlobalTypes}, DiscardUnknown: true}
 		if err := options.Unmarshal(raw, body); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		var named struct{ Name, ClusterName string }
 		if err := json.Unmarshal(raw, &named); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, Update{Type: body.GetTypeUrl(), Changed: []Resource{{Name: named.Name + named.ClusterName, Body: body}}})
 	}
@@ -117,11 +117,11 @@ func TestSentIsRead(t *testing.T) {
 }
 
 // pack makes an Any, which takes no error of a message that is whole.
-func pack(t testing.TB, m proto.Message) *anypb.Any {
-	t.Helper()
+func pack(tb testing.TB, m proto.Message) *anypb.Any {
+	tb.Helper()
 	a, err := anypb.New(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }

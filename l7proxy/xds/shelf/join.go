@@ -238,7 +238,9 @@ func (j *joiner) relist(names map[string]bool) {
 	for _, name := range slices.Sorted(maps.Keys(changed)) {
 		from, _ := slices.BinarySearchFunc(rest, name, byName)
 		all = append(all, rest[:from]...)
-		for rest = rest[from:]; len(rest) > 0 && rest[0].Name == name; rest = rest[1:] {
+		rest = rest[from:]
+		for len(rest) > 0 && rest[0].Name == name {
+			rest = rest[1:]
 		}
 		if list := changed[name]; list != nil {
 			all = append(all, list.Items...)
