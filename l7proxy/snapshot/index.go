@@ -13,7 +13,8 @@ type index struct {
 	exact     table.Map[netip.AddrPort, *Listener]
 	ranges    []*Listener // longest prefix first, a given port before every port
 	endpoints table.Map[netip.AddrPort, *clusters]
-	services  services
+	hosts     table.Map[string, *clusters] // by the service's host, in lower case
+	domains   table.Map[string, *tables]   // by each domain without a star, in lower case
 	inbound   map[inboundKey]*Inbound
 }
 
@@ -70,9 +71,14 @@ func (s *Snapshot) Seal() *Snapshot {
 func (s *Snapshot) SealAfter(last *Snapshot, shared *Shared, changes *Changes) *Snapshot {
 	s.index = last.index
 	s.index.listeners(shared, changes.Listeners)
-	s.index.addresses(shared, changes.Clusters)
-	s.index.services.hosted(shared, changes.Clusters)
-	s.index.services.named(shared, changes.Routes)
+	for _, c := range changes.Routes {
+		if c.New != nil {
+			c.New.Settle()
+		}
+	}
+	s.index.endpoints = shared.endpoints.Follow(last.index.endpoints, changes.Clusters, (*Cluster).addresses)
+	s.index.hosts = shared.hosts.Follow(last.index.hosts, changes.Clusters, (*Cluster).hosts)
+	s.index.domains = shared.domains.Follow(last.index.domains, changes.Routes, (*RouteConfig).names)
 	if changes.Inbounds {
 		s.index.inbound = s.inbounds()
 	}
@@ -113,22 +119,6 @@ func (i *index) listeners(shared *Shared, changes []table.Change[*Listener]) {
 func (l *Listener) isExact() bool { return l.Prefix.IsSingleIP() && l.Port != 0 }
 
 func (l *Listener) dialled() netip.AddrPort { return netip.AddrPortFrom(l.Prefix.Addr(), l.Port) }
-
-// addresses follows changes of clusters at the addresses of their endpoints.
-func (i *index) addresses(shared *Shared, changes []table.Change[*Cluster]) {
-	at := shared.endpoints.Edit(i.endpoints)
-	for _, c := range changes {
-		for address := range c.Old.addresses() {
-			shared.endpoints.Remove(at, address, c.Old)
-		}
-	}
-	for _, c := range changes {
-		for address := range c.New.addresses() {
-			shared.endpoints.Add(at, address, c.New)
-		}
-	}
-	i.endpoints = at.Map()
-}
 
 // addresses lists the addresses of the cluster's endpoints, one as often as it has it; a
 // nil cluster has none.

@@ -5,49 +5,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/dubway/dubway/l7proxy/snapshot/table"
 )
 
-// services is what the snapshot says of services beyond their listeners.
-type services struct {
-	hosts   table.Map[string, *clusters] // by the service's host, in lower case
-	domains table.Map[string, *tables]   // by each domain without a star, in lower case
-}
-
-// hosted follows changes of clusters.
-func (i *services) hosted(shared *Shared, changes []table.Change[*Cluster]) {
-	hosts := shared.hosts.Edit(i.hosts)
-	for _, c := range changes {
-		if c.Old != nil {
-			shared.hosts.Remove(hosts, strings.ToLower(c.Old.Service.Host), c.Old)
+// hosts lists the host of the cluster's service; a nil cluster has none.
+func (c *Cluster) hosts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if c != nil {
+			yield(strings.ToLower(c.Service.Host))
 		}
 	}
-	for _, c := range changes {
-		if c.New != nil {
-			shared.hosts.Add(hosts, strings.ToLower(c.New.Service.Host), c.New)
-		}
-	}
-	i.hosts = hosts.Map()
-}
-
-// named follows changes of route configurations.
-func (i *services) named(shared *Shared, changes []table.Change[*RouteConfig]) {
-	domains := shared.domains.Edit(i.domains)
-	for _, c := range changes {
-		for d := range c.Old.names() {
-			shared.domains.Remove(domains, d, c.Old)
-		}
-	}
-	for _, c := range changes {
-		if c.New != nil {
-			c.New.Settle()
-		}
-		for d := range c.New.names() {
-			shared.domains.Add(domains, d, c.New)
-		}
-	}
-	i.domains = domains.Map()
 }
 
 // names lists the domains without a star; a nil table has none.
@@ -121,10 +87,10 @@ func (s *Snapshot) ServiceOf(iface string) (*RouteConfig, *Cluster) {
 		return nil, nil
 	}
 	var rc *RouteConfig
-	if list, ok := s.index.services.domains.Get(name); ok {
+	if list, ok := s.index.domains.Get(name); ok {
 		rc = list.Items[0]
 	}
-	list, ok := s.index.services.hosts.Get(name)
+	list, ok := s.index.hosts.Get(name)
 	if !ok {
 		return rc, nil
 	}

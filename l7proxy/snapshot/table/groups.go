@@ -1,6 +1,7 @@
 package table
 
 import (
+	"iter"
 	"slices"
 	"strings"
 )
@@ -22,12 +23,26 @@ type Groups[K comparable, T Named] struct {
 // Len returns how many parts and lists there are that somebody holds.
 func (g *Groups[K, T]) Len() int { return g.pool.Len() + g.lists.Len() }
 
-// Edit begins a Map that is m, which is of these Groups too.
-func (g *Groups[K, T]) Edit(m Map[K, *List[T]]) *Editor[K, *List[T]] { return g.pool.Edit(m) }
+// Follow makes a Map out of m, which is of these Groups too: an item is in the lists of its
+// keys, which of no item are none.
+func (g *Groups[K, T]) Follow(m Map[K, *List[T]], changes []Change[T], keys func(T) iter.Seq[K]) Map[K, *List[T]] {
+	e := g.pool.Edit(m)
+	for _, c := range changes {
+		for k := range keys(c.Old) {
+			g.remove(e, k, c.Old)
+		}
+	}
+	for _, c := range changes {
+		for k := range keys(c.New) {
+			g.add(e, k, c.New)
+		}
+	}
+	return e.Map()
+}
 
-// Add adds an item to the list of a key, if it is not there. Of two with one name the first
+// add adds an item to the list of a key, if it is not there. Of two with one name the first
 // stays the first.
-func (g *Groups[K, T]) Add(to *Editor[K, *List[T]], k K, item T) {
+func (g *Groups[K, T]) add(to *Editor[K, *List[T]], k K, item T) {
 	var items []T
 	if old, ok := to.Get(k); ok {
 		items = old.Items
@@ -44,8 +59,8 @@ func (g *Groups[K, T]) Add(to *Editor[K, *List[T]], k K, item T) {
 	to.Set(k, g.lists.Of(slices.Insert(slices.Clone(items), at, item)...))
 }
 
-// Remove removes an item from the list of a key, if it is there.
-func (g *Groups[K, T]) Remove(from *Editor[K, *List[T]], k K, item T) {
+// remove removes an item from the list of a key, if it is there.
+func (g *Groups[K, T]) remove(from *Editor[K, *List[T]], k K, item T) {
 	old, ok := from.Get(k)
 	if !ok {
 		return
