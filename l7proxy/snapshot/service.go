@@ -1,59 +1,52 @@
 package snapshot
 
 import (
-	"maps"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
 )
 
-// services is what the snapshot says of services beyond their listeners.
-type services struct {
-	// catchAll holds the routes that name no host.
-	catchAll map[*Route]bool
-	// routes and clusters are those of services that are called like an
-	// interface, in lower case.
-	routes   map[string]*RouteConfig
-	clusters map[string]*Cluster
-}
-
-func (i *services) build(s *Snapshot) {
-	*i = services{
-		catchAll: make(map[*Route]bool),
-		routes:   make(map[string]*RouteConfig), clusters: make(map[string]*Cluster),
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Routes)) {
-		i.add(s.Routes[name])
-	}
-	for _, l := range s.Listeners {
-		if l.Route != nil {
-			i.add(l.Route)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Clusters)) {
-		c := s.Clusters[name]
-		host := strings.ToLower(c.Service.Host)
-		// Of a service's clusters the one without a subset has all its endpoints.
-		if known := i.clusters[host]; known == nil || !known.whole() && c.whole() {
-			i.clusters[host] = c
+// hosts lists the host of the cluster's service; a nil cluster has none.
+func (c *Cluster) hosts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if c != nil {
+			yield(strings.ToLower(c.Service.Host))
 		}
 	}
 }
 
-func (i *services) add(rc *RouteConfig) {
-	for _, vh := range rc.VirtualHosts {
-		all := slices.Contains(vh.Domains, "*")
-		for _, r := range vh.Routes {
-			if all && r.unconditional() {
-				i.catchAll[r] = true
-			}
+// names lists the domains without a star; a nil table has none.
+func (rc *RouteConfig) names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if rc == nil {
+			return
 		}
-		for _, d := range vh.Domains {
-			if d = strings.ToLower(d); !strings.Contains(d, "*") && i.routes[d] == nil {
-				i.routes[d] = rc
+		for _, vh := range rc.VirtualHosts {
+			for _, d := range vh.Domains {
+				if !strings.Contains(d, "*") && !yield(strings.ToLower(d)) {
+					return
+				}
 			}
 		}
 	}
+}
+
+// Settle finds the routes that name no host, as sealing does. A table whose routes another
+// one will have too must be settled before that one is made: then there is nothing to write.
+func (rc *RouteConfig) Settle() {
+	rc.settled.Do(func() {
+		for _, vh := range rc.VirtualHosts {
+			if !slices.Contains(vh.Domains, "*") {
+				continue
+			}
+			for _, r := range vh.Routes {
+				if !r.catchAll && r.unconditional() {
+					r.catchAll = true
+				}
+			}
+		}
+	})
 }
 
 // unconditional tells whether the route takes every request to one cluster.
@@ -83,7 +76,7 @@ func (c *Cluster) whole() bool { return strings.Contains(c.Name, "||") || c.Name
 // "/" for all requests), or it leads to several clusters, or to a subset by
 // metadata_match. What is left, a catch-all that leads to one cluster, only says
 // where the service is. The route is one of the snapshot's.
-func (s *Snapshot) NamesHost(r *Route) bool { return !s.index.services.catchAll[r] }
+func (s *Snapshot) NamesHost(r *Route) bool { return !r.catchAll }
 
 // ServiceOf returns what the snapshot knows of an interface, whatever the
 // dialled address: the route configuration with a domain of exactly this name,
@@ -93,14 +86,26 @@ func (s *Snapshot) ServiceOf(iface string) (*RouteConfig, *Cluster) {
 	if name == "" {
 		return nil, nil
 	}
-	return s.index.services.routes[name], s.index.services.clusters[name]
+	var rc *RouteConfig
+	if list, ok := s.index.domains.Get(name); ok {
+		rc = list.Items[0]
+	}
+	list, ok := s.index.hosts.Get(name)
+	if !ok {
+		return rc, nil
+	}
+	// Of a service's clusters the one without a subset has all its endpoints.
+	if at := slices.IndexFunc(list.Items, (*Cluster).whole); at > 0 {
+		return rc, list.Items[at]
+	}
+	return rc, list.Items[0]
 }
 
 // Names tells whether the configuration names a dialled address as such: by a
 // listener of its own, or by a domain. Whoever dials it means a service, unless
 // it is an endpoint too.
 func (s *Snapshot) Names(dst netip.AddrPort) bool {
-	if _, ok := s.index.exact[dst]; ok {
+	if _, ok := s.index.exact.Get(dst); ok {
 		return true
 	}
 	l := s.Listener(dst)
@@ -120,7 +125,7 @@ func (s *Snapshot) IsOwn(dst netip.AddrPort) bool { return s.IsEndpoint(dst) || 
 
 // Serves tells whether dst is an endpoint of the service that c is a cluster of.
 func (s *Snapshot) Serves(dst netip.AddrPort, c *Cluster) bool {
-	return slices.ContainsFunc(s.index.endpoints[dst], func(at *Cluster) bool {
+	return slices.ContainsFunc(s.ClustersAt(dst), func(at *Cluster) bool {
 		return at == c || at.Service == c.Service
 	})
 }

@@ -7,6 +7,7 @@ package snapshot
 import (
 	"net/netip"
 	"regexp"
+	"sync"
 	"time"
 )
 
@@ -70,6 +71,7 @@ type RouteConfig struct {
 	Needs Needs
 
 	domains domains
+	settled sync.Once
 }
 
 // VirtualHost is a group of routes for some authorities.
@@ -89,6 +91,8 @@ type Route struct {
 	// Origin names the resource and its place, for explain:
 	// "routes/provider:20880 virtual_hosts[0].routes[2]".
 	Origin string
+
+	catchAll bool // it names no host; as of Settle
 }
 
 // PathKind tells how Match.Path is compared with "/<interface>/<method>".
@@ -291,6 +295,12 @@ type Cluster struct {
 	// Check is nil if endpoints are not checked.
 	Check *Check
 }
+
+// Called returns the name, by which those at one address are in order.
+func (c *Cluster) Called() string { return c.Name }
+
+// Called returns the name, by which those of one domain are in order.
+func (rc *RouteConfig) Called() string { return rc.Name }
 
 // Service is the service that a cluster's name tells of
 // ("outbound|20880|v1|provider.shop.svc.cluster.local"), for labels. For other

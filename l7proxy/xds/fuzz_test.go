@@ -31,8 +31,8 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		texts := []text{{file: "x.yaml", data: data}}
-		first, rejected := new(set).following(texts)
-		s := first.join(1)
+		first, rejected := newSet().following(texts)
+		s := first.snapshot()
 		consistent(t, s)
 		for _, r := range rejected {
 			if r.File == "" || r.Kind == "" && r.Field != "@type" || r.Reason == "" {
@@ -40,15 +40,15 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 		again, rejectedAgain := first.following([]text{{file: "x.yaml", data: data}})
-		if !again.equal(first) || fmt.Sprint(rejected) != fmt.Sprint(rejectedAgain) {
+		if again.tables != first.tables || fmt.Sprint(rejected) != fmt.Sprint(rejectedAgain) {
 			t.Error("reading the same again changes something")
 		}
-		fresh, _ := new(set).following(texts)
-		if dump(fresh.join(1)) != dump(s) {
+		fresh, _ := newSet().following(texts)
+		if dump(fresh.snapshot()) != dump(s) {
 			t.Error("reading the same twice gives two snapshots")
 		}
 		kept, _ := first.following([]text{{file: "x.yaml", err: os.ErrPermission}})
-		if !kept.equal(first) || !reflect.DeepEqual(kept.join(1).Destinations(), s.Destinations()) {
+		if kept.tables != first.tables || !reflect.DeepEqual(kept.snapshot().Destinations(), s.Destinations()) {
 			t.Error("an unreadable file takes its resources with it")
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/table"
+	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
 // Stats are the counters of a Source or a Store, for metrics.
@@ -17,13 +19,14 @@ type Stats struct {
 	Resources  map[string]int // resources in the current snapshot, by kind
 }
 
-// publisher makes snapshots of sets and tells of them. What it exports is safe for
+// publisher makes snapshots of tables and tells of them. What it exports is safe for
 // concurrent use; its owner calls the rest one at a time.
 type publisher struct {
 	logger  *slog.Logger
+	library *Library
 	current atomic.Pointer[snapshot.Snapshot]
 	change  func(*snapshot.Snapshot)
-	set     *set // what current was made of
+	joined  *shelf.Joined // what current is of
 
 	mu       sync.Mutex // what follows
 	rejected []Rejection
@@ -31,9 +34,9 @@ type publisher struct {
 }
 
 // start makes the current snapshot an empty one, of generation 0.
-func (p *publisher) start(logger *slog.Logger) {
-	p.logger, p.set = logger, new(set)
-	p.current.Store((&snapshot.Snapshot{}).Seal())
+func (p *publisher) start(library *Library, logger *slog.Logger) {
+	p.library, p.logger, p.joined = library, logger, shelf.Nothing()
+	p.current.Store(p.joined.Snapshot)
 }
 
 // OnChange sets the function that is called with each new snapshot, one call
@@ -44,8 +47,8 @@ func (p *publisher) OnChange(f func(*snapshot.Snapshot)) { p.change = f }
 // Snapshot returns the current snapshot, never nil.
 func (p *publisher) Snapshot() *snapshot.Snapshot { return p.current.Load() }
 
-// Rejections returns what was not applied of what was read last, in the order
-// of the files and of the resources in them.
+// Rejections returns what is not applied of what was read last: of files in the order of
+// the files and of the resources in them, else in that of kinds and names.
 func (p *publisher) Rejections() []Rejection {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,63 +62,54 @@ func (p *publisher) Stats() Stats {
 	return p.stats // Resources is replaced, never changed
 }
 
-// advance makes next the current set, and a snapshot of it if its resources
-// differ. The first call always makes one, with generation 1.
-func (p *publisher) advance(next *set) {
-	generation := p.current.Load().Generation
-	old := p.set
-	p.set = next
-	if generation > 0 && next.equal(old) {
+// advance makes a snapshot of next if the resources differ. The first call always makes
+// one, with generation 1.
+func (p *publisher) advance(next shelf.Tables) {
+	last := p.joined
+	if last.Snapshot.Generation > 0 && next == last.Tables {
 		return
 	}
-	p.publish(next.join(generation+1), old)
-}
-
-// publish makes a snapshot the current one and tells of it.
-func (p *publisher) publish(next *snapshot.Snapshot, old *set) {
-	resources := make(map[string]int)
-	for _, k := range p.set.order {
-		resources[k.kind]++
-	}
+	p.joined = p.library.shelf.Join(last, next)
+	made := p.joined.Snapshot
 	p.mu.Lock()
-	p.stats.Published = next.Generation
-	p.stats.Resources = resources
+	p.stats.Published = made.Generation
+	p.stats.Resources = next.Sizes()
 	p.mu.Unlock()
-	p.current.Store(next)
-	added, removed := 0, 0
-	for _, k := range p.set.order {
-		if old.entries[k] == nil {
-			added++
+	p.current.Store(made)
+	total, added, removed := 0, 0, 0
+	for at := range shelf.Kinds {
+		total += next.Entries[at].Len()
+		for _, c := range table.Diff(last.Tables.Entries[at], next.Entries[at]) {
+			switch {
+			case c.Old == nil:
+				added++
+			case c.New == nil:
+				removed++
+			}
 		}
 	}
-	for _, k := range old.order {
-		if p.set.entries[k] == nil {
-			removed++
-		}
-	}
-	p.logger.Info("xds applied", "generation", next.Generation, "resources", len(p.set.order), "added", added, "removed", removed)
+	p.logger.Info("xds applied", "generation", made.Generation, "resources", total, "added", added, "removed", removed)
 	if p.change != nil {
-		p.change(next)
+		p.change(made)
 	}
 }
 
-// report keeps the rejections and logs those that are new.
-func (p *publisher) report(rejected []Rejection) {
+// list keeps what is rejected now.
+func (p *publisher) list(rejected []Rejection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rejected = rejected
+}
+
+// took counts a time that resources were read, and tells of what is newly rejected.
+func (p *publisher) took(news []Rejection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stats.Reloads++
-	known := make(map[[5]string]bool, len(p.rejected))
-	for i := range p.rejected {
-		known[p.rejected[i].said()] = true
-	}
-	for i := range rejected {
-		r := &rejected[i]
-		if known[r.said()] {
-			continue
-		}
-		p.stats.Rejections++
+	p.stats.Rejections += uint64(len(news))
+	for i := range news {
+		r := &news[i]
 		p.logger.Warn("xds rejected; its last good version stays",
 			"file", r.File, "kind", r.Kind, "name", r.Name, "field", r.Field, "reason", r.Reason, "more", len(r.More))
 	}
-	p.rejected = rejected
 }

@@ -4,25 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/dubway/dubway/l7proxy/xds/files"
 )
 
 // maxFile bounds what is read of one file.
 const maxFile = 64 << 20
 
-// text is what a file holds, or why it cannot be read; or what a control plane has sent.
+// text is what a file holds, or why it cannot be read.
 type text struct {
 	file string
 	data []byte
 	err  error
-	sent []*files.Resource // unless nil, instead of data
-	pod  netip.Addr        // whom it was sent to, if it was sent
 }
 
 // found is a file of a directory, as far as its inode tells.

@@ -16,6 +16,7 @@ package xds
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -26,8 +27,8 @@ import (
 // Load reads the files, and the files of the directories, at paths and returns
 // what can be applied together with what cannot. The snapshot is never nil.
 func Load(paths []string) (*snapshot.Snapshot, []Rejection) {
-	s, rejected := new(set).following(readPaths(paths))
-	return s.join(1), rejected
+	s, rejected := newSet().following(readPaths(paths))
+	return s.snapshot(), rejected
 }
 
 // Check validates the files, and the files of the directories, at paths. None
@@ -47,13 +48,14 @@ type Source struct {
 
 	reload sync.Mutex // one Reload at a time; held while change runs
 	seen   []found
+	set    *set // what was read last
 }
 
 // NewSource returns a Source of the files in dir: *.yaml, *.yml and *.json. It
 // reads nothing yet: Snapshot is empty, with generation 0, until Reload or Run.
 func NewSource(dir string, logger *slog.Logger) *Source {
-	s := &Source{dir: dir, times: times{quiet, patience, poll}}
-	s.start(logger)
+	s := &Source{dir: dir, times: times{quiet, patience, poll}, set: newSet()}
+	s.start(s.set.library, logger)
 	return s
 }
 
@@ -72,7 +74,18 @@ func (s *Source) Reload() {
 		rejected = []Rejection{rejectFile(s.dir, err)}
 	}
 	s.report(rejected)
-	s.advance(next)
+	s.set = next
+	s.advance(next.tables)
+}
+
+// report keeps the rejections and tells of those that are new.
+func (s *Source) report(rejected []Rejection) {
+	known := make(map[[5]string]bool)
+	for _, r := range s.Rejections() {
+		known[r.said()] = true
+	}
+	s.list(rejected)
+	s.took(slices.DeleteFunc(slices.Clone(rejected), func(r Rejection) bool { return known[r.said()] }))
 }
 
 // unreadable stands for the directory when it cannot be read: every file that

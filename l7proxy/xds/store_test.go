@@ -38,22 +38,22 @@ func (s strangers) FindMessageByURL(url string) (protoreflect.MessageType, error
 }
 
 // sent makes of resources in JSON what a control plane sends of them.
-func sent(t *testing.T, text []byte) []Update {
-	t.Helper()
+func sent(tb testing.TB, text []byte) []Update {
+	tb.Helper()
 	var list []json.RawMessage
 	if err := json.Unmarshal(text, &list); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var all []Update
 	for _, raw := range list {
 		body := new(anypb.Any)
 		options := protojson.UnmarshalOptions{Resolver: strangers{protoregistry.GlobalTypes}, DiscardUnknown: true}
 		if err := options.Unmarshal(raw, body); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		var named struct{ Name, ClusterName string }
 		if err := json.Unmarshal(raw, &named); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, Update{Type: body.GetTypeUrl(), Changed: []Resource{{Name: named.Name + named.ClusterName, Body: body}}})
 	}
@@ -94,7 +94,7 @@ func TestSentIsRead(t *testing.T) {
 				from, pod = located(t, dir), provided
 			}
 			want, rejected := Load([]string{from})
-			store := NewStore("test", pod, slog.New(slog.DiscardHandler))
+			store := NewStore(new(Library), "test", pod, slog.New(slog.DiscardHandler))
 			for _, path := range glob(t, dir+"/*.json") {
 				text, err := os.ReadFile(path)
 				if err != nil {
@@ -117,11 +117,11 @@ func TestSentIsRead(t *testing.T) {
 }
 
 // pack makes an Any, which takes no error of a message that is whole.
-func pack(t *testing.T, m proto.Message) *anypb.Any {
-	t.Helper()
+func pack(tb testing.TB, m proto.Message) *anypb.Any {
+	tb.Helper()
 	a, err := anypb.New(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }
@@ -149,7 +149,7 @@ func withStats(t *testing.T, config []byte) Update {
 // TestUnreadable: of a type that only some fields of are accepted, none may be set that
 // cannot be told.
 func TestUnreadable(t *testing.T) {
-	store := NewStore("test", netip.Addr{}, slog.New(slog.DiscardHandler))
+	store := NewStore(new(Library), "test", netip.Addr{}, slog.New(slog.DiscardHandler))
 	if rejected := store.Take(withStats(t, nil)); len(rejected) > 0 {
 		t.Errorf("rejected without fields: %v", rejected)
 	}
@@ -179,7 +179,7 @@ func TestSentIsWrong(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			store := NewStore("test", netip.Addr{}, slog.New(slog.DiscardHandler))
+			store := NewStore(new(Library), "test", netip.Addr{}, slog.New(slog.DiscardHandler))
 			rejected := store.Take(Update{Type: test.typ, Changed: []Resource{test.sent}})
 			if len(rejected) != 1 || rejected[0].Name != test.sent.Name || rejected[0].Field != test.field ||
 				!strings.Contains(rejected[0].Reason, test.reason) {
@@ -211,7 +211,7 @@ func leads(s *snapshot.Snapshot) string {
 
 // TestStore takes one update after the other.
 func TestStore(t *testing.T) {
-	store := NewStore("test", netip.Addr{}, slog.New(slog.DiscardHandler))
+	store := NewStore(new(Library), "test", netip.Addr{}, slog.New(slog.DiscardHandler))
 	r := func(cluster string, bad bool) Update {
 		return Update{Type: TypeRoute, Changed: []Resource{split(t, "r", cluster, bad)}}
 	}
@@ -244,9 +244,9 @@ func TestStore(t *testing.T) {
 				step.name, rejected, leads(s), s.Generation, step.rejected, step.leads, step.generation)
 		}
 		// What is good now is what another store would begin with.
-		again := NewStore("test", netip.Addr{}, slog.New(slog.DiscardHandler))
-		for _, u := range store.Good() {
-			again.Take(u)
+		again := NewStore(new(Library), "test", netip.Addr{}, slog.New(slog.DiscardHandler))
+		for typ, r := range store.Good() {
+			again.Take(Update{Type: typ, Changed: []Resource{r}})
 		}
 		again.Publish()
 		if got := leads(again.Snapshot()); got != step.good || len(again.Rejections()) > 0 {
@@ -260,7 +260,7 @@ func TestStore(t *testing.T) {
 
 // TestStagedDoesNotHold: what was taken holds after Publish, all of it at once.
 func TestStagedDoesNotHold(t *testing.T) {
-	store := NewStore("test", netip.Addr{}, slog.New(slog.DiscardHandler))
+	store := NewStore(new(Library), "test", netip.Addr{}, slog.New(slog.DiscardHandler))
 	var generations []uint64
 	store.OnChange(func(s *snapshot.Snapshot) { generations = append(generations, s.Generation) })
 	store.Take(Update{Type: TypeRoute, Changed: []Resource{split(t, "r", "a", false)}})
@@ -311,7 +311,7 @@ func FuzzSent(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, which uint8, name string, value []byte) {
 		typ := types[int(which)%len(types)]
-		store := NewStore("test", provided, slog.New(slog.DiscardHandler))
+		store := NewStore(new(Library), "test", provided, slog.New(slog.DiscardHandler))
 		u := Update{Type: typ, Changed: []Resource{{Name: name, Body: &anypb.Any{TypeUrl: typ, Value: value}}}}
 		rejected := store.Take(u)
 		store.Publish()

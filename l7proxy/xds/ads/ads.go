@@ -44,6 +44,8 @@ type Options struct {
 	Node   Node
 	Owner  string // whose view it is, whichever pod it is asked for; "" for the node's
 	Path   string // of the file with the last good configuration
+	// Library has what this Source has in common with others; nil: with none.
+	Library *xds.Library
 	// Pace waits until a stream may be begun, or until the context ends. Nil: at once.
 	Pace   func(context.Context) error
 	Logger *slog.Logger
@@ -91,8 +93,12 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	library := opts.Library
+	if library == nil {
+		library = new(xds.Library)
+	}
 	return &Source{
-		Store: xds.NewStore(opts.Server, snapshot.Viewer, opts.Logger), opts: opts, node: node,
+		Store: xds.NewStore(library, opts.Server, snapshot.Viewer, opts.Logger), opts: opts, node: node,
 		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %s",
 			opts.Server, cmp.Or(opts.Owner, opts.Node.ID+fmt.Sprint(opts.Node.Labels)), opts.Node.Cluster, opts.Node.Locality)},
 		save:  make(chan struct{}, 1),

@@ -1,11 +1,13 @@
 package ads
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -64,28 +66,60 @@ func (c *cache) load() ([]xds.Update, error) {
 	return all, nil
 }
 
-// save replaces the file in one rename: it is a whole one at any time.
-func (c *cache) save(all []xds.Update) error {
-	m := &discoveryv3.DeltaDiscoveryResponse{SystemVersionInfo: c.owner}
-	for _, u := range all {
-		for _, r := range u.Changed {
-			m.Resources = append(m.Resources, &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body})
-		}
-	}
-	body, err := proto.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode configuration: %w", err)
-	}
-	sum := sha256.Sum256(body)
+// save replaces the file in one rename: it is a whole one at any time. It has one resource
+// in memory after the other: together they may be large.
+func (c *cache) save(all iter.Seq2[string, xds.Resource]) error {
 	temporary := c.path + ".new"
 	if err := os.MkdirAll(filepath.Dir(c.path), 0o750); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	if err := os.WriteFile(temporary, bytes.Join([][]byte{[]byte(magic), sum[:], body}, nil), 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
+	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("create configuration: %w", err)
+	}
+	err = c.write(f, all)
+	if closed := f.Close(); err == nil && closed != nil {
+		err = fmt.Errorf("close configuration: %w", closed)
+	}
+	if err != nil {
+		return err
 	}
 	if err := os.Rename(temporary, c.path); err != nil {
 		return fmt.Errorf("replace configuration: %w", err)
+	}
+	return nil
+}
+
+// write writes the file. Messages that follow each other are one: each part of ours is the
+// DeltaDiscoveryResponse of one resource.
+func (c *cache) write(f *os.File, all iter.Seq2[string, xds.Resource]) error {
+	sum := sha256.New()
+	out := bufio.NewWriter(f)
+	head := append([]byte(magic), make([]byte, sha256.Size)...)
+	_, _ = out.Write(head) // what fails Flush tells
+	part := func(m *discoveryv3.DeltaDiscoveryResponse) error {
+		body, err := proto.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("encode configuration: %w", err)
+		}
+		_, _ = sum.Write(body) // a sum takes everything
+		_, _ = out.Write(body)
+		return nil
+	}
+	if err := part(&discoveryv3.DeltaDiscoveryResponse{SystemVersionInfo: c.owner}); err != nil {
+		return err
+	}
+	for _, r := range all {
+		one := &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body}
+		if err := part(&discoveryv3.DeltaDiscoveryResponse{Resources: []*discoveryv3.Resource{one}}); err != nil {
+			return err
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	if _, err := f.WriteAt(sum.Sum(nil), int64(len(magic))); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
 	}
 	return nil
 }

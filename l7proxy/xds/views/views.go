@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/xds"
 	"github.com/dubway/dubway/l7proxy/xds/ads"
 )
 
@@ -49,6 +50,7 @@ type Options struct {
 // Set has the views of the node's pods. Its methods are safe for concurrent use.
 type Set struct {
 	opts   Options
+	shared xds.Library // what the views have in common
 	pace   *rate.Limiter
 	change func()
 	news   chan struct{} // one is as good as many
@@ -128,7 +130,7 @@ func (s *Set) Remove(uid string) {
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
 	source, err := ads.New(ads.Options{
-		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait,
+		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Library: &s.shared,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
 	})
 	if err != nil {
