@@ -75,6 +75,9 @@ func (m *Message) normalise() {
 	if d := m.Destinations; d != nil && len(d.Entries) == 0 {
 		d.Entries = nil
 	}
+	if m.SignResult != nil {
+		m.SignResult.normalise()
+	}
 }
 
 // fds returns how many file descriptors travel with m.
@@ -86,7 +89,8 @@ func (m *Message) fds() int {
 		if m.DialResult.Code == "" {
 			return 1
 		}
-	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindAck, KindDial, KindDestinations:
+	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindAck, KindDial, KindDestinations,
+		KindSign, KindSignResult:
 	}
 	return 0
 }

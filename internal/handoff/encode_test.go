@@ -40,6 +40,9 @@ func samples() map[string]*Message {
 				{Prefix: netip.MustParsePrefix("10.0.0.0/8")},
 				{Prefix: netip.MustParsePrefix("fd00::1/128"), Port: 20880},
 			}}},
+		"sign":              {Kind: KindSign, Seq: 12, Sign: &Sign{Namespace: "shop", ServiceAccount: "consumer", Request: []byte{0x30, 0x00}, Seconds: 86400}},
+		"sign_result":       NewSignResult(13, &SignResult{Chain: [][]byte{{0x30, 0x01}, {0x30, 0x02}}, Roots: [][]byte{{0x30, 0x03}}}, nil),
+		"sign_denied":       NewSignResult(14, nil, &SignError{Code: SignDenied, Text: "no such pod"}),
 		"destinations_none": {Kind: KindDestinations, Seq: 11, Destinations: &Destinations{Generation: 4, Last: true}},
 	}
 }
@@ -110,11 +113,25 @@ func TestDecodeRejects(t *testing.T) {
 			listener + `}}`, "0 addresses"},
 		"no cookie": {`{"kind":"workload","workload":{"uid":"a","name":"a","namespace":"a","netnsCookie":0,"addresses":["10.0.0.1"],` +
 			listener + `}}`, "netnsCookie is missing"},
-		"generation 0":   {`{"kind":"destinations","destinations":{"generation":0}}`, "generation is missing"},
-		"loose prefix":   {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"10.0.0.1/8","port":0}]}}`, "beyond its length"},
-		"mapped prefix":  {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"::ffff:10.0.0.0/104","port":0}]}}`, "v4-mapped"},
-		"missing prefix": {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"port":1}]}}`, "prefix is missing"},
-		"too large":      {`{"kind":"goodbye"` + strings.Repeat(" ", MaxMessage) + `}`, "too large"},
+		"generation 0":       {`{"kind":"destinations","destinations":{"generation":0}}`, "generation is missing"},
+		"loose prefix":       {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"10.0.0.1/8","port":0}]}}`, "beyond its length"},
+		"mapped prefix":      {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"::ffff:10.0.0.0/104","port":0}]}}`, "v4-mapped"},
+		"missing prefix":     {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"port":1}]}}`, "prefix is missing"},
+		"sign without seq":   {`{"kind":"sign","sign":{"namespace":"a","serviceAccount":"b","request":"MAA="}}`, "seq is missing"},
+		"sign for nobody":    {`{"kind":"sign","seq":1,"sign":{"namespace":"a","serviceAccount":"","request":"MAA="}}`, "serviceAccount is missing"},
+		"sign in no place":   {`{"kind":"sign","seq":1,"sign":{"namespace":"","serviceAccount":"b","request":"MAA="}}`, "namespace is missing"},
+		"sign nothing":       {`{"kind":"sign","seq":1,"sign":{"namespace":"a","serviceAccount":"b","request":""}}`, "request is missing"},
+		"sign no base64":     {`{"kind":"sign","seq":1,"sign":{"namespace":"a","serviceAccount":"b","request":"?"}}`, "illegal base64"},
+		"sign too much":      {`{"kind":"sign","seq":1,"sign":{"namespace":"a","serviceAccount":"b","request":"` + strings.Repeat("AAAA", 2000) + `"}}`, "6000 bytes"},
+		"sign for the past":  {`{"kind":"sign","seq":1,"sign":{"namespace":"a","serviceAccount":"b","request":"MAA=","seconds":-1}}`, "-1 seconds"},
+		"sign for ever":      {`{"kind":"sign","seq":1,"sign":{"namespace":"a","serviceAccount":"b","request":"MAA=","seconds":9000000000}}`, "9000000000 seconds"},
+		"signed, no chain":   {`{"kind":"signResult","seq":1,"signResult":{"roots":["MAA="]}}`, "0 certificates in chain"},
+		"signed, no roots":   {`{"kind":"signResult","seq":1,"signResult":{"chain":["MAA="],"roots":[]}}`, "0 certificates in roots"},
+		"signed, empty":      {`{"kind":"signResult","seq":1,"signResult":{"chain":[""],"roots":["MAA="]}}`, "a certificate of 0 bytes"},
+		"signed and refused": {`{"kind":"signResult","seq":1,"signResult":{"chain":["MAA="],"code":"failed"}}`, "certificates with code"},
+		"signed, error":      {`{"kind":"signResult","seq":1,"signResult":{"error":"x"}}`, "error without a code"},
+		"sign, unknown code": {`{"kind":"signResult","seq":1,"signResult":{"code":"maybe"}}`, "unknown code"},
+		"too large":          {`{"kind":"goodbye"` + strings.Repeat(" ", MaxMessage) + `}`, "too large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := Decode([]byte(c.packet))
