@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/internal/handoff"
@@ -32,6 +33,7 @@ type server struct {
 	enroller *enroll.Enroller
 	dialer   *dialer
 	publish  publisher
+	desk     *authority.Desk
 	counts   *counts
 	log      *slog.Logger
 

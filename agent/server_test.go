@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/netns/netnstest"
@@ -43,7 +44,8 @@ func open(t *testing.T, proxyUID int) *office {
 		t.Fatal(err)
 	}
 	o.server = &server{node: "node", proxyUID: proxyUID, enroller: e, dialer: newDialer(o.stub, e.Workload),
-		publish: o.stub, counts: newCounts(), log: log}
+		publish: o.stub, counts: newCounts(), log: log,
+		desk: authority.NewDesk(nil, e.Runs, log)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- o.server.run(ctx, o.path) }()

@@ -295,7 +295,9 @@ func TestClientSign(t *testing.T) {
 		code   SignCode
 	}{
 		{"signed", func(seq uint64) *Message { return NewSignResult(seq, signed, nil) }, "", ""},
-		{"refused", func(seq uint64) *Message { return NewSignResult(seq, nil, &SignError{Code: SignDenied, Text: "because"}) }, "because", SignDenied},
+		{"refused", func(seq uint64) *Message {
+			return NewSignResult(seq, nil, &SignError{Code: SignDenied, Text: "because"})
+		}, "because", SignDenied},
 		{"failed", func(seq uint64) *Message { return NewSignResult(seq, nil, errors.New("no way")) }, "no way", SignFailed},
 		{"too large", func(seq uint64) *Message {
 			large := make([][]byte, maxCertificates)
