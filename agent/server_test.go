@@ -35,7 +35,7 @@ type office struct {
 	cgroup string
 }
 
-func open(t *testing.T, proxyUID int) *office {
+func open(t *testing.T, proxyUID int, change ...func(*server)) *office {
 	t.Helper()
 	o := &office{T: t, stub: &stub{}, path: filepath.Join(t.TempDir(), "handoff.sock"), cgroup: cgroupRoot(t)}
 	log := slog.New(slog.DiscardHandler)
@@ -46,6 +46,9 @@ func open(t *testing.T, proxyUID int) *office {
 	o.server = &server{node: "node", proxyUID: proxyUID, enroller: e, dialer: newDialer(o.stub, e.Workload),
 		publish: o.stub, counts: newCounts(), log: log,
 		desk: authority.NewDesk(nil, e.Runs, log)}
+	for _, f := range change {
+		f(o.server)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- o.server.run(ctx, o.path) }()

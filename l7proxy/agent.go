@@ -45,6 +45,7 @@ func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
 		p.log.Warn("policies are enforced", "uid", w.UID, "error", err)
 	}
 	p.workloads.Put(pod)
+	p.identities.Put(w.UID, accountOf(w))
 	p.log.Info("workload", "uid", w.UID, "addresses", w.Addresses, "ports", w.Ports)
 	p.leave(w.UID) // its mode may have changed
 	return p.listeners.Put(pod, files)
@@ -52,6 +53,7 @@ func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
 
 // WorkloadGone stops accepting for a pod. Part of handoff.Handler.
 func (p *Proxy) WorkloadGone(uid string) error {
+	p.unidentify(uid)
 	p.workloads.Remove(uid)
 	p.listeners.Remove(uid)
 	p.env.Modes.Forget(uid)

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/listener"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -59,6 +61,7 @@ type Options struct {
 	XDSDir         string
 	XDSServer      string   // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
 	XDSNode        ads.Node // whose view it is asked for; its locality is Locality
+	Secured        Secured
 	Node           string
 	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
 	MetricsAddress string // "" for none
@@ -81,24 +84,26 @@ type Options struct {
 
 // Proxy is the running proxy.
 type Proxy struct {
-	opts      Options
-	log       *slog.Logger
-	started   time.Time
-	workloads *workload.Registry
-	source    source
-	control   *ads.Source // source, where that is a control plane; or nil
-	clusters  *cluster.Manager
-	dialer    *witness.Dialer
-	pool      *upstream.Pool
-	limits    *ratelimit.Client
-	recorder  *telemetry.Recorder
-	tap       *tap.Hub
-	metrics   *prometheus.Registry
-	env       *downstream.Env
-	listeners *listener.Set
-	quotas    *quota.Node
-	agent     *handoff.Client
-	memory    *overload.Monitor
+	opts       Options
+	log        *slog.Logger
+	started    time.Time
+	workloads  *workload.Registry
+	source     source
+	control    *ads.Source // source, where that is a control plane; or nil
+	clusters   *cluster.Manager
+	dialer     *witness.Dialer
+	pool       *upstream.Pool
+	limits     *ratelimit.Client
+	recorder   *telemetry.Recorder
+	tap        *tap.Hub
+	metrics    *prometheus.Registry
+	env        *downstream.Env
+	listeners  *listener.Set
+	quotas     *quota.Node
+	agent      *handoff.Client
+	identities *identity.Holder
+	ways       sync.Map // by account: how the control plane is asked for its view
+	memory     *overload.Monitor
 
 	snap      atomic.Pointer[snapshot.Snapshot] // what requests see
 	connected atomic.Bool                       // to the agent, and told of every pod
@@ -121,6 +126,7 @@ func New(opts Options) (*Proxy, error) {
 		return nil, err
 	}
 	p.agent = handoff.NewClient(opts.HandoffSocket, opts.Node, p, p.log)
+	p.identities = identity.NewHolder(p.agent, p.log)
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
 	p.dialer.Guard(p.guarded)
 	where, err := zone.Parse(opts.Locality)
@@ -157,11 +163,10 @@ func New(opts Options) (*Proxy, error) {
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
 	})
-	if err := p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())); err != nil {
-		return nil, fmt.Errorf("register counters: %w", err)
-	}
-	if err := p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)); err != nil {
-		return nil, fmt.Errorf("register verdicts: %w", err)
+	if err := errors.Join(p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())),
+		p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)),
+		p.metrics.Register(certificates{p.identities})); err != nil {
+		return nil, fmt.Errorf("register collectors: %w", err)
 	}
 	return p, nil
 }
@@ -218,6 +223,7 @@ func (p *Proxy) drain() {
 	p.dialer.Close()
 	p.limits.Close()
 	p.clusters.Close()
+	p.identities.Close()
 	p.agent.Close()
 }
 

@@ -37,12 +37,22 @@ func (p *Proxy) openSource() error {
 		p.source.OnChange(p.apply)
 		return nil
 	}
+	if err := p.opts.Secured.check(); err != nil {
+		return err
+	}
 	node := p.opts.XDSNode
 	node.Locality = p.opts.Locality
 	var err error
 	p.control, err = ads.New(ads.Options{
 		Server: p.opts.XDSServer, Node: node, Logger: p.log,
 		Path: filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds.kept"),
+		Way: func() (ads.Way, error) {
+			a, err := p.viewed()
+			if err != nil && p.opts.Secured.TLS {
+				return ads.Way{}, err
+			}
+			return p.way(a)
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("follow control plane: %w", err)

@@ -2,8 +2,9 @@
 // one node's view of the mesh by delta xDS, and keeps the last good answer on disk. What
 // the answers mean is package xds' business, which rejects what it does not implement.
 //
-// It speaks plain gRPC, with no proof of who it is, from the proxy's own network namespace:
-// port 15010 of istiod. There is one view for all pods of the node, that of the identity
+// It speaks gRPC from the proxy's own network namespace: in plaintext with no proof of who
+// it is, port 15010 of istiod, or over TLS with a certificate of the workload that it asks
+// for, port 15012. There is one view for all pods of the node, that of the identity
 // that it is given: what istiod makes for other namespaces or labels is not in it.
 //
 // Clusters and listeners are asked for as a whole, route configurations and endpoints by
@@ -41,6 +42,8 @@ type Options struct {
 	Node   Node
 	Path   string // of the file with the last good configuration
 	Logger *slog.Logger
+	// Way, if not nil, says before each stream how to reach it. While it fails there is none.
+	Way func() (Way, error)
 }
 
 // State is how things are with the control plane.

@@ -45,7 +45,7 @@ type stream struct {
 
 // follow follows one stream to its end. It tells whether there was an answer.
 func (s *Source) follow(ctx context.Context) (answered bool, err error) {
-	conn, err := dial(s.opts.Server)
+	conn, err := s.dial()
 	if err != nil {
 		return false, err
 	}
