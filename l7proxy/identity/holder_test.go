@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,11 +65,13 @@ func (a *agent) set(change func()) {
 	change()
 }
 
-func (a *agent) count() int {
+func (a *agent) questions() []handoff.Sign {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.asked)
+	return slices.Clone(a.asked)
 }
+
+func (a *agent) count() int { return len(a.questions()) }
 
 func ders(texts []string) (all [][]byte) {
 	for _, text := range texts {
@@ -126,8 +129,8 @@ func TestHolds(t *testing.T) {
 		default:
 			t.Error("nobody was told")
 		}
-		if a.count() != 1 || a.asked[0].Seconds != 86400 {
-			t.Errorf("asked %+v", a.asked)
+		if a.count() != 1 || a.questions()[0].Seconds != 86400 {
+			t.Errorf("asked %+v", a.questions())
 		}
 		h.Put("u1", provider) // it was replaced
 		synctest.Wait()
@@ -147,7 +150,7 @@ func TestHolds(t *testing.T) {
 			t.Error("it may change")
 		}
 		time.Sleep(48 * time.Hour)
-		for _, s := range a.asked[2:] {
+		for _, s := range a.questions()[2:] {
 			if s.ServiceAccount == "consumer" {
 				t.Error("it is renewed without pods")
 			}
@@ -172,7 +175,7 @@ func TestRenews(t *testing.T) {
 		if second == first || a.count() != 2 || !second.Expires.After(first.Expires) {
 			t.Errorf("not renewed; asked %d times", a.count())
 		}
-		if bytes.Equal(a.asked[0].Request, a.asked[1].Request) ||
+		if bytes.Equal(a.questions()[0].Request, a.questions()[1].Request) ||
 			second.Certificate.PrivateKey.(*ecdsa.PrivateKey).Equal(first.Certificate.PrivateKey) {
 			t.Error("the key is the same")
 		}
