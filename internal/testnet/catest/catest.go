@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	securityv1alpha1 "istio.io/api/security/v1alpha1"
 )
@@ -53,6 +54,7 @@ type CA struct {
 	how     How
 	asked   []Asked
 	pending int
+	streams []string
 }
 
 // How a CA answers.
@@ -133,17 +135,39 @@ func (c *CA) TLS(name string) *tls.Config {
 	}
 }
 
-// Serve answers at a listener until the test or the returned function ends it.
-func (c *CA) Serve(l net.Listener, more ...func(*grpc.Server)) (stop func()) {
+// Serve answers at a listener until the test or the returned function ends it. Whatever
+// else is asked there has no answer, but it is noted who asks.
+func (c *CA) Serve(l net.Listener) (stop func()) {
 	c.t.Helper()
-	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(c.TLS(ServerName))))
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(c.TLS(ServerName))), grpc.UnknownServiceHandler(c.note))
 	securityv1alpha1.RegisterIstioCertificateServiceServer(server, c)
-	for _, register := range more {
-		register(server)
-	}
 	go func() { _ = server.Serve(l) }()
 	c.t.Cleanup(server.Stop)
 	return server.Stop
+}
+
+// note notes who asks for something else.
+func (c *CA) note(_ any, stream grpc.ServerStream) error {
+	who := ""
+	if from, ok := peer.FromContext(stream.Context()); ok {
+		if info, ok := from.AuthInfo.(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
+			who = info.State.PeerCertificates[0].URIs[0].String()
+		}
+	}
+	method, _ := grpc.MethodFromServerStream(stream)
+	c.mu.Lock()
+	c.streams = append(c.streams, who+" "+method)
+	c.mu.Unlock()
+	<-stream.Context().Done()
+	return stream.Context().Err()
+}
+
+// Streams are what else was asked for: the identity of who asked, "" for none, and the
+// method.
+func (c *CA) Streams() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.streams...)
 }
 
 // Listen serves at a port of loopback and returns its address.
