@@ -103,7 +103,7 @@ func TestSignHoldsNothingUp(t *testing.T) {
 		done <- err
 	}()
 	<-signer.asked
-	if err := proxy.Destinations(t.Context(), 1, nil); err != nil {
+	if err := proxy.Destinations(t.Context(), 1, handoff.DestinationTable{}); err != nil {
 		t.Error(err)
 	}
 	next := newProxy()

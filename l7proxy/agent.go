@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/proof"
+	"github.com/dubway/dubway/l7proxy/witness"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
 
@@ -15,6 +18,15 @@ var _ handoff.Handler = (*Proxy)(nil)
 
 // comeBack is how long the proxy waits before it looks for the agent again.
 const comeBack = 200 * time.Millisecond
+
+// openAgent makes what asks the agent. It asks nothing yet.
+func (p *Proxy) openAgent() (err error) {
+	p.agent = handoff.NewClient(p.opts.HandoffSocket, p.opts.Node, p, p.log)
+	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
+	p.dialer.Guard(p.guarded)
+	p.identities, err = proof.New(p.agent, p.opts.Secured, p.log)
+	return err
+}
 
 // followAgent keeps the connection to the agent. While there is none, what is
 // established goes on.
@@ -45,16 +57,29 @@ func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
 		p.log.Warn("policies are enforced", "uid", w.UID, "error", err)
 	}
 	p.workloads.Put(pod)
-	p.identities.Put(w.UID, accountOf(w))
+	p.identities.Put(w.UID, identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount})
+	p.sees(pod)
 	p.log.Info("workload", "uid", w.UID, "addresses", w.Addresses, "ports", w.Ports)
 	p.leave(w.UID) // its mode may have changed
 	return p.listeners.Put(pod, files)
 }
 
+// sees has the source follow what a pod sees. What is known of that holds before the pod's
+// connections are accepted.
+func (p *Proxy) sees(pod *workload.Workload) {
+	if err := p.source.Put(pod); err != nil {
+		p.log.Error("a workload has no configuration: its calls go past the mesh", "uid", pod.UID, "error", err)
+	}
+	if p.control != nil {
+		p.apply()
+	}
+}
+
 // WorkloadGone stops accepting for a pod. Part of handoff.Handler.
 func (p *Proxy) WorkloadGone(uid string) error {
-	p.unidentify(uid)
+	p.identities.Remove(uid)
 	p.workloads.Remove(uid)
+	p.source.Remove(uid)
 	p.listeners.Remove(uid)
 	p.env.Modes.Forget(uid)
 	p.env.Policies.Workloads.Forget(uid)
@@ -65,43 +90,8 @@ func (p *Proxy) WorkloadGone(uid string) error {
 
 // SnapshotEnd tells the new agent what to steer. Part of handoff.Handler.
 func (p *Proxy) SnapshotEnd() error {
+	p.afresh.Store(true)
 	p.connected.Store(true)
 	p.askPublish()
 	return nil
-}
-
-// askPublish wakes publishDestinations.
-func (p *Proxy) askPublish() {
-	select {
-	case p.publish <- struct{}{}:
-	default:
-	}
-}
-
-// publishDestinations tells the agent what to steer, after each snapshot and
-// after each connect.
-func (p *Proxy) publishDestinations(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-p.publish:
-		}
-		snap := p.snap.Load()
-		if !p.connected.Load() || snap.Generation == 0 {
-			continue
-		}
-		want := snap.Destinations()
-		entries := make([]handoff.Destination, len(want))
-		for i, d := range want {
-			entries[i] = handoff.Destination(d)
-		}
-		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := p.agent.Destinations(limit, snap.Generation, entries)
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			p.log.Error("destinations not published", "generation", snap.Generation, "error", err)
-			time.AfterFunc(time.Second, p.askPublish)
-		}
-	}
 }

@@ -81,11 +81,8 @@ func command() *cobra.Command {
 		"PEM file of who signed that; the default is whom the mesh trusts")
 	s.StringVar(&o.Secured.PlainServer, "xds-plain-server", "",
 		"HOST:PORT that is asked in plaintext for accounts that get no certificate: istiod's port 15010; without it they wait")
-	s.StringVar(&o.XDSNode.ID, "xds-node-id", "",
-		"whose view of the mesh all pods of the node get: sidecar~IP~POD.NAMESPACE~NAMESPACE.svc.DOMAIN; required with --xds-server")
-	s.StringVar(&o.XDSNode.Cluster, "xds-cluster-id", "", "CLUSTER_ID of that view, in a mesh of several clusters")
-	s.StringToStringVar(&o.XDSNode.Labels, "xds-labels", nil,
-		"labels of that view, key=value,..., if the control plane does not know its pod")
+	s.StringVar(&o.XDSCluster, "xds-cluster-id", "", "CLUSTER_ID that the control plane is told, in a mesh of several clusters")
+	s.StringVar(&o.Domain, "cluster-domain", "cluster.local", "domain of the Kubernetes cluster")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
 	s.StringVar(&o.Locality, "locality", "", "region/zone/subzone of this node, or its first parts, for zone aware load balancing")
 	s.StringVar(&o.MetricsAddress, "metrics-address", ":15020", "address of /metrics; empty for none")

@@ -188,7 +188,7 @@ func TestRenews(t *testing.T) {
 // TestSpread: accounts that came at the same moment are not renewed at the same moment.
 func TestSpread(t *testing.T) {
 	inTime(t, false, func(t *testing.T, a *agent, h *Holder) {
-		for _, name := range strings.Fields("a b c d e f g h i j") {
+		for name := range strings.FieldsSeq("a b c d e f g h i j") {
 			h.Put(name, Account{"shop", name})
 		}
 		synctest.Wait()

@@ -45,7 +45,7 @@ type CA struct {
 	RootFile  string // its root in PEM
 	TokenFile string // of the token that it believes
 
-	t    testing.TB
+	t    *testing.T
 	root *x509.Certificate
 	mid  *x509.Certificate // signs; nil: the root does
 	key  crypto.Signer     // of who signs
@@ -81,7 +81,7 @@ type Asked struct {
 }
 
 // New makes a CA that signs by its root, or by what is between if there is one.
-func New(t testing.TB, between bool) *CA {
+func New(t *testing.T, between bool) *CA {
 	t.Helper()
 	dir := t.TempDir()
 	_ = os.Chmod(dir, 0o755) // the proxy is another user
@@ -307,7 +307,7 @@ func (c *CA) certificate(what *x509.Certificate, public any, parent *x509.Certif
 	return made
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
+func newKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

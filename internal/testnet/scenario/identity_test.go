@@ -113,14 +113,13 @@ func TestIdentities(t *testing.T) {
 // whose view it is.
 func TestControlPlaneBelieves(t *testing.T) {
 	m := newMesh(t)
-	consumer := m.pod("consumer")
+	m.pod("consumer")
 	ca, args := m.authority()
 	_, err := m.StartAgent(m.ctx, args...)
 	m.must(err)
 	_, err = m.StartUnprivileged(testnet.Command{
 		Name: "proxy", Path: filepath.Join(meshtest.Binaries, "dubway-proxy"), Args: []string{
 			"--state-dir", m.StateDir(), "--xds-server", m.System().Addr(15012).String(), "--xds-tls",
-			"--xds-node-id", "sidecar~" + consumer.Addresses[0].String() + "~consumer." + testnet.Namespace + "~",
 		},
 	})
 	m.must(err)

@@ -1,6 +1,7 @@
 package ads
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -33,26 +34,30 @@ type Way struct {
 	Over <-chan struct{}
 }
 
-// dial makes a connection for one stream, by the way of the moment. It does not wait for
-// it. A new one each time has no back-off of its own beside ours.
-func (s *Source) dial() (*grpc.ClientConn, error) {
-	var way Way
+// dial makes a connection for one stream, by the way of the moment, when it is its turn. It
+// does not wait for the connection. A new one each time has no back-off of its own beside
+// ours.
+func (s *Source) dial(ctx context.Context) (*grpc.ClientConn, error) {
+	var w Way
+	var err error
 	if s.opts.Way != nil {
-		var err error
-		if way, err = s.opts.Way(); err != nil {
+		if w, err = s.opts.Way(); err != nil {
+			return nil, err // before it takes a turn that others may use
+		}
+	}
+	w.Server = cmp.Or(w.Server, s.opts.Server)
+	if s.opts.Pace != nil {
+		if err := s.opts.Pace(ctx); err != nil {
 			return nil, err
 		}
 	}
-	server, proof := s.opts.Server, insecure.NewCredentials()
-	if way.Server != "" {
-		server = way.Server
+	proof := insecure.NewCredentials()
+	if w.TLS != nil {
+		proof = credentials.NewTLS(w.TLS)
 	}
-	if way.TLS != nil {
-		proof = credentials.NewTLS(way.TLS)
-	}
-	conn, err := grpc.NewClient("passthrough:///"+server,
+	conn, err := grpc.NewClient("passthrough:///"+w.Server,
 		grpc.WithTransportCredentials(proof),
-		grpc.WithContextDialer(way.connect),
+		grpc.WithContextDialer(w.connect),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 	)

@@ -1,4 +1,4 @@
-package l7proxy
+package proof
 
 import (
 	"context"
@@ -64,11 +64,14 @@ func (s *signer) fail(err error) {
 	s.err = err
 }
 
-// bearer is a proxy that has identities and nothing else.
-func bearer(t *testing.T, s *signer, secured Secured) *Proxy {
+// bearer has identities.
+func bearer(t *testing.T, s *signer, secured Secured) *Proof {
 	t.Helper()
-	p := &Proxy{opts: Options{Secured: secured}, identities: identity.NewHolder(s, slog.New(slog.DiscardHandler))}
-	t.Cleanup(p.identities.Close)
+	p, err := New(s, secured, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
 	return p
 }
 
@@ -88,42 +91,42 @@ func TestWay(t *testing.T) {
 	s := &signer{ca: catest.New(t, false), gate: make(chan struct{})}
 	p := bearer(t, s, Secured{TLS: true, ServerName: catest.ServerName, PlainServer: "istiod:15010"})
 	strict := bearer(t, s, Secured{TLS: true, ServerName: catest.ServerName})
-	for _, one := range []*Proxy{p, strict} {
+	for _, one := range []*Proof{p, strict} {
 		if one == strict {
-			if _, err := one.way(consumer); err == nil || !strings.Contains(err.Error(), "no pod of this node") {
+			if _, err := one.Way(consumer); err == nil || !strings.Contains(err.Error(), "no pod of this node") {
 				t.Error(err)
 			}
 		}
-		one.identities.Put("uid", consumer)
-		if _, err := one.way(consumer); !errors.Is(err, identity.ErrPending) {
+		one.Put("uid", consumer)
+		if _, err := one.Way(consumer); !errors.Is(err, identity.ErrPending) {
 			t.Errorf("while the first is asked for: %v", err)
 		}
 	}
 	s.fail(&handoff.SignError{Code: handoff.SignFailed, Text: "impersonation"})
 	close(s.gate)
-	for _, one := range []*Proxy{p, strict} {
-		until(t, "refusal", func() bool { _, err := one.identities.Bundle(consumer); return !errors.Is(err, identity.ErrPending) })
+	for _, one := range []*Proof{p, strict} {
+		until(t, "refusal", func() bool { _, err := one.Bundle(consumer); return !errors.Is(err, identity.ErrPending) })
 	}
-	plain, err := p.way(consumer)
+	plain, err := p.Way(consumer)
 	if err != nil || plain.TLS != nil || plain.Server != "istiod:15010" || plain.Over == nil {
 		t.Errorf("%+v, %v", plain, err)
 	}
-	if list := p.identityList(); len(list) != 1 || list[0].ControlPlane != byPlaintext || !strings.Contains(list[0].Error, "impersonation") {
+	if list := p.List(); len(list) != 1 || list[0].ControlPlane != byPlaintext || !strings.Contains(list[0].Error, "impersonation") {
 		t.Errorf("%+v", list)
 	}
-	if _, err := strict.way(consumer); err == nil || !strings.Contains(err.Error(), "impersonation") {
+	if _, err := strict.Way(consumer); err == nil || !strings.Contains(err.Error(), "impersonation") {
 		t.Errorf("without leave for plaintext: %v", err)
 	}
 	s.fail(nil)
 	<-plain.Over
-	way, err := p.way(consumer)
+	way, err := p.Way(consumer)
 	if err != nil || way.TLS == nil || way.Server != "" || way.Over != nil || way.TLS.ServerName != catest.ServerName {
 		t.Fatalf("%+v, %v", way, err)
 	}
 	if proof, err := way.TLS.GetClientCertificate(nil); err != nil || proof.Leaf.URIs[0].String() != "spiffe://cluster.local/ns/shop/sa/consumer" {
 		t.Errorf("%+v, %v", proof, err)
 	}
-	if list := p.identityList(); list[0].ControlPlane != byCertificate || list[0].Error != "" || list[0].Problem(time.Now()) != "" {
+	if list := p.List(); list[0].ControlPlane != byCertificate || list[0].Error != "" || list[0].Problem(time.Now()) != "" {
 		t.Errorf("%+v", list)
 	}
 }
@@ -131,14 +134,16 @@ func TestWay(t *testing.T) {
 // TestWayByDefault: nothing is secured that nobody asked for.
 func TestWayByDefault(t *testing.T) {
 	p := bearer(t, &signer{err: &handoff.SignError{Code: handoff.SignOff}}, Secured{})
-	p.identities.Put("uid", consumer)
-	until(t, "answer", func() bool { _, err := p.identities.Bundle(consumer); return errors.Is(err, identity.ErrOff) })
-	if way, err := p.way(consumer); err != nil || way.TLS != nil || way.Server != "" || way.Over != nil {
+	p.Put("uid", consumer)
+	until(t, "answer", func() bool { _, err := p.Bundle(consumer); return errors.Is(err, identity.ErrOff) })
+	if way, err := p.Way(consumer); err != nil || way.TLS != nil || way.Server != "" || way.Over != nil {
 		t.Errorf("%+v, %v", way, err)
 	}
-	if list := p.identityList(); list != nil {
+	if list := p.List(); list != nil {
 		t.Errorf("%+v: without an authority there is nothing to tell", list)
 	}
+	p.Remove("uid")
+	p.ways.Range(func(key, way any) bool { t.Errorf("%v by %v is kept", key, way); return true })
 }
 
 // TestRootFile: whom the control plane is believed by may differ from whom the mesh trusts.
@@ -150,9 +155,9 @@ func TestRootFile(t *testing.T) {
 	}
 	for file, want := range map[string]string{"": "", s.ca.RootFile: "", empty: "holds none", empty + ".none": "no such file"} {
 		p := bearer(t, s, Secured{TLS: true, RootFile: file})
-		p.identities.Put("uid", consumer)
-		until(t, "certificate", func() bool { _, err := p.identities.Bundle(consumer); return err == nil })
-		if _, err := p.way(consumer); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+		p.Put("uid", consumer)
+		until(t, "certificate", func() bool { _, err := p.Bundle(consumer); return err == nil })
+		if _, err := p.Way(consumer); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", file, err)
 		}
 	}
@@ -169,7 +174,7 @@ func TestSecuredCheck(t *testing.T) {
 		{Secured{TLS: true, PlainServer: "istiod"}, "not HOST:PORT"},
 		{Secured{PlainServer: "istiod:15010"}, "goes with --xds-tls"},
 	} {
-		if err := c.secured.check(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+		if _, err := New(nil, c.secured, slog.New(slog.DiscardHandler)); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", c.secured, err)
 		}
 	}

@@ -1,19 +1,22 @@
-package l7proxy
+// Package proof is how the identities of the node's pods are proved to the control plane,
+// and what operators are told of them. Whose they are and how they are renewed is package
+// identity's business.
+package proof
 
 import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dubway/dubway/internal/admin"
-	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/xds/ads"
 )
@@ -47,31 +50,46 @@ func (s *Secured) check() error {
 	return nil
 }
 
-// accountOf is who a pod is to its peers.
-func accountOf(w *handoff.Workload) identity.Account {
-	return identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount}
+// Proof has the identities of the node's pods, and the ways that they are proved by. Safe
+// for concurrent use.
+type Proof struct {
+	*identity.Holder
+
+	secured Secured
+	ways    sync.Map // string by identity.Account: how its view was asked for last
 }
 
-// unidentify forgets a pod, and its account with the last of its pods.
-func (p *Proxy) unidentify(uid string) {
-	p.identities.Remove(uid)
-	if w := p.workloads.ByUID(uid); w != nil && p.identities.Changed(accountOf(&w.Workload)) == nil {
-		p.ways.Delete(accountOf(&w.Workload))
+// New makes a Proof without identities. Close ends it.
+func New(signer identity.Signer, secured Secured, log *slog.Logger) (*Proof, error) {
+	if err := secured.check(); err != nil {
+		return nil, err
 	}
+	return &Proof{Holder: identity.NewHolder(signer, log), secured: secured}, nil
 }
 
-// way chooses how the control plane is asked for what an account's pods see: with the
+// Remove tells that a pod has gone.
+func (p *Proof) Remove(uid string) {
+	p.Holder.Remove(uid)
+	p.ways.Range(func(key, _ any) bool {
+		if a, ok := key.(identity.Account); ok && p.Changed(a) == nil {
+			p.ways.Delete(key)
+		}
+		return true
+	})
+}
+
+// Way chooses how the control plane is asked for what an account's pods see: with the
 // account's certificate; where that was refused, and only where the operator says so, in
 // plaintext, until there is one. A secured port that does not answer is no reason: whoever
 // can disturb it would get what it guards.
-func (p *Proxy) way(a identity.Account) (ads.Way, error) {
-	secured := &p.opts.Secured
+func (p *Proof) Way(a identity.Account) (ads.Way, error) {
+	secured := &p.secured
 	if !secured.TLS {
 		p.ways.Store(a, byPlaintext)
 		return ads.Way{}, nil
 	}
-	changed := p.identities.Changed(a)
-	b, err := p.identities.Bundle(a)
+	changed := p.Changed(a)
+	b, err := p.Bundle(a)
 	switch {
 	case err == nil:
 	case secured.PlainServer != "" && !errors.Is(err, identity.ErrPending):
@@ -108,21 +126,10 @@ func (s *Secured) config(b *identity.Bundle) (*tls.Config, error) {
 	}, nil
 }
 
-// viewed is the account of the pod whose view is asked for.
-func (p *Proxy) viewed() (identity.Account, error) {
-	parts := strings.Split(p.opts.XDSNode.ID, "~")
-	for _, w := range p.workloads.All() {
-		if len(parts) > 2 && parts[2] == w.Name+"."+w.Namespace {
-			return accountOf(&w.Workload), nil
-		}
-	}
-	return identity.Account{}, fmt.Errorf("no identity of %s: no such pod is on this node", p.opts.XDSNode.ID)
-}
-
-// identityList tells of the node's accounts; of none where the agent knows no authority.
-func (p *Proxy) identityList() []admin.Identity {
+// List tells of the node's accounts; of none where the agent knows no authority.
+func (p *Proof) List() []admin.Identity {
 	var list []admin.Identity
-	for _, s := range p.identities.Status() {
+	for _, s := range p.Status() {
 		if errors.Is(s.Err, identity.ErrOff) && s.Bundle == nil {
 			continue
 		}
@@ -141,13 +148,11 @@ func (p *Proxy) identityList() []admin.Identity {
 	return list
 }
 
-// certificates are the metrics of the node's identities.
-type certificates struct{ holder *identity.Holder }
-
 var (
-	_           prometheus.Collector = certificates{}
+	_           prometheus.Collector = (*Proof)(nil)
 	expiresDesc                      = prometheus.NewDesc("dubway_certificate_expires_timestamp_seconds",
-		"When the certificate of a service account expires, in Unix time; 0: there was none yet.", []string{"namespace", "service_account"}, nil)
+		"When the certificate of a service account expires, in Unix time; 0: there was none yet.",
+		[]string{"namespace", "service_account"}, nil)
 	missingDesc = prometheus.NewDesc("dubway_certificate_missing",
 		"Service accounts of the node's pods that have no certificate that is valid.", nil, nil)
 	renewalsDesc = prometheus.NewDesc("dubway_certificate_renewals_total",
@@ -155,16 +160,16 @@ var (
 )
 
 // Describe is part of prometheus.Collector.
-func (c certificates) Describe(ch chan<- *prometheus.Desc) {
+func (p *Proof) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{expiresDesc, missingDesc, renewalsDesc} {
 		ch <- d
 	}
 }
 
 // Collect is part of prometheus.Collector.
-func (c certificates) Collect(ch chan<- prometheus.Metric) {
+func (p *Proof) Collect(ch chan<- prometheus.Metric) {
 	missing, now := 0, time.Now()
-	for _, s := range c.holder.Status() {
+	for _, s := range p.Status() {
 		if s.Bundle == nil && errors.Is(s.Err, identity.ErrOff) {
 			continue
 		}
@@ -177,7 +182,7 @@ func (c certificates) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(expiresDesc, prometheus.GaugeValue, float64(expires), s.Account.Namespace, s.Account.Name)
 	}
-	answered, failed := c.holder.Renewals()
+	answered, failed := p.Renewals()
 	ch <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, float64(missing))
 	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(answered), "ok")
 	ch <- prometheus.MustNewConstMetric(renewalsDesc, prometheus.CounterValue, float64(failed), "failed")
