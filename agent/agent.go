@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/pods"
@@ -26,14 +27,15 @@ import (
 
 // Options of an Agent. StateDir, Workloads and Logger must be given.
 type Options struct {
-	StateDir      string        // holds the sockets of both processes
-	PinPath       string        // where the datapath is pinned; datapath.DefaultPinPath
-	Cgroup        string        // where the programs are attached; the host's cgroup2 root
-	Workloads     string        // directory of workload files
-	NodeName      string        // for people and labels; the host's name
-	NodeAddresses []netip.Addr  // of the node, beside those of its network namespace
-	ProxyUID      int           // the user, and the group, that dubway-proxy runs as
-	CheckInterval time.Duration // between checks that enrolled pods still are; one minute
+	StateDir      string            // holds the sockets of both processes
+	PinPath       string            // where the datapath is pinned; datapath.DefaultPinPath
+	Cgroup        string            // where the programs are attached; the host's cgroup2 root
+	Workloads     string            // directory of workload files
+	NodeName      string            // for people and labels; the host's name
+	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
+	ProxyUID      int               // the user, and the group, that dubway-proxy runs as
+	CheckInterval time.Duration     // between checks that enrolled pods still are; one minute
+	Authority     authority.Options // whom certificates are asked of; none without its Address
 	Logger        *slog.Logger
 }
 
@@ -64,6 +66,15 @@ type Agent struct {
 func New(opts Options) (*Agent, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
+	}
+	var signer authority.Signer
+	if opts.Authority.Address != "" {
+		opts.Authority.Logger = opts.Logger
+		client, err := authority.New(opts.Authority)
+		if err != nil {
+			return nil, err
+		}
+		signer = client
 	}
 	// Before anything is changed on this machine.
 	if _, err := os.ReadDir(opts.Workloads); err != nil {
@@ -105,6 +116,7 @@ func New(opts Options) (*Agent, error) {
 		node: opts.NodeName, proxyUID: opts.ProxyUID, enroller: e, dialer: a.dialer,
 		tables: tables, counts: a.counts, log: opts.Logger,
 	}
+	a.server.desk = authority.NewDesk(signer, e.Runs, opts.Logger)
 	return a, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dubway/dubway/agent/authority"
 )
 
 var (
@@ -30,7 +32,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	counts := newCounts()
 	descs := make(chan *prometheus.Desc, 100)
-	for _, c := range []prometheus.Collector{(*Agent)(nil), counts.dials, counts.connects} {
+	for _, c := range []prometheus.Collector{
+		(*Agent)(nil), counts.dials, counts.connects, authority.NewDesk(nil, nil, nil).Counts(),
+	} {
 		c.Describe(descs)
 	}
 	close(descs)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 
 	"github.com/dubway/dubway/internal/handoff"
@@ -41,6 +42,20 @@ func (s *session) answerDial(seq uint64, fd int, err error) error {
 		return s.conn.Send(handoff.NewDialResult(seq, err))
 	}
 	return s.conn.Send(handoff.NewDialResult(seq, nil), fd)
+}
+
+// askSign asks for a certificate beside what else the proxy says, or refuses at once.
+func (s *session) askSign(ctx context.Context, m *handoff.Message) error {
+	if no := s.server.desk.Refuse(m); no != nil {
+		return s.conn.Send(no)
+	}
+	s.signing.Go(func() {
+		if err := s.conn.Send(s.server.desk.Answer(ctx, m)); err != nil {
+			s.log.Warn("answer sign", "error", err)
+			_ = s.conn.Close()
+		}
+	})
+	return nil
 }
 
 // destinations collects the parts of a generation and puts it in force with the last.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/handoff"
@@ -27,6 +28,7 @@ type server struct {
 	enroller *enroll.Enroller
 	dialer   *dialer
 	tables   *table.Tables
+	desk     *authority.Desk
 	counts   *counts
 	log      *slog.Logger
 

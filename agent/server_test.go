@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/netns/netnstest"
@@ -35,7 +36,7 @@ type office struct {
 	cgroup string
 }
 
-func open(t *testing.T, proxyUID int) *office {
+func open(t *testing.T, proxyUID int, change ...func(*server)) *office {
 	t.Helper()
 	o := &office{T: t, stub: &stub{}, path: filepath.Join(t.TempDir(), "handoff.sock"), cgroup: cgroupRoot(t)}
 	log := slog.New(slog.DiscardHandler)
@@ -45,7 +46,11 @@ func open(t *testing.T, proxyUID int) *office {
 		t.Fatal(err)
 	}
 	o.server = &server{node: "node", proxyUID: proxyUID, enroller: e, dialer: newDialer(o.stub, e.Workload),
-		tables: tables, counts: newCounts(), log: log}
+		tables: tables, counts: newCounts(), log: log,
+		desk: authority.NewDesk(nil, e.Runs, log)}
+	for _, f := range change {
+		f(o.server)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- o.server.run(ctx, o.path) }()

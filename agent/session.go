@@ -22,15 +22,16 @@ const (
 	dialWorkers  = 16   // each keeps a thread busy while it dials
 )
 
-// session is one proxy's connection. Three parts run at once: what the proxy
+// session is one proxy's connection. Several parts run at once: what the proxy
 // says is read and answered, what it asks to dial is dialled by a few workers,
-// and what is enrolled is told to it.
+// what it wants signed is asked for, and what is enrolled is told to it.
 type session struct {
 	server  *server
 	conn    *handoff.Conn
 	log     *slog.Logger
 	release string
 	dials   chan *handoff.Message
+	signing sync.WaitGroup // certificates that are being asked for
 
 	parts table.Parts // of the generation that is being received
 
@@ -122,16 +123,17 @@ func (s *session) run(ctx context.Context) error {
 			_ = s.conn.Close()
 		}
 	})
-	err := s.readAll()
+	err := s.readAll(ctx)
 	cancel()
 	_ = s.conn.Close()
 	close(s.dials)
+	s.signing.Wait()
 	parts.Wait()
 	return err
 }
 
 // readAll handles what the proxy says.
-func (s *session) readAll() error {
+func (s *session) readAll(ctx context.Context) error {
 	for {
 		m, fds, err := s.conn.Receive()
 		if err != nil {
@@ -140,6 +142,8 @@ func (s *session) readAll() error {
 		switch m.Kind {
 		case handoff.KindDial:
 			err = s.askDial(m)
+		case handoff.KindSign:
+			err = s.askSign(ctx, m)
 		case handoff.KindDestinations:
 			err = s.destinations(m)
 		case handoff.KindAck:

@@ -22,7 +22,7 @@ import (
 // handler answers on the admin socket. Everything on it only reads.
 func (a *Agent) handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(a, a.counts.dials, a.counts.connects)
+	registry.MustRegister(a, a.counts.dials, a.counts.connects, a.server.desk.Counts())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, a.status())

@@ -97,6 +97,12 @@ func (p *Proxy) status() admin.ProxyStatus {
 			RouteMillis: a.Key.Allows.Milliseconds(), ConsumerMillis: a.Key.Waits.Milliseconds(), Count: a.Count, Last: a.Last,
 		})
 	}
+	s.Identities = p.identities.List()
+	for i := range s.Identities {
+		if problem := s.Identities[i].Problem(time.Now()); problem != "" {
+			s.Problems = append(s.Problems, problem)
+		}
+	}
 	for _, r := range p.source.Rejections() {
 		s.Rejections = append(s.Rejections, admin.Rejection{
 			File: r.File, Kind: r.Kind, Name: r.Name, Field: r.Field, Reason: r.Reason,

@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/proof"
+	"github.com/dubway/dubway/l7proxy/witness"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
 
@@ -15,6 +18,15 @@ var _ handoff.Handler = (*Proxy)(nil)
 
 // comeBack is how long the proxy waits before it looks for the agent again.
 const comeBack = 200 * time.Millisecond
+
+// openAgent makes what asks the agent. It asks nothing yet.
+func (p *Proxy) openAgent() (err error) {
+	p.agent = handoff.NewClient(p.opts.HandoffSocket, p.opts.Node, p, p.log)
+	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
+	p.dialer.Guard(p.guarded)
+	p.identities, err = proof.New(p.agent, p.opts.Secured, p.log)
+	return err
+}
 
 // followAgent keeps the connection to the agent. While there is none, what is
 // established goes on.
@@ -45,6 +57,7 @@ func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
 		p.log.Warn("policies are enforced", "uid", w.UID, "error", err)
 	}
 	p.workloads.Put(pod)
+	p.identities.Put(w.UID, identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount})
 	p.sees(pod)
 	p.log.Info("workload", "uid", w.UID, "addresses", w.Addresses, "ports", w.Ports)
 	p.leave(w.UID) // its mode may have changed
@@ -64,6 +77,7 @@ func (p *Proxy) sees(pod *workload.Workload) {
 
 // WorkloadGone stops accepting for a pod. Part of handoff.Handler.
 func (p *Proxy) WorkloadGone(uid string) error {
+	p.identities.Remove(uid)
 	p.workloads.Remove(uid)
 	p.source.Remove(uid)
 	p.listeners.Remove(uid)

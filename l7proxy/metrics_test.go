@@ -19,6 +19,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter/limit"
 	"github.com/dubway/dubway/l7proxy/filter/rbac"
 	"github.com/dubway/dubway/l7proxy/filter/tally"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -76,6 +77,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.pool.Close()
+	p.identities.Put("uid", identity.Account{Namespace: "shop", Name: "consumer"})
+	defer p.identities.Close()
 	call := &rpc.Call{Protocol: rpc.ProtocolDubbo, Reporter: rpc.ReporterSource, Interface: "I", Method: "m", Application: "a"}
 	p.recorder.Prepare(call).Observe(&rpc.Record{Call: call, Result: rpc.ResultException, Exception: "E", Status: 20, Serialization: 2})
 	p.env.Policies.Tally.Rules("f", &snapshot.Rules{}, false, rbac.Decision{Policy: rbac.None})

@@ -37,6 +37,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/overload"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/probe"
+	"github.com/dubway/dubway/l7proxy/proof"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/ratelimit"
 	"github.com/dubway/dubway/l7proxy/relay"
@@ -60,6 +61,7 @@ type Options struct {
 	XDSServer      string // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
 	XDSCluster     string // CLUSTER_ID, as it is asked; "" for none
 	Domain         string // of the Kubernetes cluster: cluster.local
+	Secured        proof.Secured
 	Node           string
 	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
 	MetricsAddress string // "" for none
@@ -82,24 +84,25 @@ type Options struct {
 
 // Proxy is the running proxy.
 type Proxy struct {
-	opts      Options
-	log       *slog.Logger
-	started   time.Time
-	workloads *workload.Registry
-	source    source
-	control   *views.Set // source, where that is a control plane; or nil
-	clusters  *cluster.Manager
-	dialer    *witness.Dialer
-	pool      *upstream.Pool
-	limits    *ratelimit.Client
-	recorder  *telemetry.Recorder
-	tap       *tap.Hub
-	metrics   *prometheus.Registry
-	env       *downstream.Env
-	listeners *listener.Set
-	quotas    *quota.Node
-	agent     *handoff.Client
-	memory    *overload.Monitor
+	opts       Options
+	log        *slog.Logger
+	started    time.Time
+	workloads  *workload.Registry
+	source     source
+	control    *views.Set // source, where that is a control plane; or nil
+	clusters   *cluster.Manager
+	dialer     *witness.Dialer
+	pool       *upstream.Pool
+	limits     *ratelimit.Client
+	recorder   *telemetry.Recorder
+	tap        *tap.Hub
+	metrics    *prometheus.Registry
+	env        *downstream.Env
+	listeners  *listener.Set
+	quotas     *quota.Node
+	agent      *handoff.Client
+	memory     *overload.Monitor
+	identities *proof.Proof
 
 	sight      sight // what requests see
 	applying   sync.Mutex
@@ -126,9 +129,9 @@ func New(opts Options) (*Proxy, error) {
 	if err := p.openSource(); err != nil {
 		return nil, err
 	}
-	p.agent = handoff.NewClient(opts.HandoffSocket, opts.Node, p, p.log)
-	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
-	p.dialer.Guard(p.guarded)
+	if err := p.openAgent(); err != nil {
+		return nil, err
+	}
 	where, err := zone.Parse(opts.Locality)
 	if err != nil {
 		return nil, err
@@ -163,11 +166,10 @@ func New(opts Options) (*Proxy, error) {
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
 	})
-	if err := p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())); err != nil {
-		return nil, fmt.Errorf("register counters: %w", err)
-	}
-	if err := p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)); err != nil {
-		return nil, fmt.Errorf("register verdicts: %w", err)
+	if err := errors.Join(p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())),
+		p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)),
+		p.metrics.Register(p.identities)); err != nil {
+		return nil, fmt.Errorf("register collectors: %w", err)
 	}
 	return p, nil
 }
@@ -224,6 +226,7 @@ func (p *Proxy) drain() {
 	p.dialer.Close()
 	p.limits.Close()
 	p.clusters.Close()
+	p.identities.Close()
 	p.agent.Close()
 }
 

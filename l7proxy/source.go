@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/workload"
 	"github.com/dubway/dubway/l7proxy/xds"
+	"github.com/dubway/dubway/l7proxy/xds/ads"
 	"github.com/dubway/dubway/l7proxy/xds/views"
 )
 
@@ -59,6 +61,9 @@ func (p *Proxy) openSource() error {
 	p.control, err = views.New(views.Options{
 		Server: p.opts.XDSServer, Cluster: p.opts.XDSCluster, Domain: p.opts.Domain, Locality: p.opts.Locality, Logger: p.log,
 		Dir: filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds"),
+		Way: func(w *views.Workload) (ads.Way, error) {
+			return p.identities.Way(identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount})
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("follow control plane: %w", err)

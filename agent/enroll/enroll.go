@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -85,6 +86,14 @@ func (s *state) reason() string {
 		return ""
 	}
 	return s.err.Error()
+}
+
+// Runs tells whether an enrolled pod runs as a service account.
+func (e *Enroller) Runs(namespace, account string) bool {
+	all, _ := e.Workloads()
+	return slices.ContainsFunc(all, func(w *Workload) bool {
+		return account != "" && w.Pod.Namespace == namespace && w.Pod.ServiceAccount == account
+	})
 }
 
 // Status is how far a pod got.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dubway/dubway/agent"
+	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/internal/admin"
 )
@@ -50,6 +51,16 @@ func runCommand() *cobra.Command {
 	set.IntVar(&o.ProxyUID, "proxy-uid", 65532, "user and group id that dubway-proxy runs as")
 	set.DurationVar(&o.CheckInterval, "check-interval", time.Minute,
 		"between checks that the programs are effective on enrolled pods")
+	ca := &o.Authority
+	set.StringVar(&ca.Address, "ca-address", "",
+		"HOST:PORT of the authority that signs pods' certificates, istiod's secured port 15012; without it pods have no identities")
+	set.StringVar(&ca.ServerName, "ca-server-name", authority.DefaultServerName, "whom the authority's own certificate is for")
+	set.StringVar(&ca.RootFile, "ca-root-file", authority.DefaultRootFile,
+		"PEM file of who signed that, from the ConfigMap istio-ca-root-cert")
+	set.StringVar(&ca.TokenFile, "ca-token-file", authority.DefaultTokenFile,
+		"the agent's own token, projected with audience istio-ca and so bound to its pod")
+	set.StringVar(&ca.TrustDomain, "trust-domain", authority.DefaultTrustDomain, "the mesh's; every identity that is asked for is of it")
+	set.StringVar(&ca.ClusterID, "cluster-id", authority.DefaultClusterID, "as which istiod knows this cluster")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	if err := cmd.MarkFlagRequired("workloads"); err != nil {
 		panic(err)

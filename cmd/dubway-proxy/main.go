@@ -74,6 +74,13 @@ func command() *cobra.Command {
 	s.StringVar(&o.XDSDir, "xds-dir", "/etc/dubway/xds", "directory of xDS files (DiscoveryResponse, YAML or JSON)")
 	s.StringVar(&o.XDSServer, "xds-server", "",
 		"HOST:PORT of a control plane that is asked by plain gRPC, in place of --xds-dir: istiod's port 15010")
+	s.BoolVar(&o.Secured.TLS, "xds-tls", false,
+		"ask over TLS, with the certificate of the account whose view it is: istiod's port 15012")
+	s.StringVar(&o.Secured.ServerName, "xds-server-name", "istiod.istio-system.svc", "whom the control plane's certificate is for")
+	s.StringVar(&o.Secured.RootFile, "xds-root-file", "",
+		"PEM file of who signed that; the default is whom the mesh trusts")
+	s.StringVar(&o.Secured.PlainServer, "xds-plain-server", "",
+		"HOST:PORT that is asked in plaintext for accounts that get no certificate: istiod's port 15010; without it they wait")
 	s.StringVar(&o.XDSCluster, "xds-cluster-id", "", "CLUSTER_ID that the control plane is told, in a mesh of several clusters")
 	s.StringVar(&o.Domain, "cluster-domain", "cluster.local", "domain of the Kubernetes cluster")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")

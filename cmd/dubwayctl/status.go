@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/identities"
 	"github.com/dubway/dubway/internal/admin"
 )
 
@@ -148,8 +149,14 @@ func (s *nodeStatus) proxyTable(t *table) {
 	t.row("  resources", fmt.Sprintf("%d listeners, %d routes, %d clusters, %d endpoints; %d rejected",
 		p.Snapshot.Listeners, p.Snapshot.Routes, p.Snapshot.Clusters, p.Snapshot.Endpoints, len(p.Rejections)))
 	t.row("  connections", fmt.Sprintf("%d downstream, %d upstream", p.Connections.Downstream, p.Connections.Upstream))
-	t.row("  memory", memory(p.Memory))
+	t.row("  memory", p.Memory)
 	t.row("  access log", map[bool]string{true: "on", false: "off"}[p.AccessLog])
+	for i, row := range identities.Rows(p.Identities) {
+		if i == 0 {
+			t.gap()
+		}
+		t.row(row...)
+	}
 	for i, a := range p.StaleAddresses {
 		if i == 0 {
 			t.gap()
@@ -205,12 +212,4 @@ func rejectionLine(r *admin.Rejection) string {
 		line += " (" + r.File + ")"
 	}
 	return line
-}
-
-func memory(m admin.Memory) string {
-	const mib = 1 << 20
-	if m.Limit == 0 {
-		return fmt.Sprintf("%d MiB, no limit", m.Used/mib)
-	}
-	return fmt.Sprintf("%d of %d MiB, %s", m.Used/mib, m.Limit/mib, m.Level)
 }

@@ -192,3 +192,25 @@ func TestFieldNames(t *testing.T) {
 		}
 	}
 }
+
+// TestIdentityProblem: an operator hears of what is missing, what is over and what is about
+// to be, and of nothing else.
+func TestIdentityProblem(t *testing.T) {
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	soon, past := now.Add(time.Hour), now.Add(-time.Hour)
+	for _, c := range []struct {
+		one  admin.Identity
+		want string
+	}{
+		{admin.Identity{}, ""},
+		{admin.Identity{Expires: &soon}, ""},
+		{admin.Identity{Error: "refused"}, "no certificate of shop/consumer: refused"},
+		{admin.Identity{Expires: &past, Error: "refused"}, "the certificate of shop/consumer expired at 2026-11-29T11:00:00Z: refused"},
+		{admin.Identity{Expires: &soon, Error: "refused"}, "the certificate of shop/consumer, which expires at 2026-11-29T13:00:00Z, is not renewed: refused"},
+	} {
+		c.one.Namespace, c.one.ServiceAccount = "shop", "consumer"
+		if got := c.one.Problem(now); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}

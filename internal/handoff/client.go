@@ -22,7 +22,7 @@ var (
 // Handler takes what the agent tells. The calls come from Run, one after
 // another, and are acked when they return; an error goes to the agent, which
 // reports it. A Handler must not wait for Client.Dial or Client.Destinations in
-// them: their answers come the same way.
+// them: their answers come the same way; nor for Client.Sign.
 type Handler interface {
 	// Workload is a new or changed pod. The files are its listening sockets in
 	// the order of w.Listeners, duplicates that are the Handler's to close. After
@@ -54,7 +54,7 @@ type Client struct {
 	held holdings
 }
 
-// answer is a DialResult or an Ack, with the descriptor of the former.
+// answer is a DialResult, a SignResult or an Ack, with the descriptor of the former.
 type answer struct {
 	message *Message
 	fd      int
@@ -148,12 +148,12 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		}
 		c.answer(m, fd)
 		return nil
-	case KindAck:
+	case KindAck, KindSignResult:
 		c.answer(m, -1)
 		return nil
 	case KindGoodbye:
 		return ErrReplaced
-	case KindHello, KindDial, KindDestinations:
+	case KindHello, KindDial, KindDestinations, KindSign:
 	}
 	closeFDs(fds)
 	return fmt.Errorf("receive message: unexpected %s", m.Kind)

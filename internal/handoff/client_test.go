@@ -279,6 +279,65 @@ func TestClientDial(t *testing.T) {
 	}
 }
 
+func TestClientSign(t *testing.T) {
+	y := newToy(t)
+	ask := &Sign{Namespace: "shop", ServiceAccount: "consumer", Request: []byte{1}}
+	if _, err := y.client.Sign(t.Context(), ask); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("without an agent: %v", err)
+	}
+	y.connect()
+	y.snapshotEnd(1)
+	signed := &SignResult{Chain: [][]byte{{1}}, Roots: [][]byte{{2}}}
+	for _, c := range []struct {
+		name   string
+		answer func(seq uint64) *Message
+		want   string // of the error
+		code   SignCode
+	}{
+		{"signed", func(seq uint64) *Message { return NewSignResult(seq, signed, nil) }, "", ""},
+		{"refused", func(seq uint64) *Message {
+			return NewSignResult(seq, nil, &SignError{Code: SignDenied, Text: "because"})
+		}, "because", SignDenied},
+		{"failed", func(seq uint64) *Message { return NewSignResult(seq, nil, errors.New("no way")) }, "no way", SignFailed},
+		{"too large", func(seq uint64) *Message {
+			large := make([][]byte, maxCertificates)
+			for i := range large {
+				large[i] = make([]byte, maxCertificate)
+			}
+			return NewSignResult(seq, &SignResult{Chain: large, Roots: large}, nil)
+		}, "too large", SignFailed},
+		{"another answer", func(seq uint64) *Message { return NewAck(seq, nil) }, "answered with ack", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			type result struct {
+				got *SignResult
+				err error
+			}
+			done := make(chan result, 1)
+			go func() {
+				got, err := y.client.Sign(t.Context(), ask)
+				done <- result{got, err}
+			}()
+			m := y.receive()
+			if !reflect.DeepEqual(m.Sign, ask) {
+				t.Errorf("asked with %s", show(t, m))
+			}
+			y.send(c.answer(m.Seq))
+			r := <-done
+			var refused *SignError
+			if errors.As(r.err, &refused) && refused.Code != c.code || c.code != "" && refused == nil {
+				t.Errorf("refused with %v, want %s", r.err, c.code)
+			}
+			switch {
+			case c.want == "" && (r.err != nil || !reflect.DeepEqual(r.got, signed)):
+				t.Errorf("%+v, %v", r.got, r.err)
+			case c.want != "" && (r.err == nil || !strings.Contains(r.err.Error(), c.want)):
+				t.Errorf("error %v, want one with %q", r.err, c.want)
+			}
+		})
+	}
+}
+
 func TestClientDestinations(t *testing.T) {
 	y := newToy(t)
 	y.connect()

@@ -80,6 +80,9 @@ func (m *Message) normalise() {
 			d.Entries = nil
 		}
 	}
+	if m.SignResult != nil {
+		m.SignResult.normalise()
+	}
 }
 
 // fds returns how many file descriptors travel with m.
@@ -91,7 +94,8 @@ func (m *Message) fds() int {
 		if m.DialResult.Code == "" {
 			return 1
 		}
-	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindAck, KindDial, KindDestinations:
+	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindAck, KindDial, KindDestinations,
+		KindSign, KindSignResult:
 	}
 	return 0
 }

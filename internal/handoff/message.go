@@ -7,7 +7,8 @@
 // proxy connects and says Hello; the agent answers Hello, then one Workload for
 // each enrolled pod, then SnapshotEnd, then changes as they happen. The proxy
 // acks Workload, WorkloadGone and SnapshotEnd; the agent answers each Dial with
-// a DialResult and the last part of each Destinations generation with an Ack.
+// a DialResult, each Sign with a SignResult and the last part of each Destinations
+// generation with an Ack.
 //
 // # How listeners outlive either process
 //
@@ -31,7 +32,8 @@ import (
 )
 
 // Version is the version of the messages in this package. Both sides send it in
-// Hello and refuse a peer of another version.
+// Hello and refuse a peer of another version. 3 came with tables of destinations, and with
+// Sign: a proxy that proves who its pods are needs an agent that can ask for it.
 const Version = 3
 
 // MaxMessage is the largest encoded message, in bytes; larger sets are sent in
@@ -52,6 +54,8 @@ const (
 	KindDial         Kind = "dial"         // proxy -> agent
 	KindDialResult   Kind = "dialResult"   // agent -> proxy, with one fd on success; Seq is the Dial's
 	KindDestinations Kind = "destinations" // proxy -> agent
+	KindSign         Kind = "sign"         // proxy -> agent
+	KindSignResult   Kind = "signResult"   // agent -> proxy; Seq is the Sign's
 )
 
 // Message is the envelope. Exactly the body named by Kind is set; SnapshotEnd
@@ -68,6 +72,8 @@ type Message struct {
 	Dial         *Dial         `json:"dial,omitempty"`
 	DialResult   *DialResult   `json:"dialResult,omitempty"`
 	Destinations *Destinations `json:"destinations,omitempty"`
+	Sign         *Sign         `json:"sign,omitempty"`
+	SignResult   *SignResult   `json:"signResult,omitempty"`
 }
 
 // Hello opens the conversation.

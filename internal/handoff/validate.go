@@ -36,6 +36,10 @@ func (m *Message) validate() error {
 		return m.DialResult.validate()
 	case KindDestinations:
 		return m.Destinations.validate()
+	case KindSign:
+		return m.Sign.validate()
+	case KindSignResult:
+		return m.SignResult.validate()
 	case KindSnapshotEnd, KindGoodbye:
 	}
 	return nil
@@ -54,6 +58,8 @@ func (m *Message) validateBody() error {
 		{KindDial, m.Dial != nil},
 		{KindDialResult, m.DialResult != nil},
 		{KindDestinations, m.Destinations != nil},
+		{KindSign, m.Sign != nil},
+		{KindSignResult, m.SignResult != nil},
 	}
 	known := m.Kind == KindSnapshotEnd || m.Kind == KindGoodbye
 	for _, b := range bodies {
@@ -68,8 +74,12 @@ func (m *Message) validateBody() error {
 	if !known {
 		return fmt.Errorf("unknown kind %q", m.Kind)
 	}
-	if wants := m.Kind == KindAck || m.Kind == KindDial || m.Kind == KindDialResult; wants && m.Seq == 0 {
-		return errors.New("seq is missing")
+	switch m.Kind {
+	case KindAck, KindDial, KindDialResult, KindSign, KindSignResult:
+		if m.Seq == 0 {
+			return errors.New("seq is missing")
+		}
+	default:
 	}
 	return nil
 }

@@ -3,8 +3,9 @@
 // the answers mean is package xds' business, which rejects what it does not implement.
 // Which views there are is package views'.
 //
-// It speaks plain gRPC, with no proof of who it is, from the proxy's own network namespace:
-// port 15010 of istiod.
+// It speaks gRPC from the proxy's own network namespace: in plaintext with no proof of who
+// it is, port 15010 of istiod, or over TLS with a certificate of the workload that it asks
+// for, port 15012.
 //
 // Clusters and listeners are asked for as a whole, route configurations and endpoints by
 // the names that those refer to. What an answer does not name stays; what is not asked for
@@ -49,6 +50,8 @@ type Options struct {
 	// Pace waits until a stream may be begun, or until the context ends. Nil: at once.
 	Pace   func(context.Context) error
 	Logger *slog.Logger
+	// Way, if not nil, says before each stream how to reach it. While it fails there is none.
+	Way func() (Way, error)
 }
 
 // State is how things are with the control plane.

@@ -47,12 +47,7 @@ type stream struct {
 
 // follow follows one stream to its end. It tells whether there was an answer.
 func (s *Source) follow(ctx context.Context) (answered bool, err error) {
-	if s.opts.Pace != nil {
-		if err := s.opts.Pace(ctx); err != nil {
-			return false, err
-		}
-	}
-	conn, err := dial(s.opts.Server)
+	conn, err := s.dial(ctx)
 	if err != nil {
 		return false, err
 	}

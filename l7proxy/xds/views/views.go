@@ -45,6 +45,8 @@ type Options struct {
 	Locality string // region/zone/subzone of the node, or its first parts
 	Dir      string // of the files that views are kept in
 	Logger   *slog.Logger
+	// Way, if not nil, says before each stream how to reach it for one of a view's pods.
+	Way func(w *Workload) (ads.Way, error)
 }
 
 // Set has the views of the node's pods. Its methods are safe for concurrent use.
@@ -129,10 +131,14 @@ func (s *Set) Remove(uid string) {
 
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
-	source, err := ads.New(ads.Options{
+	o := ads.Options{
 		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Library: &s.shared,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
-	})
+	}
+	if s.opts.Way != nil {
+		o.Way = func() (ads.Way, error) { return s.opts.Way(first) } // they all run as one account
+	}
+	source, err := ads.New(o)
 	if err != nil {
 		return nil, fmt.Errorf("follow the view of %s: %w", k, err)
 	}
