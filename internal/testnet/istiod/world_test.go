@@ -29,14 +29,17 @@ type world struct {
 	plane            *istiod.Plane
 	consumer, v1, v2 *testnet.Pod
 	proxy            *testnet.Process
-	tags             *int // of helpers' outputs
+	idle             int // listeners without any scenario
+
+	tags int // of helpers' outputs
+	read int // bytes of istiod's log
 }
 
 // begin starts everything. The proxy has the consumer's view.
 func begin(t *testing.T) *world {
 	t.Helper()
 	m := meshtest.New(t, "is", 1, 20*time.Minute)
-	w := &world{Mesh: m, tags: new(int), consumer: m.Pod("consumer")}
+	w := &world{Mesh: m, consumer: m.Pod("consumer")}
 	for name, pod := range map[string]**testnet.Pod{"v1": &w.v1, "v2": &w.v2} {
 		p, err := m.AddPod("provider-"+name, map[string]string{"app": "provider", "version": name}, 20880)
 		m.Must(err)
@@ -53,6 +56,10 @@ func begin(t *testing.T) *world {
 		w.plane.Publish(p, "n1")
 	}
 	_, w.proxy = m.Start([]*testnet.Pod{w.consumer, w.v1, w.v2}, w.flags(w.consumer)...)
+	status, err := w.ProxyStatus(w.Ctx)
+	w.Must(err)
+	w.idle = status.Snapshot.Listeners
+	t.Logf("without a scenario: %+v", status.Snapshot)
 	return w
 }
 
@@ -188,17 +195,54 @@ func (w *world) under() {
 	w.Eventually("calls are made", func() bool { return w.Sum("istio_requests_total{") >= before+20 })
 }
 
+// both waits until both providers answer, of some connections, and wants every call to
+// be answered then.
+func (w *world) both(a ask) {
+	w.T.Helper()
+	some := func(n int) (answers, bool) {
+		all := answers{By: map[string]int{}}
+		for range n {
+			r := w.calls(5, a)
+			for by, calls := range r.By {
+				all.By[by] += calls
+			}
+			all.Errors = append(all.Errors, r.Errors...)
+		}
+		return all, all.By["v1"] > 0 && all.By["v2"] > 0
+	}
+	w.Eventually("both are called", func() bool {
+		_, both := some(4)
+		return both
+	})
+	if r, both := some(30); !both || r.By["v1"]+r.By["v2"] != 150 {
+		w.T.Errorf("%s: %v, want both of 150; %q", a.Target, r.By, r.Errors)
+	}
+}
+
+// emptied waits until nothing of a scenario is left in the proxy.
+func (w *world) emptied() {
+	w.T.Helper()
+	w.Eventually("nothing is left of the scenario", func() bool {
+		s, err := w.ProxyStatus(w.Ctx)
+		return err == nil && s.Snapshot.Listeners <= w.idle
+	})
+}
+
 // accepted wants nothing to be refused of what the control plane has sent.
 func (w *world) accepted() {
 	w.T.Helper()
-	status, err := w.ProxyStatus(w.Ctx)
+	w.Eventually("the control plane answers", func() bool {
+		s, err := w.ProxyStatus(w.Ctx)
+		return err == nil && s.ControlPlane != nil && s.ControlPlane.Connected
+	})
+	log, err := os.ReadFile(filepath.Join(w.StateDir(), "logs", "istiod.log"))
 	w.Must(err)
-	for _, r := range status.Rejections {
-		w.T.Errorf("rejected: %+v", r)
+	for line := range strings.Lines(string(log[w.read:])) {
+		if strings.Contains(line, "ACK ERROR") {
+			w.T.Errorf("istiod's log: %s", line)
+		}
 	}
-	if c := status.ControlPlane; c == nil || c.Refused > 0 || !c.Connected {
-		w.T.Errorf("the control plane: %+v", c)
-	}
+	w.read = len(log)
 }
 
 // launch starts the consumer's process and returns a function that waits for its end.
@@ -206,8 +250,8 @@ func (w *world) launch(a ask) (end func() answers) {
 	w.T.Helper()
 	text, err := json.Marshal(a)
 	w.Must(err)
-	*w.tags++
-	tag := fmt.Sprintf("%d:", *w.tags)
+	w.tags++
+	tag := fmt.Sprintf("%d:", w.tags)
 	process, err := w.consumer.StartHelper("calls", tag, string(text))
 	w.Must(err)
 	return func() (r answers) {
