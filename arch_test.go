@@ -140,6 +140,7 @@ var floors = []string{
 	"l7proxy/cluster/names",
 	"l7proxy/cluster/backoff",
 	"l7proxy/cluster/zone",
+	"l7proxy/xds/views",
 	"l7proxy/xds/ads",
 	"l7proxy/xds/gendoc",
 	"l7proxy/xds",
@@ -191,7 +192,9 @@ var floors = []string{
 
 	"agent",
 	"agent/enroll",
+	"agent/table",
 	"agent/datapath",
+	"agent/datapath/unknown",
 	"agent/datapath/host",
 	"agent/datapath/pins",
 	"agent/netns/netnstest",

@@ -19,6 +19,7 @@ import (
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
 )
@@ -48,6 +49,7 @@ type Agent struct {
 	log      *slog.Logger
 	started  time.Time
 	datapath *datapath.Datapath
+	tables   *table.Tables
 	enroller *enroll.Enroller
 	dialer   *dialer
 	server   *server
@@ -82,8 +84,13 @@ func New(opts Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	found, err := d.Steering()
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	tables := table.New(d, found, opts.Logger)
 	e, err := enroll.New(enroll.Options{
-		Datapath: d, Cgroup: opts.Cgroup, Interval: opts.CheckInterval,
+		Datapath: d, Tables: tables, Cgroup: opts.Cgroup, Interval: opts.CheckInterval,
 		Retry: retryInterval, Patience: patience, IsNode: dialer.isNode, Log: opts.Logger,
 	})
 	if err != nil {
@@ -92,11 +99,11 @@ func New(opts Options) (*Agent, error) {
 	dialer.mark, dialer.workload = d, e.Workload
 	a := &Agent{
 		opts: opts, log: opts.Logger, started: time.Now(),
-		datapath: d, enroller: e, counts: newCounts(), dialer: dialer,
+		datapath: d, tables: tables, enroller: e, counts: newCounts(), dialer: dialer,
 	}
 	a.server = &server{
 		node: opts.NodeName, proxyUID: opts.ProxyUID, enroller: e, dialer: a.dialer,
-		publish: d, counts: a.counts, log: opts.Logger,
+		tables: tables, counts: a.counts, log: opts.Logger,
 	}
 	return a, nil
 }

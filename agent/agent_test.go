@@ -343,7 +343,7 @@ func TestAgent(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("10.97.0.2/32"), Port: 20880},
 		{Prefix: netip.MustParsePrefix("fd97::2/128"), Port: 20880},
 	}
-	m.must(r.client.Destinations(t.Context(), 3, to))
+	m.must(r.client.Destinations(t.Context(), 3, handoff.DestinationTable{Entries: to}))
 	m.calls()
 	if n := m.outcome("steered"); n != 2 {
 		t.Errorf("%d connects were steered, want 2; %s", n, m.get(admin.PathStatus))

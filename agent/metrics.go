@@ -5,16 +5,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/internal/handoff"
 )
 
 // counts are the agent's own counters, under dubway_.
 type counts struct {
-	dials        *prometheus.CounterVec // by result
-	connects     *prometheus.CounterVec // of proxies, by result
-	generation   prometheus.Gauge
-	destinations prometheus.Gauge
+	dials    *prometheus.CounterVec // by result
+	connects *prometheus.CounterVec // of proxies, by result
 }
 
 func newCounts() *counts {
@@ -23,10 +22,6 @@ func newCounts() *counts {
 			Name: "dubway_dials_total", Help: "Sockets that the proxy asked for, by result."}, []string{"result"}),
 		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dubway_handoff_connects_total", Help: "Proxies that connected, by result."}, []string{"result"}),
-		generation: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "dubway_destinations_generation", Help: "Generation last published by this agent; 0 for none."}),
-		destinations: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "dubway_destinations", Help: "Destinations of the generation last published by this agent."}),
 	}
 }
 
@@ -42,11 +37,6 @@ func (c *counts) dial(err error) {
 	c.dials.WithLabelValues(result).Inc()
 }
 
-func (c *counts) published(generation uint64, entries int) {
-	c.generation.Set(float64(generation))
-	c.destinations.Set(float64(entries))
-}
-
 // What is counted elsewhere, and read when somebody asks.
 var (
 	outcomesDesc = prometheus.NewDesc("dubway_datapath_outcomes_total",
@@ -57,13 +47,21 @@ var (
 		"Workload files that cannot be used.", nil, nil)
 	connectedDesc = prometheus.NewDesc("dubway_handoff_connected",
 		"1 while a proxy is connected.", nil, nil)
+	tablesDesc = prometheus.NewDesc("dubway_destination_tables",
+		"Tables of destinations in force, by what becomes of connects to what is in none of their entries.", []string{"unknown"}, nil)
+	destinationsDesc = prometheus.NewDesc("dubway_destinations",
+		"Destinations in force, of all tables.", nil, nil)
+	generationDesc = prometheus.NewDesc("dubway_destinations_generation",
+		"Latest generation of a table in force; 0 for none.", nil, nil)
 )
 
 var _ prometheus.Collector = (*Agent)(nil)
 
 // Describe is part of prometheus.Collector.
 func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{outcomesDesc, workloadsDesc, problemsDesc, connectedDesc} {
+	for _, d := range []*prometheus.Desc{
+		outcomesDesc, workloadsDesc, problemsDesc, connectedDesc, tablesDesc, destinationsDesc, generationDesc,
+	} {
 		descs <- d
 	}
 }
@@ -101,4 +99,19 @@ func (a *Agent) Collect(metrics chan<- prometheus.Metric) {
 		connected = 1
 	}
 	gauge(connectedDesc, connected)
+	a.collectTables(gauge)
+}
+
+func (a *Agent) collectTables(gauge func(desc *prometheus.Desc, value float64, labels ...string)) {
+	tables, entries, generation := make(map[datapath.Unknown]int), 0, uint64(0)
+	for _, t := range a.tables.Status() {
+		tables[t.Unknown]++
+		entries += t.Entries
+		generation = max(generation, t.Generation)
+	}
+	for _, u := range []datapath.Unknown{datapath.PassUnknown, datapath.CountUnknown, datapath.RefuseUnknown} {
+		gauge(tablesDesc, float64(tables[u]), u.String())
+	}
+	gauge(destinationsDesc, float64(entries))
+	gauge(generationDesc, float64(generation))
 }

@@ -2,10 +2,7 @@ package agent
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 
-	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/internal/handoff"
 )
 
@@ -46,64 +43,22 @@ func (s *session) answerDial(seq uint64, fd int, err error) error {
 	return s.conn.Send(handoff.NewDialResult(seq, nil), fd)
 }
 
-// destinations collects the parts of a generation and publishes it with the
-// last. Entries that may not be steered refuse the whole generation: half of
-// what the proxy asked for would be something that nobody asked for.
+// destinations collects the parts of a generation and puts it in force with the last.
 func (s *session) destinations(m *handoff.Message) error {
-	d := m.Destinations
-	if s.next != 0 && s.next != d.Generation {
-		return fmt.Errorf("receive destinations: part of generation %d within %d", d.Generation, s.next)
+	g, err := s.parts.Add(m.Destinations)
+	if err != nil || g == nil {
+		return err
 	}
-	s.next = d.Generation
-	if len(s.parts)+len(d.Entries) > maxDestinations {
-		return fmt.Errorf("receive destinations: more than %d entries", maxDestinations)
-	}
-	for _, e := range d.Entries {
-		s.parts = append(s.parts, datapath.Destination{Prefix: e.Prefix, Port: e.Port})
-	}
-	if !d.Last {
-		return nil
-	}
-	all := s.parts
-	s.parts, s.next = nil, 0
-	err := checkDestinations(all)
-	if err == nil {
-		err = s.server.put(s, d.Generation, all)
-	}
+	err = s.server.put(s, g)
+	log := s.log.With("table", g.Number, "generation", g.Generation, "entries", len(g.Destinations),
+		"workloads", len(g.Workloads), "unknown", g.Unknown.String())
 	if err != nil {
-		s.log.Error("destinations refused", "generation", d.Generation, "entries", len(all), "error", err)
+		log.Error("destinations refused", "error", err)
 	} else {
-		s.log.Info("destinations published", "generation", d.Generation, "entries", len(all))
-		s.server.counts.published(d.Generation, len(all))
+		log.Info("destinations published")
 	}
 	if m.Seq == 0 {
 		return nil
 	}
 	return s.conn.Send(handoff.NewAck(m.Seq, err))
-}
-
-// neverSteered are ranges that no rule steers: a call to one of them is the
-// pod's own business. A wider range around them is allowed; the programs leave
-// loopback alone whatever the range says.
-var neverSteered = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("224.0.0.0/4"),
-	netip.MustParsePrefix("255.255.255.255/32"),
-	netip.MustParsePrefix("::1/128"),
-	netip.MustParsePrefix("fe80::/10"),
-	netip.MustParsePrefix("ff00::/8"),
-}
-
-// checkDestinations refuses destinations that lie within what is never steered.
-func checkDestinations(all []datapath.Destination) error {
-	for _, d := range all {
-		for _, n := range neverSteered {
-			if n.Bits() <= d.Prefix.Bits() && n.Contains(d.Prefix.Addr()) {
-				return fmt.Errorf("check destination %s port %d: %s is never steered", d.Prefix, d.Port, n)
-			}
-		}
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/netns/netnstest"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/table"
 )
 
 // stub is a datapath that remembers what it is told.
@@ -31,7 +32,7 @@ type stub struct {
 var (
 	_ enroll.Datapath = (*stub)(nil)
 	_ marker          = (*stub)(nil)
-	_ publisher       = (*stub)(nil)
+	_ table.Datapath  = (*stub)(nil)
 )
 
 func (s *stub) MarkSocket(_ int, client netip.AddrPort) error {
@@ -44,8 +45,8 @@ func (s *stub) MarkSocket(_ int, client netip.AddrPort) error {
 // gate is where a generation waits before it is put in force.
 type gate struct{ reached, opens chan struct{} }
 
-func (s *stub) Publish(generation uint64, all []datapath.Destination) error {
-	if g := s.gate.Load(); g != nil && generation == 9 {
+func (s *stub) Publish(_ uint32, t datapath.Table) error {
+	if g := s.gate.Load(); g != nil && t.Generation == 9 {
 		close(g.reached)
 		<-g.opens
 	}
@@ -54,7 +55,7 @@ func (s *stub) Publish(generation uint64, all []datapath.Destination) error {
 	if s.full != nil {
 		return s.full
 	}
-	s.generation, s.published = generation, all
+	s.generation, s.published = t.Generation, t.Destinations
 	return nil
 }
 
@@ -84,6 +85,10 @@ func (s *stub) NetnsCookie(socket syscall.Conn) (cookie uint64, err error) {
 func (s *stub) SetWorkload(datapath.Workload) error { return nil }
 
 func (s *stub) DeleteWorkload(uint64) error { return nil }
+
+func (s *stub) Withdraw(uint32) error { return nil }
+
+func (s *stub) Move(uint64, uint32) error { return nil }
 
 func (s *stub) Workloads() ([]uint64, error) { return nil, nil }
 

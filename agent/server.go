@@ -9,18 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/handoff"
 )
 
 // goodbyeTimeout is how long a replaced proxy may take to hang up.
 const goodbyeTimeout = 5 * time.Second
-
-// publisher puts destinations in force; package datapath has it.
-type publisher interface {
-	Publish(generation uint64, destinations []datapath.Destination) error
-}
 
 // server is the agent's end of the handoff socket. It serves one proxy at a
 // time: a newer one replaces the older, which is told to drain, because that is
@@ -31,7 +26,7 @@ type server struct {
 	proxyUID int
 	enroller *enroll.Enroller
 	dialer   *dialer
-	publish  publisher
+	tables   *table.Tables
 	counts   *counts
 	log      *slog.Logger
 
@@ -102,6 +97,7 @@ func (s *server) replace(next *session) {
 	old := s.current
 	s.current = next
 	s.mu.Unlock()
+	s.tables.Begin()
 	s.publishing.Unlock()
 	if old == nil {
 		return
@@ -115,14 +111,14 @@ func (s *server) replace(next *session) {
 	}()
 }
 
-// put puts a session's destinations in force, unless it was replaced.
-func (s *server) put(from *session, generation uint64, all []datapath.Destination) error {
+// put puts a generation of a session in force, unless it was replaced.
+func (s *server) put(from *session, g *table.Generation) error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	if s.proxy() != from {
 		return errors.New("a newer proxy took over")
 	}
-	return s.publish.Publish(generation, all)
+	return s.tables.Put(g)
 }
 
 func (s *server) leave(gone *session) {

@@ -21,6 +21,7 @@ import (
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/netns/netnstest"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/handoff"
 )
 
@@ -38,12 +39,13 @@ func open(t *testing.T, proxyUID int) *office {
 	t.Helper()
 	o := &office{T: t, stub: &stub{}, path: filepath.Join(t.TempDir(), "handoff.sock"), cgroup: cgroupRoot(t)}
 	log := slog.New(slog.DiscardHandler)
-	e, err := enroll.New(enroll.Options{Datapath: o.stub, Cgroup: o.cgroup, Interval: time.Hour, Retry: time.Hour, Log: log})
+	tables := table.New(o.stub, datapath.Steering{}, log)
+	e, err := enroll.New(enroll.Options{Datapath: o.stub, Tables: tables, Cgroup: o.cgroup, Interval: time.Hour, Retry: time.Hour, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.server = &server{node: "node", proxyUID: proxyUID, enroller: e, dialer: newDialer(o.stub, e.Workload),
-		publish: o.stub, counts: newCounts(), log: log}
+		tables: tables, counts: newCounts(), log: log}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- o.server.run(ctx, o.path) }()
@@ -237,7 +239,7 @@ func TestServerReplaces(t *testing.T) {
 	if err := ended(); !errors.Is(err, handoff.ErrReplaced) {
 		t.Errorf("the older proxy ended with %v", err)
 	}
-	if err := client.Destinations(t.Context(), 1, nil); err != nil {
+	if err := client.Destinations(t.Context(), 1, handoff.DestinationTable{}); err != nil {
 		t.Errorf("the newer proxy: %v", err)
 	}
 }
@@ -281,7 +283,7 @@ func TestServerReplacedWhilePublishing(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		<-p.log // "end": it is served
-		done <- client.Destinations(t.Context(), 10, nil)
+		done <- client.Destinations(t.Context(), 10, handoff.DestinationTable{})
 	}()
 	select {
 	case err := <-done: // the older one is overtaken
@@ -362,6 +364,8 @@ func TestServerRefusesProtocol(t *testing.T) {
 		"gone":        {{Kind: handoff.KindWorkloadGone, WorkloadGone: &handoff.WorkloadGone{UID: "a"}}},
 		"goodbye":     {{Kind: handoff.KindGoodbye}},
 		"mixed parts": {part(1), part(2)},
+		"mixed tables": {part(1), {Kind: handoff.KindDestinations,
+			Destinations: &handoff.Destinations{Table: 1, Generation: 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := o.greet()
@@ -452,7 +456,7 @@ func TestServerDestinations(t *testing.T) {
 		all = append(all, handoff.Destination{
 			Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32), Port: 20880})
 	}
-	if err := client.Destinations(t.Context(), 5, all); err != nil {
+	if err := client.Destinations(t.Context(), 5, handoff.DestinationTable{Entries: all}); err != nil {
 		t.Fatal(err)
 	}
 	if generation, published := o.stub.last(); generation != 5 || len(published) != len(all) ||
@@ -460,11 +464,11 @@ func TestServerDestinations(t *testing.T) {
 		t.Errorf("published %d as generation %d", len(published), generation)
 	}
 	loopback := handoff.Destination{Prefix: netip.MustParsePrefix("127.0.0.1/32")}
-	if err := client.Destinations(t.Context(), 6, append(all, loopback)); err == nil || !strings.Contains(err.Error(), "never steered") {
+	if err := client.Destinations(t.Context(), 6, handoff.DestinationTable{Entries: append(all, loopback)}); err == nil || !strings.Contains(err.Error(), "never steered") {
 		t.Errorf("loopback: %v", err)
 	}
 	o.stub.fill(datapath.ErrMapFull)
-	if err := client.Destinations(t.Context(), 7, all); err == nil || !strings.Contains(err.Error(), "map is full") {
+	if err := client.Destinations(t.Context(), 7, handoff.DestinationTable{Entries: all}); err == nil || !strings.Contains(err.Error(), "map is full") {
 		t.Errorf("full map: %v", err)
 	}
 	if generation, _ := o.stub.last(); generation != 5 {

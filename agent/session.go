@@ -9,18 +9,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/netns"
+	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/version"
 )
 
 const (
-	greetTimeout    = 5 * time.Second
-	maxHeld         = 4096    // workloads that a proxy may claim to hold
-	maxDestinations = 1 << 17 // entries of a generation: the datapath says what fits
-	dialWorkers     = 16      // each keeps a thread busy while it dials
+	greetTimeout = 5 * time.Second
+	maxHeld      = 4096 // workloads that a proxy may claim to hold
+	dialWorkers  = 16   // each keeps a thread busy while it dials
 )
 
 // session is one proxy's connection. Three parts run at once: what the proxy
@@ -33,8 +32,7 @@ type session struct {
 	release string
 	dials   chan *handoff.Message
 
-	parts []datapath.Destination // of the generation that is being received
-	next  uint64                 // its number, 0 for none
+	parts table.Parts // of the generation that is being received
 
 	mu      sync.Mutex
 	seq     uint64

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/version"
 )
@@ -19,13 +22,21 @@ import (
 // handler answers on the admin socket. Everything on it only reads.
 func (a *Agent) handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(a, a.counts.dials, a.counts.connects, a.counts.generation, a.counts.destinations)
+	registry.MustRegister(a, a.counts.dials, a.counts.connects)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, a.status())
 	})
 	mux.HandleFunc("GET "+admin.PathWorkloads, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, a.workloads())
+	})
+	mux.HandleFunc("GET "+admin.PathUnknown, func(w http.ResponseWriter, _ *http.Request) {
+		list, err := a.unknown()
+		if err != nil {
+			admin.WriteError(w, http.StatusInternalServerError, err)
+			return
+		}
+		admin.WriteJSON(w, list)
 	})
 	mux.Handle("GET "+admin.PathMetrics, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError,
@@ -75,7 +86,12 @@ func (a *Agent) addDatapath(s *admin.AgentStatus, problems []string) []string {
 	if err != nil {
 		problems = append(problems, err.Error())
 	}
-	s.Generation = loaded.Generation
+	s.Generation, s.Tables = loaded.Generation, []admin.Table{}
+	for _, t := range a.tables.Status() {
+		table := document(t.TableStatus)
+		table.Workloads, table.Earlier = t.Workloads, t.Earlier
+		s.Tables = append(s.Tables, table)
+	}
 	s.Programs, s.Maps = []admin.Program{}, []admin.Map{}
 	for _, p := range loaded.Programs {
 		s.Programs = append(s.Programs, admin.Program{Name: p.Name, ID: p.ID, Tag: p.Tag, Attached: p.Attached})
@@ -101,12 +117,46 @@ func (a *Agent) workloads() admin.WorkloadList {
 			ServiceAccount: s.Pod.ServiceAccount, Netns: s.Pod.Netns, NetnsCookie: s.Cookie, Cgroup: s.Pod.Cgroup,
 			Enrolled: s.Enrolled, Reason: s.Reason,
 		}
+		if t, ok := a.tables.Of(s.Pod.UID); ok {
+			table := document(t)
+			item.Table = &table
+		}
 		for _, addr := range s.Pod.Addresses {
 			item.Addresses = append(item.Addresses, addr.String())
 		}
 		list.Items = append(list.Items, item)
 	}
 	return list
+}
+
+func document(t datapath.TableStatus) admin.Table {
+	return admin.Table{Number: t.Number, Generation: t.Generation, Entries: t.Entries, Unknown: t.Unknown.String()}
+}
+
+// unknown lists the destinations that no entry is for, of the pods that are enrolled.
+func (a *Agent) unknown() (admin.UnknownList, error) {
+	list := admin.UnknownList{APIVersion: admin.APIVersion, Items: []admin.UnknownDestination{}}
+	all, err := a.datapath.Unknowns()
+	if err != nil {
+		return list, err
+	}
+	workloads, _ := a.enroller.Workloads()
+	whose := make(map[uint64]*pods.Pod, len(workloads))
+	for _, w := range workloads {
+		whose[w.Cookie] = w.Pod
+	}
+	for _, u := range all {
+		if pod := whose[u.Cookie]; pod != nil {
+			list.Items = append(list.Items, admin.UnknownDestination{
+				Workload: pod.UID, Name: pod.Name, Namespace: pod.Namespace, Destination: u.To.String(),
+				Passed: u.Passed, Refused: u.Refused, Last: u.Last,
+			})
+		}
+	}
+	slices.SortFunc(list.Items, func(x, y admin.UnknownDestination) int {
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), y.Last.Compare(x.Last))
+	})
+	return list, nil
 }
 
 // capabilities names the effective capabilities of this process that the agent

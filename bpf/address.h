@@ -53,6 +53,14 @@ static __always_inline int is_loopback(const __be32 addr[4])
 	return !addr[0] && !addr[1] && !addr[2] && (addr[3] == bpf_htonl(1) || !addr[3]);
 }
 
+/* 169.254.0.0/16 and fe80::/10. */
+static __always_inline int is_link_local(const __be32 addr[4])
+{
+	if (is_mapped(addr))
+		return (addr[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+	return (addr[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
 static __always_inline __u64 netns_of(void *ctx, struct bpf_sock *sk)
 {
 	struct tcp_sock *tp;

@@ -3,9 +3,11 @@
  *
  * When:    in connect(), and in sendto(MSG_FASTOPEN), before the kernel looks at
  *          the address; not again while a connect is under way.
- * Reads:   workloads, destinations, sockets.
- * Writes:  sockets (role consumer), the address that is connected to.
- * Verdict: always 1, go on; to the outbound listener if steered.
+ * Reads:   workloads, destinations, sockets; inbound_ports and unknowns where a
+ *          table counts or refuses what it does not know.
+ * Writes:  sockets (role consumer), the address that is connected to; unknowns.
+ * Verdict: 1, go on; to the outbound listener if steered. 0, an error, for an
+ *          unknown destination that the table refuses: ECONNREFUSED or EPERM.
  * MPTCP:   the hook sees the subflow, a TCP socket, which is steered and falls
  *          back to TCP. name.h's hooks see the MPTCP socket, which has no state: to
  *          such a client its peer is 127.0.0.1:15001.
@@ -22,25 +24,66 @@ static __always_inline int is_registry(__u16 port)
 	       port == bpf_htons(9848) || port == bpf_htons(9849);
 }
 
-static __always_inline int is_destination(const struct endpoint *to, __u16 family)
+static __always_inline enum standing standing_of(const struct endpoint *to, __u16 family, __u32 current)
 {
 	struct destination_key key = {
 		.prefixlen = 8 * (sizeof(key) - sizeof(key.prefixlen)),
 		.port = to->port,
 		.family = family,
 	};
-	__u32 current = 0;
 	void *table = bpf_map_lookup_elem(&destinations, &current);
+	struct destination *found;
 
 	if (!table)
-		return 0;
+		return unknown_passes;
 	__builtin_memcpy(key.addr, to->addr, sizeof(key.addr));
-	if (bpf_map_lookup_elem(table, &key))
-		return 1;
-	if (is_registry(to->port))
-		return 0;
+	found = bpf_map_lookup_elem(table, &key);
+	if (found && found->standing == known)
+		return known;
 	key.port = 0;
-	return bpf_map_lookup_elem(table, &key) != NULL;
+	found = bpf_map_lookup_elem(table, &key);
+	if (!found || (found->standing == known && is_registry(to->port)))
+		return unknown_passes;
+	return found->standing;
+}
+
+/* unknown: what is in no entry of a table that counts or refuses that. What a pod
+ * does with itself or on its link is no business of a registry of services.
+ */
+static __always_inline enum outcome unknown(__u64 netns, const struct endpoint *to, enum standing standing)
+{
+	struct inbound_key own = {.netns = netns};
+	struct unknown_key key = {.netns = netns, .to = *to};
+	struct unknown none = {0}, *tally;
+
+	if (standing == unknown_passes || is_link_local(to->addr))
+		return no_destination;
+	__builtin_memcpy(own.addr, to->addr, sizeof(own.addr));
+	if (bpf_map_lookup_elem(&inbound_ports, &own))
+		return no_destination;
+
+	tally = bpf_map_lookup_elem(&unknowns, &key);
+	if (!tally) {
+		bpf_map_update_elem(&unknowns, &key, &none, BPF_NOEXIST);
+		tally = bpf_map_lookup_elem(&unknowns, &key);
+	}
+	if (tally) {
+		__sync_fetch_and_add(standing == unknown_barred ? &tally->refused : &tally->passed, 1);
+		tally->last = bpf_ktime_get_ns();
+	}
+	return standing == unknown_barred ? unknown_refused : unknown_counted;
+}
+
+/* verdict_of: what the hook returns. The error of a refusal is ECONNREFUSED
+ * where it can be chosen, as from an address where nobody listens.
+ */
+static __always_inline int verdict_of(enum outcome outcome)
+{
+	if (outcome != unknown_refused)
+		return 1;
+	if (refuse_by_errno)
+		bpf_set_retval(-ECONNREFUSED);
+	return 0;
 }
 
 static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struct endpoint *to)
@@ -49,6 +92,7 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 	struct workload *workload;
 	struct socket *socket;
 	int v4 = is_mapped(to->addr);
+	enum standing standing;
 	__u64 netns;
 
 	/* Another protocol's socket of the same type (SCTP) cannot reach a TCP
@@ -73,8 +117,9 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 		return not_enrolled;
 	if (is_loopback(to->addr))
 		return loopback;
-	if (!is_destination(to, v4 ? AF_INET : AF_INET6))
-		return no_destination;
+	standing = standing_of(to, v4 ? AF_INET : AF_INET6, workload->table);
+	if (standing != known)
+		return unknown(netns, to, standing);
 	if (!(workload->flags & (v4 ? steer_v4 : steer_v6)))
 		return no_listener;
 	if (sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX)
@@ -107,7 +152,7 @@ int steer_connect4(struct bpf_sock_addr *ctx)
 		ctx->user_ip4 = LOOPBACK4;
 		ctx->user_port = bpf_htons(outbound_port);
 	}
-	return 1;
+	return verdict_of(outcome);
 }
 
 SEC("cgroup/connect6")
@@ -131,5 +176,5 @@ int steer_connect6(struct bpf_sock_addr *ctx)
 		}
 		ctx->user_port = bpf_htons(outbound_port);
 	}
-	return 1;
+	return verdict_of(outcome);
 }

@@ -36,6 +36,7 @@ enum {
 };
 
 enum {
+	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
 	BPF_SK_STORAGE_GET_F_CREATE = 1,
 	BPF_SK_LOOKUP_F_REPLACE = 1,
@@ -58,6 +59,7 @@ enum {
 	SO_ORIGINAL_DST = 80, /* and IP6T_SO_ORIGINAL_DST */
 	PAGE_SIZE = 4096,
 	LOOPBACK_IFINDEX = 1,
+	ECONNREFUSED = 111,
 };
 
 struct sockaddr_in {
@@ -170,8 +172,10 @@ struct tcp_sock {
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static long (*bpf_sk_release)(void *sk) = (void *)86;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static long (*bpf_sk_assign)(void *ctx, void *sk, __u64 flags) = (void *)124;
 static struct tcp_sock *(*bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
+static long (*bpf_set_retval)(int retval) = (void *)187;

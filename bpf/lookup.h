@@ -37,7 +37,7 @@ static __always_inline enum outcome take(struct bpf_sk_lookup *ctx)
 		return lookup_self;
 
 	key.port = bpf_htons((__u16)ctx->local_port);
-	if (!bpf_map_lookup_elem(&inbound_ports, &key))
+	if (!key.port || !bpf_map_lookup_elem(&inbound_ports, &key))
 		return lookup_passed;
 
 	listener.family = ctx->family;

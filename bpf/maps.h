@@ -18,6 +18,11 @@ const volatile _Bool netns_by_inode = 0;
  */
 const volatile __u64 lookup_netns = 0;
 
+/* From 6.0 on a connect program may choose the error of a connect that it
+ * refuses: ECONNREFUSED. Before, it is always EPERM.
+ */
+const volatile _Bool refuse_by_errno = 0;
+
 struct endpoint {
 	__be32 addr[4];
 	__be16 port; /* 0: no endpoint */
@@ -32,6 +37,7 @@ enum workload_flag {
 
 struct workload {
 	enum workload_flag flags;
+	__u32 table; /* of destinations */
 	__be32 addr4[4]; /* shown instead of 127.0.0.1; zero: unknown */
 	__be32 addr6[4]; /* shown instead of ::1 */
 };
@@ -43,7 +49,8 @@ struct {
 	__uint(max_entries, 4096);
 } workloads SEC(".maps");
 
-/* destinations: what is steered. One generation is one inner trie; the agent
+/* destinations: what is steered, in tables: the first is that of all workloads
+ * that have no other. One generation of a table is one inner trie; the agent
  * fills a new one and puts it in the place of the old in one step. The port
  * comes before the address, so that a prefix can be asked for one port; the
  * family keeps ::/0 from covering v4-mapped addresses.
@@ -55,27 +62,47 @@ struct destination_key {
 	__be32 addr[4];
 };
 
-/* clang 14 forgets what an inner map's key looks like unless something else
- * mentions it; loaders skip this section.
+/* What an entry says of the address. Each table has one entry without any
+ * prefix, which matches what no other does: so that what becomes of that flips
+ * with the table, and costs no look-up more.
+ */
+enum standing {
+	known,          /* steered */
+	unknown_passes, /* this and the others: in the entry without a prefix */
+	unknown_tried,  /* passes, and is counted as what would be refused */
+	unknown_barred, /* its connect is refused */
+};
+
+struct destination {
+	__u64 generation;
+	__u32 number; /* of the table, as the proxy calls it */
+	enum standing standing;
+};
+
+/* clang 14 forgets what an inner map's key and value look like unless something
+ * else mentions them; loaders skip this section.
  */
 const struct destination_key destination_key_type SEC(".types") = {0};
+const struct destination destination_type SEC(".types") = {0};
 
 struct destination_table {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct destination_key);
-	__type(value, __u64); /* generation */
-	__uint(max_entries, 65536);
+	__type(value, struct destination);
+	__uint(max_entries, 65537); /* one of them without a prefix */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__type(key, __u32);
-	__uint(max_entries, 1);
+	__uint(max_entries, 256);
 	__array(values, struct destination_table);
 } destinations SEC(".maps");
 
-/* inbound_ports: where new connections go to the inbound listener. */
+/* inbound_ports: where new connections go to the inbound listener. Port 0 is
+ * none: that entry says that the address is the pod's own.
+ */
 struct inbound_key {
 	__u64 netns;
 	__be32 addr[4];
@@ -150,6 +177,28 @@ struct {
 	__type(value, struct flow);
 	__uint(max_entries, 16384);
 } bridges SEC(".maps");
+
+/* unknowns: the addresses without an entry that workloads connected to, where
+ * their table counts or refuses that; the oldest go when there is no room.
+ */
+struct unknown_key {
+	__u64 netns;
+	struct endpoint to;
+	__u32 pad;
+};
+
+struct unknown {
+	__u64 passed;
+	__u64 refused;
+	__u64 last; /* CLOCK_MONOTONIC, in ns */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct unknown_key);
+	__type(value, struct unknown);
+	__uint(max_entries, 4096);
+} unknowns SEC(".maps");
 
 /* counters: one per outcome, on each CPU. */
 struct {

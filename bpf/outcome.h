@@ -31,8 +31,12 @@ enum outcome {
 	lookup_self,      /* the pod calls itself, or the mesh calls the pod */
 	lookup_assigned,  /* handed to the inbound listener */
 	lookup_refused,   /* an enrolled port without its listener: reset, not let through */
+
+	/* connect.h */
+	unknown_counted,  /* in no entry of a table that only counts that: untouched */
+	unknown_refused,  /* in no entry of a table that wants one: the connect fails */
 };
 
 /* Room for what later versions count: the size of a pinned map must not change. */
 #define MAX_OUTCOMES 64
-_Static_assert(lookup_refused < MAX_OUTCOMES, "counters is too small");
+_Static_assert(unknown_refused < MAX_OUTCOMES, "counters is too small");

@@ -20,6 +20,13 @@ type SteerBridgeKey struct {
 	Remote SteerEndpoint
 }
 
+type SteerDestination struct {
+	_          structs.HostLayout
+	Generation uint64
+	Number     uint32
+	Standing   SteerStanding
+}
+
 type SteerDestinationKey struct {
 	_         structs.HostLayout
 	Prefixlen uint32
@@ -78,6 +85,8 @@ const (
 	SteerOutcomeLookupSelf          SteerOutcome = 16
 	SteerOutcomeLookupAssigned      SteerOutcome = 17
 	SteerOutcomeLookupRefused       SteerOutcome = 18
+	SteerOutcomeUnknownCounted      SteerOutcome = 19
+	SteerOutcomeUnknownRefused      SteerOutcome = 20
 )
 
 type SteerSocket struct {
@@ -95,9 +104,33 @@ const (
 	SteerSocketRoleAccepted  SteerSocketRole = 3
 )
 
+type SteerStanding uint32
+
+const (
+	SteerStandingKnown         SteerStanding = 0
+	SteerStandingUnknownPasses SteerStanding = 1
+	SteerStandingUnknownTried  SteerStanding = 2
+	SteerStandingUnknownBarred SteerStanding = 3
+)
+
+type SteerUnknown struct {
+	_       structs.HostLayout
+	Passed  uint64
+	Refused uint64
+	Last    uint64
+}
+
+type SteerUnknownKey struct {
+	_     structs.HostLayout
+	Netns uint64
+	To    SteerEndpoint
+	Pad   uint32
+}
+
 type SteerWorkload struct {
 	_     structs.HostLayout
 	Flags SteerWorkloadFlag
+	Table uint32
 	Addr4 [4]uint32
 	Addr6 [4]uint32
 }
@@ -119,6 +152,7 @@ const (
 	SteerMapInboundPorts   = "inbound_ports"
 	SteerMapListeners      = "listeners"
 	SteerMapSockets        = "sockets"
+	SteerMapUnknowns       = "unknowns"
 	SteerMapWorkloads      = "workloads"
 	SteerProgAnswerSockopt = "answer_sockopt"
 	SteerProgBridgeSockops = "bridge_sockops"
@@ -132,6 +166,7 @@ const (
 	SteerVarLookupNetns    = "lookup_netns"
 	SteerVarNetnsByInode   = "netns_by_inode"
 	SteerVarOutboundPort   = "outbound_port"
+	SteerVarRefuseByErrno  = "refuse_by_errno"
 )
 
 // LoadSteer returns the embedded CollectionSpec for Steer.
@@ -197,6 +232,7 @@ type SteerMapSpecs struct {
 	InboundPorts *ebpf.MapSpec `ebpf:"inbound_ports"`
 	Listeners    *ebpf.MapSpec `ebpf:"listeners"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
+	Unknowns     *ebpf.MapSpec `ebpf:"unknowns"`
 	Workloads    *ebpf.MapSpec `ebpf:"workloads"`
 }
 
@@ -204,9 +240,10 @@ type SteerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SteerVariableSpecs struct {
-	LookupNetns  *ebpf.VariableSpec `ebpf:"lookup_netns"`
-	NetnsByInode *ebpf.VariableSpec `ebpf:"netns_by_inode"`
-	OutboundPort *ebpf.VariableSpec `ebpf:"outbound_port"`
+	LookupNetns   *ebpf.VariableSpec `ebpf:"lookup_netns"`
+	NetnsByInode  *ebpf.VariableSpec `ebpf:"netns_by_inode"`
+	OutboundPort  *ebpf.VariableSpec `ebpf:"outbound_port"`
+	RefuseByErrno *ebpf.VariableSpec `ebpf:"refuse_by_errno"`
 }
 
 // SteerObjects contains all objects after they have been loaded into the kernel.
@@ -235,6 +272,7 @@ type SteerMaps struct {
 	InboundPorts *ebpf.Map `ebpf:"inbound_ports"`
 	Listeners    *ebpf.Map `ebpf:"listeners"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
+	Unknowns     *ebpf.Map `ebpf:"unknowns"`
 	Workloads    *ebpf.Map `ebpf:"workloads"`
 }
 
@@ -246,6 +284,7 @@ func (m *SteerMaps) Close() error {
 		m.InboundPorts,
 		m.Listeners,
 		m.Sockets,
+		m.Unknowns,
 		m.Workloads,
 	)
 }
@@ -254,9 +293,10 @@ func (m *SteerMaps) Close() error {
 //
 // It can be passed to LoadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SteerVariables struct {
-	LookupNetns  *ebpf.Variable `ebpf:"lookup_netns"`
-	NetnsByInode *ebpf.Variable `ebpf:"netns_by_inode"`
-	OutboundPort *ebpf.Variable `ebpf:"outbound_port"`
+	LookupNetns   *ebpf.Variable `ebpf:"lookup_netns"`
+	NetnsByInode  *ebpf.Variable `ebpf:"netns_by_inode"`
+	OutboundPort  *ebpf.Variable `ebpf:"outbound_port"`
+	RefuseByErrno *ebpf.Variable `ebpf:"refuse_by_errno"`
 }
 
 // SteerPrograms contains all programs after they have been loaded into the kernel.

@@ -1,10 +1,12 @@
 package l7proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/dubway/dubway/internal/admin"
@@ -19,7 +21,9 @@ func (p *Proxy) adminHandler() http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.status()) })
 	m.HandleFunc("GET "+admin.PathWorkloads, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.pods()) })
-	m.HandleFunc("GET "+admin.PathRoutes, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, Routes(p.snap.Load())) })
+	m.HandleFunc("GET "+admin.PathRoutes, func(w http.ResponseWriter, _ *http.Request) {
+		admin.WriteJSON(w, routesOf(p.sight.seen(), p.generation.Load()))
+	})
 	m.HandleFunc("GET "+admin.PathClusters, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, clusterList(p.clusters)) })
 	m.HandleFunc("GET "+admin.PathMode, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.modes()) })
 	m.HandleFunc("POST "+admin.PathMode, p.setMode)
@@ -43,7 +47,7 @@ func (p *Proxy) healthHandler() http.Handler {
 		switch {
 		case !p.connected.Load():
 			http.Error(w, "not connected to dubway-agent", http.StatusServiceUnavailable)
-		case p.snap.Load().Generation == 0:
+		case !p.configured():
 			http.Error(w, "no configuration yet", http.StatusServiceUnavailable)
 		case p.env.Stopping.Load():
 			http.Error(w, "draining", http.StatusServiceUnavailable)
@@ -54,25 +58,29 @@ func (p *Proxy) healthHandler() http.Handler {
 	return m
 }
 
+// configured tells whether there is anything that holds, or nobody for whom it would.
+func (p *Proxy) configured() bool {
+	views := p.sight.seen()
+	told := func(v snapshot.View) bool { return v.Snapshot.Generation > 0 }
+	return slices.ContainsFunc(views, told) || p.control != nil && len(views) == 0
+}
+
 func (p *Proxy) status() admin.ProxyStatus {
-	snap := p.snap.Load()
 	s := admin.ProxyStatus{
 		APIVersion: admin.APIVersion,
 		Process: admin.Process{
 			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: p.started, Node: p.opts.Node,
 			Uptime: time.Since(p.started).Round(time.Second).String(), Capabilities: Capabilities(),
 		},
-		AgentConnected: p.connected.Load(), Generation: snap.Generation, Source: p.sourceName(),
-		Snapshot: size(snap), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
+		AgentConnected: p.connected.Load(), Generation: p.generation.Load(), Source: p.sourceName(),
+		Snapshot: size(p.sight.snapshots()...), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
 		Connections: admin.Connections{
 			Downstream: int(p.listeners.Stats().Active.Load()), Upstream: p.pool.Count(),
 		},
 		AccessLog: p.recorder.Sample() > 0,
 	}
 	s.ControlPlane = p.controlPlane()
-	if problem := controlProblem(s.ControlPlane); problem != "" {
-		s.Problems = append(s.Problems, problem)
-	}
+	s.Problems = append(s.Problems, controlProblems(s.ControlPlane)...)
 	memory := p.memory.State()
 	s.Memory = admin.Memory{Used: memory.Used, Limit: memory.Limit, Level: memory.Level.String(), Shed: memory.Shed}
 	for _, name := range memory.Shed {
@@ -97,11 +105,16 @@ func (p *Proxy) status() admin.ProxyStatus {
 	return s
 }
 
-func size(s *snapshot.Snapshot) admin.SnapshotSize {
-	n := admin.SnapshotSize{Listeners: len(s.Listeners) + len(s.Inbounds), Routes: len(s.Routes), Clusters: len(s.Clusters)}
-	for _, c := range s.Clusters {
-		for _, l := range c.Localities {
-			n.Endpoints += len(l.Endpoints)
+// size counts what is in snapshots together.
+func size(all ...*snapshot.Snapshot) (n admin.SnapshotSize) {
+	for _, s := range all {
+		n.Listeners += len(s.Listeners) + len(s.Inbounds)
+		n.Routes += len(s.Routes)
+		n.Clusters += len(s.Clusters)
+		for _, c := range s.Clusters {
+			for _, l := range c.Localities {
+				n.Endpoints += len(l.Endpoints)
+			}
 		}
 	}
 	return n
@@ -124,13 +137,21 @@ func (p *Proxy) pods() admin.WorkloadList {
 	return list
 }
 
+// errNoView: each workload sees something else.
+var errNoView = errors.New("configuration comes from a control plane, which tells workloads different things: say whose call it is by --from")
+
 func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 	var q admin.ExplainRequest
 	if err := admin.ReadJSON(r, &q); err != nil {
 		admin.WriteError(w, http.StatusBadRequest, err)
 		return
 	}
-	consumer := &subject.Consumer{Principal: q.Principal}
+	consumer, views := &subject.Consumer{Principal: q.Principal}, p.sight.seen()
+	if len(views) == 0 || q.From == "" && len(views) > 1 {
+		admin.WriteError(w, http.StatusBadRequest, errNoView)
+		return
+	}
+	seen := views[0].Snapshot
 	if q.From != "" {
 		from := p.workloads.ByUID(p.pod(q.From))
 		if from == nil {
@@ -138,8 +159,9 @@ func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		consumer = subject.NewConsumer(from.Peer, from.Peer.Address, subject.DefaultTrustDomain, true)
+		seen = p.sight.now(from.UID)
 	}
-	answer, err := explained(p.snap.Load(), q, consumer)
+	answer, err := explained(seen, q, consumer)
 	if err != nil {
 		admin.WriteError(w, http.StatusBadRequest, err)
 		return

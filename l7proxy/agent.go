@@ -45,14 +45,27 @@ func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
 		p.log.Warn("policies are enforced", "uid", w.UID, "error", err)
 	}
 	p.workloads.Put(pod)
+	p.sees(pod)
 	p.log.Info("workload", "uid", w.UID, "addresses", w.Addresses, "ports", w.Ports)
 	p.leave(w.UID) // its mode may have changed
 	return p.listeners.Put(pod, files)
 }
 
+// sees has the source follow what a pod sees. What is known of that holds before the pod's
+// connections are accepted.
+func (p *Proxy) sees(pod *workload.Workload) {
+	if err := p.source.Put(pod); err != nil {
+		p.log.Error("a workload has no configuration: its calls go past the mesh", "uid", pod.UID, "error", err)
+	}
+	if p.control != nil {
+		p.apply()
+	}
+}
+
 // WorkloadGone stops accepting for a pod. Part of handoff.Handler.
 func (p *Proxy) WorkloadGone(uid string) error {
 	p.workloads.Remove(uid)
+	p.source.Remove(uid)
 	p.listeners.Remove(uid)
 	p.env.Modes.Forget(uid)
 	p.env.Policies.Workloads.Forget(uid)
@@ -63,43 +76,8 @@ func (p *Proxy) WorkloadGone(uid string) error {
 
 // SnapshotEnd tells the new agent what to steer. Part of handoff.Handler.
 func (p *Proxy) SnapshotEnd() error {
+	p.afresh.Store(true)
 	p.connected.Store(true)
 	p.askPublish()
 	return nil
-}
-
-// askPublish wakes publishDestinations.
-func (p *Proxy) askPublish() {
-	select {
-	case p.publish <- struct{}{}:
-	default:
-	}
-}
-
-// publishDestinations tells the agent what to steer, after each snapshot and
-// after each connect.
-func (p *Proxy) publishDestinations(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-p.publish:
-		}
-		snap := p.snap.Load()
-		if !p.connected.Load() || snap.Generation == 0 {
-			continue
-		}
-		want := snap.Destinations()
-		entries := make([]handoff.Destination, len(want))
-		for i, d := range want {
-			entries[i] = handoff.Destination(d)
-		}
-		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := p.agent.Destinations(limit, snap.Generation, entries)
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			p.log.Error("destinations not published", "generation", snap.Generation, "error", err)
-			time.AfterFunc(time.Second, p.askPublish)
-		}
-	}
 }

@@ -71,11 +71,11 @@ func (p *Proxy) counters() counters {
 		gauge("dubway_health_unhealthy", "Endpoints that failed their active health checks, of all clusters.", func() float64 {
 			return float64(checks.Out.Load())
 		}),
-		count("dubway_xds_rejections_total", "Resources that were rejected.", func() uint64 { return p.source.Stats().Rejections }),
+		count("dubway_xds_rejections_total", "Resources that were rejected.", p.rejections),
 		gauge("dubway_connections_active", "Live connections of pods.", func() float64 { return float64(l.Active.Load()) }),
 		gauge("dubway_upstream_connections", "Live connections to providers.", func() float64 { return float64(p.pool.Count()) }),
 		gauge("dubway_snapshot_generation", "Generation of the snapshot in use.", func() float64 {
-			return float64(p.snap.Load().Generation)
+			return float64(p.generation.Load())
 		}),
 		gauge("dubway_proxy_workloads", "Pods that the proxy serves.", func() float64 { return float64(len(p.workloads.All())) }),
 	})

@@ -12,7 +12,7 @@ import (
 // pods at an address of its own: then they come in by its listener like everybody else,
 // behind all that their own side does to a request, and take no short cut.
 func (p *Proxy) guarded(provider *workload.Workload, at netip.AddrPort) bool {
-	return guards(p.snap.Load(), provider, at)
+	return guards(p.sight.now(provider.UID), provider, at)
 }
 
 func guards(s *snapshot.Snapshot, provider *workload.Workload, at netip.AddrPort) bool {
@@ -20,14 +20,18 @@ func guards(s *snapshot.Snapshot, provider *workload.Workload, at netip.AddrPort
 	return in != nil && in.Known.Judges()
 }
 
-// regard makes connections follow a snapshot that replaced another: those which took
-// the short cut past a provider that has policies now.
-func (p *Proxy) regard(old, now *snapshot.Snapshot) {
-	if len(old.Inbounds)+len(now.Inbounds) == 0 {
-		return
-	}
+// regard makes connections follow the snapshots that workloads see instead of those that
+// they saw before: those which took the short cut past a provider that has policies now.
+func (p *Proxy) regard(before map[string]*snapshot.Snapshot) {
 	p.pool.Rotate(func(k upstream.Key) bool {
 		w := p.workloads.ByAddress(k.Endpoint.Addr())
-		return !k.Inbound && w != nil && guards(old, w, k.Endpoint) != guards(now, w, k.Endpoint)
+		if k.Inbound || w == nil {
+			return false
+		}
+		old, now := before[w.UID], p.sight.now(w.UID)
+		if old == nil {
+			old = before[""]
+		}
+		return old != nil && len(old.Inbounds)+len(now.Inbounds) > 0 && guards(old, w, k.Endpoint) != guards(now, w, k.Endpoint)
 	})
 }

@@ -10,11 +10,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,7 +49,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/witness"
 	"github.com/dubway/dubway/l7proxy/workload"
-	"github.com/dubway/dubway/l7proxy/xds/ads"
+	"github.com/dubway/dubway/l7proxy/xds/views"
 )
 
 // Options are the proxy's flags.
@@ -57,8 +57,9 @@ type Options struct {
 	StateDir       string
 	HandoffSocket  string
 	XDSDir         string
-	XDSServer      string   // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
-	XDSNode        ads.Node // whose view it is asked for; its locality is Locality
+	XDSServer      string // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
+	XDSCluster     string // CLUSTER_ID, as it is asked; "" for none
+	Domain         string // of the Kubernetes cluster: cluster.local
 	Node           string
 	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
 	MetricsAddress string // "" for none
@@ -86,7 +87,7 @@ type Proxy struct {
 	started   time.Time
 	workloads *workload.Registry
 	source    source
-	control   *ads.Source // source, where that is a control plane; or nil
+	control   *views.Set // source, where that is a control plane; or nil
 	clusters  *cluster.Manager
 	dialer    *witness.Dialer
 	pool      *upstream.Pool
@@ -100,15 +101,20 @@ type Proxy struct {
 	agent     *handoff.Client
 	memory    *overload.Monitor
 
-	snap      atomic.Pointer[snapshot.Snapshot] // what requests see
-	connected atomic.Bool                       // to the agent, and told of every pod
-	publish   chan struct{}
+	sight      sight // what requests see
+	applying   sync.Mutex
+	generation atomic.Uint64 // of sight
+	rejections func() uint64 // so far
+	connected  atomic.Bool   // to the agent, and told of every pod
+	afresh     atomic.Bool   // since the agent was told of destinations
+	publish    chan struct{}
 }
 
 // New puts the proxy together. It opens nothing yet.
 func New(opts Options) (*Proxy, error) {
 	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1), tap: &tap.Hub{}}
 	p.metrics = telemetry.NewRegistry()
+	p.sight.init()
 	var err error
 	p.recorder, err = telemetry.New(telemetry.Options{
 		AccessLog: opts.AccessLog, Sample: opts.Sample, Applications: opts.Applications, Tap: p.tap,
@@ -133,7 +139,7 @@ func New(opts Options) (*Proxy, error) {
 	p.env = &downstream.Env{
 		Env: relay.Env{
 			Env: plan.Env{
-				Snapshot: p.snap.Load, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
+				View: p.sight.of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 				Applications: opts.Applications,
 				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
@@ -221,21 +227,23 @@ func (p *Proxy) drain() {
 	p.agent.Close()
 }
 
-// apply takes a new snapshot, one at a time. Clusters that are new are there
-// before a route leads to them, and those that are gone stay until none does.
-func (p *Proxy) apply(s *snapshot.Snapshot) {
-	old := p.snap.Load()
-	both := maps.Clone(old.Clusters)
-	if both == nil {
-		both = make(map[string]*snapshot.Cluster)
+// apply makes workloads see what the source says at the moment. Clusters that are new are
+// there before a route leads to them, and those that are gone stay until none does.
+func (p *Proxy) apply() {
+	p.applying.Lock()
+	defer p.applying.Unlock()
+	views := p.source.Seen()
+	all := make([]*snapshot.Snapshot, len(views))
+	for i := range views {
+		all[i] = views[i].Snapshot
 	}
-	maps.Copy(both, s.Clusters)
-	p.clusters.Update(&snapshot.Snapshot{Clusters: both})
-	p.snap.Store(s)
-	p.regard(old, s)
-	p.clusters.Update(s)
-	p.limits.Keep(s)
-	p.env.Policies.Keep(s)
+	p.clusters.Prepare(all...)
+	before := p.sight.put(views)
+	p.regard(before)
+	p.clusters.Update(all...)
+	p.limits.Keep(all...)
+	p.env.Policies.Keep(all...)
+	p.generation.Add(1)
 	p.askPublish()
 }
 

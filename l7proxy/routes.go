@@ -9,6 +9,18 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
+// routesOf lists the routes of views, one view after the other.
+func routesOf(views []snapshot.View, generation uint64) admin.RouteList {
+	list := admin.RouteList{APIVersion: admin.APIVersion, Generation: generation, Items: []admin.RouteStatus{}}
+	for _, v := range views {
+		for _, r := range Routes(v.Snapshot).Items {
+			r.View = v.Key
+			list.Items = append(list.Items, r)
+		}
+	}
+	return list
+}
+
 // Routes lists every route of a snapshot in the order in which they are tried.
 func Routes(s *snapshot.Snapshot) admin.RouteList {
 	list := admin.RouteList{APIVersion: admin.APIVersion, Generation: s.Generation, Items: []admin.RouteStatus{}}

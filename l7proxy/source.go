@@ -8,47 +8,63 @@ import (
 
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/workload"
 	"github.com/dubway/dubway/l7proxy/xds"
-	"github.com/dubway/dubway/l7proxy/xds/ads"
+	"github.com/dubway/dubway/l7proxy/xds/views"
 )
 
-// source is where snapshots come from: files or a control plane, never both.
+// source is where snapshots come from: files, which are the same for all workloads, or a
+// control plane, never both.
 type source interface {
-	// OnChange sets what is called with each new snapshot.
-	OnChange(f func(*snapshot.Snapshot))
+	// Seen returns what workloads see at the moment.
+	Seen() []snapshot.View
+	// Put and Remove say which workloads there are.
+	Put(w *workload.Workload) error
+	Remove(uid string)
 	// Reload publishes what there is on disk.
 	Reload()
 	// Run follows changes until ctx ends.
 	Run(ctx context.Context) error
 	Rejections() []xds.Rejection
-	Stats() xds.Stats
 }
 
-var (
-	_ source = (*xds.Source)(nil)
-	_ source = (*ads.Source)(nil)
-)
+// files is a source for all workloads.
+type files struct{ *xds.Source }
+
+func (f files) Seen() []snapshot.View        { return []snapshot.View{{Snapshot: f.Snapshot()}} }
+func (f files) Put(*workload.Workload) error { return nil }
+func (f files) Remove(string)                {}
+
+// plane is a control plane, which is asked for what each workload sees.
+type plane struct{ *views.Set }
+
+func (p plane) Reload() {} // Put does
+
+func (p plane) Put(w *workload.Workload) error {
+	return p.Set.Put(&views.Workload{
+		UID: w.UID, Name: w.Name, Namespace: w.Namespace, ServiceAccount: w.ServiceAccount, Labels: w.Labels,
+		Address: w.Peer.Address,
+	})
+}
 
 // openSource chooses the source. It reads nothing yet.
 func (p *Proxy) openSource() error {
-	p.snap.Store((&snapshot.Snapshot{}).Seal())
 	if p.opts.XDSServer == "" {
-		p.source = xds.NewSource(p.opts.XDSDir, p.log)
-		p.source.OnChange(p.apply)
+		source := xds.NewSource(p.opts.XDSDir, p.log)
+		source.OnChange(func(*snapshot.Snapshot) { p.apply() })
+		p.source, p.rejections = files{source}, func() uint64 { return source.Stats().Rejections }
 		return nil
 	}
-	node := p.opts.XDSNode
-	node.Locality = p.opts.Locality
 	var err error
-	p.control, err = ads.New(ads.Options{
-		Server: p.opts.XDSServer, Node: node, Logger: p.log,
-		Path: filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds.kept"),
+	p.control, err = views.New(views.Options{
+		Server: p.opts.XDSServer, Cluster: p.opts.XDSCluster, Domain: p.opts.Domain, Locality: p.opts.Locality, Logger: p.log,
+		Dir: filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds"),
 	})
 	if err != nil {
 		return fmt.Errorf("follow control plane: %w", err)
 	}
-	p.source = p.control
-	p.source.OnChange(p.apply)
+	p.control.OnChange(p.apply)
+	p.source, p.rejections = plane{p.control}, func() uint64 { return p.control.Totals().Rejections }
 	return nil
 }
 
@@ -65,34 +81,53 @@ func (p *Proxy) controlPlane() *admin.ControlPlane {
 	if p.control == nil {
 		return nil
 	}
-	s := p.control.State()
+	sum := p.control.Totals()
 	c := &admin.ControlPlane{
-		Server: p.opts.XDSServer, Node: p.opts.XDSNode.ID, Connected: s.Connected, Since: s.Since, Reason: s.Reason,
-		Updates: s.Updates, Refused: s.Refused, Reconnects: s.Reconnects, Kept: s.Kept,
+		Server: p.opts.XDSServer, Updates: sum.Updates, Refused: sum.Refused, Reconnects: sum.Reconnects,
+		Views: []admin.ControlView{},
 	}
-	if !s.Updated.IsZero() {
-		c.Updated = &s.Updated
+	for _, v := range p.control.Views() {
+		one := admin.ControlView{
+			Key: v.Key, Node: v.Node, Workloads: v.Pods, Connected: v.Connected, Since: v.Since, Reason: v.Reason,
+			Updates: v.Updates, Refused: v.Refused, Reconnects: v.Reconnects, Kept: v.Kept,
+			Generation: v.Snapshot.Generation, Snapshot: size(v.Snapshot), Rejected: v.Rejected,
+		}
+		if !v.Updated.IsZero() {
+			one.Updated = &v.Updated
+		}
+		c.Views = append(c.Views, one)
 	}
 	return c
 }
 
-// controlProblem is the sentence about a control plane that is away, or "".
-func controlProblem(c *admin.ControlPlane) string {
-	if c == nil || c.Connected {
-		return ""
+// controlProblems are the sentences about views that the control plane does not tell of.
+func controlProblems(c *admin.ControlPlane) []string {
+	if c == nil {
+		return nil
 	}
-	reason := c.Reason
+	var list []string
+	for i := range c.Views {
+		if v := &c.Views[i]; !v.Connected {
+			list = append(list, controlProblem(c.Server, v))
+		}
+	}
+	return list
+}
+
+func controlProblem(server string, v *admin.ControlView) string {
+	reason := v.Reason
 	if reason == "" {
 		reason = "it has not answered yet"
 	}
 	holds := "what it said last goes on"
 	switch {
-	case c.Kept:
+	case v.Kept:
 		holds = "what was kept on disk holds"
-	case c.Updated == nil:
-		holds = "there is no configuration"
+	case v.Updated == nil:
+		holds = "there is no configuration: their calls go past the mesh"
 	}
-	return fmt.Sprintf("no control plane at %s since %s: %s; %s", c.Server, c.Since.Format(time.RFC3339), reason, holds)
+	return fmt.Sprintf("no control plane at %s for the view %s of %d workloads since %s: %s; %s",
+		server, v.Key, len(v.Workloads), v.Since.Format(time.RFC3339), reason, holds)
 }
 
 // controlCounters tell of the control plane, if there is one.
@@ -101,17 +136,15 @@ func (p *Proxy) controlCounters() counters {
 		return nil
 	}
 	return counters{
-		gauge("dubway_xds_connected", "Whether the control plane has answered on the stream that is open: 1 or 0.", func() float64 {
-			if p.control.State().Connected {
-				return 1
-			}
-			return 0
-		}),
+		gauge("dubway_xds_views", "Views of the mesh that the control plane is asked for: workloads that see the same have one.",
+			func() float64 { return float64(p.control.Totals().Views) }),
+		gauge("dubway_xds_connected", "Views for which the control plane has answered on the stream that is open.",
+			func() float64 { return float64(p.control.Totals().Connected) }),
 		count("dubway_xds_updates_total", "Updates of the control plane, with and without news.",
-			func() uint64 { return p.control.State().Updates }),
+			func() uint64 { return p.control.Totals().Updates }),
 		count("dubway_xds_refused_updates_total", "Updates that were refused, for the resources of them that were rejected.",
-			func() uint64 { return p.control.State().Refused }),
-		count("dubway_xds_reconnects_total", "Streams to the control plane after the first one.",
-			func() uint64 { return p.control.State().Reconnects }),
+			func() uint64 { return p.control.Totals().Refused }),
+		count("dubway_xds_reconnects_total", "Streams to the control plane after the first one of each view.",
+			func() uint64 { return p.control.Totals().Reconnects }),
 	}
 }

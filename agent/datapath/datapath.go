@@ -36,8 +36,8 @@ const (
 // What is reported with it is not in force.
 var ErrMapFull = errors.New("map is full")
 
-// ErrIncompatible is pins.ErrIncompatible: uninstall, or keep the earlier build.
-var ErrIncompatible = pins.ErrIncompatible
+// errIncompatible says that a pinned map is of another shape than this build's.
+var errIncompatible = errors.New("pinned maps are incompatible")
 
 // Options say where the datapath lives. All have a default.
 type Options struct {
@@ -84,35 +84,42 @@ func pinDir(path string) pins.Dir {
 // Datapath is the loaded and attached datapath. Its methods may be called
 // concurrently, except Close.
 type Datapath struct {
-	log     *slog.Logger
-	pins    pins.Dir
-	cgroup  string
-	byInode bool // network namespaces are known by inode: before 5.15
-	spec    *ebpf.CollectionSpec
-	maps    bpf.SteerMaps
-	links   map[string]link.Link // by program name
+	log    *slog.Logger
+	pins   pins.Dir
+	cgroup string
+	kernel kernel
+	spec   *ebpf.CollectionSpec
+	maps   bpf.SteerMaps
+	links  map[string]link.Link // by program name
 
-	mu         sync.Mutex // one change of workloads or destinations at a time
-	generation uint64
+	mu     sync.Mutex // one change of workloads or destinations at a time
+	tables map[uint32]TableStatus
+}
+
+// kernel is what this kernel can do, which the programs cannot find out.
+type kernel struct {
+	byInode  bool // network namespaces are known by inode: before 5.15
+	setErrno bool // a connect program chooses the error: from 6.0
 }
 
 // Open loads the programs and attaches them to the cgroup, or adopts the pinned
 // ones of an earlier agent without a gap: programs that differ are replaced in
-// place, maps are kept with what is in them. An error names the kernel feature,
-// the capability or the mount that is missing.
+// place, maps are kept with what is in them. Pins of another layout are removed,
+// and that is logged: then steering starts when the pods are enrolled anew. An error
+// names the kernel feature, the capability or the mount that is missing.
 func Open(opts Options) (*Datapath, error) {
 	spec, err := bpf.LoadSteer()
 	if err != nil {
 		return nil, fmt.Errorf("read programs: %w", err)
 	}
-	d, err := open(opts, spec, !host.HaveNetnsCookie())
+	d, err := open(opts, spec, kernel{byInode: !host.HaveNetnsCookie(), setErrno: host.HaveSetErrno()})
 	if err != nil {
 		return nil, errors.Join(err, host.Missing(host.Probe(opts.Cgroup, pinPath(opts.PinPath))))
 	}
 	return d, nil
 }
 
-func open(opts Options, spec *ebpf.CollectionSpec, byInode bool) (*Datapath, error) {
+func open(opts Options, spec *ebpf.CollectionSpec, k kernel) (*Datapath, error) {
 	opts, err := opts.complete()
 	if err != nil {
 		return nil, err
@@ -122,30 +129,54 @@ func open(opts Options, spec *ebpf.CollectionSpec, byInode bool) (*Datapath, err
 	}
 	d := &Datapath{
 		log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup,
-		byInode: byInode, spec: spec, links: map[string]link.Link{},
+		kernel: k, spec: spec, links: map[string]link.Link{}, tables: map[uint32]TableStatus{},
 	}
-	if err := spec.Variables[bpf.SteerVarNetnsByInode].Set(byInode); err != nil {
-		return nil, fmt.Errorf("set %s: %w", bpf.SteerVarNetnsByInode, err)
-	}
-	state, err := d.pins.Prepare()
-	if err != nil {
-		return nil, err
-	}
-	switch state {
-	case pins.Whole:
-		err = d.adopt()
-	case pins.Damaged:
-		d.log.Warn("pinned state is damaged, starting afresh", "path", opts.PinPath)
-		if err = d.pins.Remove(); err == nil {
-			err = d.create()
+	for name, value := range map[string]bool{
+		bpf.SteerVarNetnsByInode: k.byInode, bpf.SteerVarRefuseByErrno: k.setErrno,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
-	case pins.Absent:
-		err = d.create()
 	}
-	if err != nil {
+	if err := d.start(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// start adopts what is pinned, or creates it.
+func (d *Datapath) start() error {
+	state, err := d.pins.Prepare()
+	if err != nil {
+		return err
+	}
+	switch state {
+	case pins.Whole:
+		pinned, err := d.openMaps()
+		if errors.Is(err, errIncompatible) {
+			return d.replace(err.Error())
+		}
+		if err != nil {
+			return err
+		}
+		return d.adopt(pinned)
+	case pins.Damaged:
+		return d.replace("it is damaged")
+	case pins.Foreign:
+		return d.replace("it is of another version of dubway-agent")
+	case pins.Absent:
+	}
+	return d.create()
+}
+
+// replace removes what is pinned and creates it anew.
+func (d *Datapath) replace(why string) error {
+	d.log.Warn("pinned state is replaced: until pods are enrolled anew, nothing of theirs is steered, refused or handed "+
+		"to the inbound listener; established connections go on", "path", d.pins.Path, "reason", why)
+	if err := d.pins.Remove(); err != nil {
+		return err
+	}
+	return d.create()
 }
 
 // create loads and attaches everything below a directory aside, then renames
@@ -168,9 +199,11 @@ func (d *Datapath) create() error {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	if _, err := d.newTable(nil, 0); err != nil {
+	table, err := d.newTable(Table{})
+	if err != nil {
 		return fmt.Errorf("try destinations: %w", err)
 	}
+	defer table.Close()
 	for _, name := range hooks {
 		l, err := d.attach(name, coll.Programs[name])
 		if err != nil {
@@ -189,11 +222,7 @@ func (d *Datapath) create() error {
 }
 
 // adopt takes over the maps and links of an earlier agent.
-func (d *Datapath) adopt() error {
-	pinned, err := d.openMaps()
-	if err != nil {
-		return err
-	}
+func (d *Datapath) adopt(pinned map[string]*ebpf.Map) error {
 	coll, err := d.loadCgroupPrograms(pinned)
 	if err != nil {
 		return err
@@ -210,7 +239,7 @@ func (d *Datapath) adopt() error {
 	if err := d.adoptLookups(); err != nil {
 		return err
 	}
-	if d.generation, err = d.pinnedGeneration(); err != nil {
+	if err := d.adoptTables(); err != nil {
 		return err
 	}
 	d.log.Info("datapath adopted", "cgroup", d.cgroup, "pins", d.pins.Path)
@@ -225,7 +254,7 @@ func (d *Datapath) openMaps() (map[string]*ebpf.Map, error) {
 		if err == nil {
 			pinned[name] = m
 			if err = d.spec.Maps[name].Compatible(m); err != nil {
-				err = fmt.Errorf("%w: %w", ErrIncompatible, err)
+				err = fmt.Errorf("%w: %w", errIncompatible, err)
 			}
 		}
 		if err != nil {

@@ -35,6 +35,7 @@ var mapNames = []string{
 	bpf.SteerMapListeners,
 	bpf.SteerMapSockets,
 	bpf.SteerMapBridges,
+	bpf.SteerMapUnknowns,
 	bpf.SteerMapCounters,
 }
 
@@ -46,6 +47,7 @@ func (d *Datapath) byName() map[string]*ebpf.Map {
 		bpf.SteerMapListeners:    d.maps.Listeners,
 		bpf.SteerMapSockets:      d.maps.Sockets,
 		bpf.SteerMapBridges:      d.maps.Bridges,
+		bpf.SteerMapUnknowns:     d.maps.Unknowns,
 		bpf.SteerMapCounters:     d.maps.Counters,
 	}
 }

@@ -393,6 +393,11 @@ func disconnect(fd int) error {
 	return nil
 }
 
+// publish fills the table of all workloads.
+func publish(d *Datapath, generation uint64, all []Destination) error {
+	return d.Publish(0, Table{Generation: generation, Destinations: all})
+}
+
 func counters(t *testing.T, d *Datapath) map[string]uint64 {
 	t.Helper()
 	c, err := d.Counters()

@@ -32,7 +32,7 @@ func (d *Datapath) MarkSocket(fd int, client netip.AddrPort) error {
 func (d *Datapath) NetnsCookie(socket syscall.Conn) (uint64, error) {
 	var cookie uint64
 	err := control(socket, func(fd int) (err error) {
-		if d.byInode {
+		if d.kernel.byInode {
 			cookie, err = netnsInode(fd)
 		} else {
 			cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)

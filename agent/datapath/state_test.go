@@ -1,8 +1,10 @@
 package datapath
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -97,7 +99,7 @@ func TestReopenWithoutAGap(t *testing.T) {
 		}
 		must(t, again.Close())
 
-		newer, err := open(r.opts, changed(t), d.byInode) // a new version: everything is
+		newer, err := open(r.opts, changed(t), d.kernel) // a new version: everything is
 		must(t, err)
 		after, err := newer.Status()
 		must(t, err)
@@ -144,17 +146,17 @@ func TestPublishFlipsAtOnce(t *testing.T) {
 	for i := range 500 {
 		many = append(many, Destination{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 129, byte(i / 250), byte(i % 250)}), 32), 20880})
 	}
-	must(t, d.Publish(2, many))
+	must(t, publish(d, 2, many))
 	stop := hammer(t, a, "10.128.0.1:20880")
 	for generation := uint64(3); generation < 200; generation++ {
 		set := many
 		if generation%2 == 1 {
 			set = []Destination{always}
 		}
-		must(t, d.Publish(generation, set))
+		must(t, publish(d, generation, set))
 	}
 	bad := Destination{prefix("127.0.0.0/8"), 20880}
-	if err := d.Publish(1000, []Destination{bad}); err == nil || !strings.Contains(err.Error(), "loopback") {
+	if err := publish(d, 1000, []Destination{bad}); err == nil || !strings.Contains(err.Error(), "loopback") {
 		t.Errorf("publish loopback: %v", err)
 	}
 	if n := stop(); n < 20 {
@@ -165,7 +167,7 @@ func TestPublishFlipsAtOnce(t *testing.T) {
 	if s.Generation != 199 || entriesOf(s, bpf.SteerMapDestinations) != 1 {
 		t.Errorf("generation %d with %d destinations, want 199 with 1", s.Generation, entriesOf(s, bpf.SteerMapDestinations))
 	}
-	must(t, d.Publish(200, nil))
+	must(t, publish(d, 200, nil))
 	if err := dialFails(a, "10.128.0.1:20880"); err == nil {
 		t.Error("steered after an empty generation")
 	}
@@ -197,7 +199,7 @@ func TestDestinationsMatch(t *testing.T) {
 		{Destination{prefix("0.0.0.0/0"), 0}, "127.0.0.1:1", "loopback"},
 		{Destination{prefix("::/0"), 0}, "[::1]:1", "loopback"},
 	} {
-		must(t, d.Publish(1, []Destination{test.set}))
+		must(t, publish(d, 1, []Destination{test.set}))
 		to := netip.MustParseAddrPort(test.to)
 		before := counters(t, d)[test.want]
 		fd := a.socket(familyOf(to.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
@@ -209,14 +211,14 @@ func TestDestinationsMatch(t *testing.T) {
 	w := a.workload(d)
 	w.Listeners = []syscall.Conn{a.out["tcp4"]} // a pod without IPv6 on lo
 	must(t, d.SetWorkload(w))
-	must(t, d.Publish(1, []Destination{{prefix("::/0"), 0}}))
+	must(t, publish(d, 1, []Destination{{prefix("::/0"), 0}}))
 	fd := a.socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	_ = connect(fd, sockaddr(netip.MustParseAddrPort("[fd96::1]:1")))
 	if n := counters(t, d)["no_listener"]; n != 1 {
 		t.Errorf("no_listener = %d, want 1", n)
 	}
 	for _, bad := range []Destination{{}, {prefix("127.0.0.1/32"), 1}, {prefix("::1/128"), 1}, {prefix("0.0.0.0/32"), 1}, {prefix("::ffff:0:0/80"), 1}} {
-		if err := d.Publish(2, []Destination{bad}); err == nil {
+		if err := publish(d, 2, []Destination{bad}); err == nil {
 			t.Errorf("%v was published", bad)
 		}
 	}
@@ -242,16 +244,16 @@ func entriesOf(s Status, name string) int {
 func TestFullMapsAreReported(t *testing.T) {
 	r := newRig(t)
 	d := r.open()
-	most := int(d.spec.Maps[bpf.SteerMapDestinations].InnerMap.MaxEntries)
+	const most = MaxDestinations
 	all := make([]Destination, most+1)
 	for i := range all {
 		all[i] = Destination{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), 20880}
 	}
-	err := d.Publish(1, all)
+	err := publish(d, 1, all)
 	if !errors.Is(err, ErrMapFull) || !strings.Contains(err.Error(), all[most].Prefix.String()) {
 		t.Errorf("one destination too many: %v", err)
 	}
-	must(t, d.Publish(1, all[:most]))
+	must(t, publish(d, 1, all[:most]))
 	s, err := d.Status()
 	must(t, err)
 	if n := entriesOf(s, bpf.SteerMapDestinations); n != most {
@@ -408,22 +410,71 @@ func wantNoPins(t *testing.T, path string) {
 	}
 }
 
-func TestIncompatiblePinsAreRefused(t *testing.T) {
+// TestOtherLayoutsAreReplaced: pins of another version, older or newer, or with a
+// map of another shape, are no reason not to start. What is done about them is said.
+func TestOtherLayoutsAreReplaced(t *testing.T) {
 	r := newRig(t)
+	var said bytes.Buffer
+	r.opts.Logger = slog.New(slog.NewTextHandler(&said, nil))
 	d := r.open()
-	spec, err := bpf.LoadSteer()
-	must(t, err)
-	spec.Maps[bpf.SteerMapBridges].MaxEntries *= 2
-	if _, err := open(r.opts, spec, d.byInode); !errors.Is(err, ErrIncompatible) || !strings.Contains(err.Error(), "bridges") {
-		t.Errorf("another shape: %v", err)
+	a, b := r.steer(d)
+	must(t, d.SetWorkload(b.workload(d, 20880)))
+	steered := a.socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	must(t, connect(steered, sockaddr(netip.MustParseAddrPort(vip4+":20880"))))
+	if got := fdLine(t, steered); !strings.HasPrefix(got, "proxy4 ") {
+		t.Fatalf("steered to %q", got)
 	}
-	must(t, d.Effective(r.cgroup)) // untouched
 	maps := filepath.Dir(pinDir(r.opts.PinPath).MapFile("any"))
-	must(t, os.Rename(maps, filepath.Join(r.opts.PinPath, "maps_v999")))
-	if _, err := Open(r.opts); !errors.Is(err, ErrIncompatible) || !strings.Contains(err.Error(), "maps_v999") {
-		t.Errorf("another version: %v", err)
+	otherShape, err := bpf.LoadSteer()
+	must(t, err)
+	otherShape.Maps[bpf.SteerMapBridges].MaxEntries *= 2
+	for _, test := range []struct {
+		name, renamed string
+		spec          *ebpf.CollectionSpec
+		want          string // in the log
+	}{
+		{"older", "maps_v1", nil, "another version of dubway-agent"},
+		{"newer", "maps_v999", nil, "another version of dubway-agent"},
+		{"another shape", "", otherShape, "bridges"},
+		{"and back", "", nil, "bridges"},
+	} {
+		said.Reset()
+		if test.renamed != "" {
+			must(t, os.Rename(maps, filepath.Join(r.opts.PinPath, test.renamed)))
+			must(t, os.Remove(filepath.Join(r.opts.PinPath, test.renamed, bpf.SteerMapUnknowns)))
+		}
+		if test.spec == nil {
+			test.spec, err = bpf.LoadSteer()
+			must(t, err)
+		}
+		again, err := open(r.opts, test.spec, d.kernel)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if got := said.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "pinned state is replaced") || !strings.Contains(got, test.want) {
+			t.Errorf("%s: the log says %q", test.name, got)
+		}
+		must(t, again.Effective(r.cgroup))
+		for _, name := range hooks {
+			if n := attached(t, r, name); n != 1 {
+				t.Errorf("%s: %s is attached %d times, want once", test.name, name, n)
+			}
+		}
+		if left, err := again.Steering(); err != nil || len(left.Workloads)+len(left.Tables) != 0 {
+			t.Errorf("%s: left %+v (%v)", test.name, left, err)
+		}
+		must(t, again.SetWorkload(a.workload(again)))
+		must(t, publish(again, 1, []Destination{{prefix(vip4 + "/32"), 20880}}))
+		c, err := a.dial("tcp4", vip4+":20880")
+		must(t, err)
+		if got := line(t, c); !strings.HasPrefix(got, "proxy4 "+vip4+":20880 ") {
+			t.Errorf("%s: steered to %q", test.name, got)
+		}
+		must(t, again.Close())
 	}
-	must(t, d.Effective(r.cgroup))
+	if _, err := unix.Write(steered, []byte("still there")); err != nil {
+		t.Errorf("the connection that was steered before: %v", err)
+	}
 }
 
 func TestUninstallLeavesNothing(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 type Status struct {
 	PinPath    string
 	Cgroup     string
-	Generation uint64 // of the published destinations
+	Generation uint64 // of the destinations in the first table
 	Programs   []Program
 	Maps       []Map
 }
@@ -45,7 +45,7 @@ type Map struct {
 func (d *Datapath) Status() (Status, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := Status{PinPath: d.pins.Path, Cgroup: d.cgroup, Generation: d.generation}
+	s := Status{PinPath: d.pins.Path, Cgroup: d.cgroup, Generation: d.tables[0].Generation}
 	for _, name := range hooks {
 		p, err := programOf(d.links[name])
 		if err != nil {
@@ -109,7 +109,7 @@ func (d *Datapath) mapStatus() ([]Map, error) {
 		entry := Map{Name: name, ID: uint32(id), Type: m.Type().String(), Entries: -1, MaxEntries: int(m.MaxEntries())}
 		switch name {
 		case bpf.SteerMapDestinations:
-			entry.Entries, entry.MaxEntries, err = d.countDestinations()
+			entry.Entries, entry.MaxEntries = d.countDestinations()
 		case bpf.SteerMapSockets, bpf.SteerMapCounters: // not listed by the kernel; always full
 		default:
 			entry.Entries, err = countKeys(m)
@@ -120,17 +120,6 @@ func (d *Datapath) mapStatus() ([]Map, error) {
 		all = append(all, entry)
 	}
 	return all, nil
-}
-
-func (d *Datapath) countDestinations() (entries, most int, err error) {
-	most = int(d.spec.Maps[bpf.SteerMapDestinations].InnerMap.MaxEntries)
-	table, err := d.currentTable()
-	if err != nil || table == nil {
-		return 0, most, err
-	}
-	defer table.Close()
-	entries, err = countKeys(table)
-	return entries, most, err
 }
 
 func countKeys(m *ebpf.Map) (int, error) {

@@ -13,12 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/agent/datapath/pins"
+	"github.com/dubway/dubway/agent/datapath/unknown"
 	"github.com/dubway/dubway/bpf"
 )
 
 // Workload is what the datapath must know of an enrolled network namespace.
 type Workload struct {
 	Cookie    uint64       // of NetnsCookie
+	Slot      uint32       // of the table that says what is steered; 0 unless Publish filled another one
 	Addresses []netip.Addr // the pod's own; the first of each family is what getsockname shows
 	Ports     []uint16     // whose new connections go to the inbound listener
 	// Netns is an open file of the network namespace (/proc/PID/ns/net or a
@@ -50,7 +52,7 @@ func (d *Datapath) SetWorkload(w Workload) error {
 }
 
 func (d *Datapath) setWorkload(w Workload) error {
-	entry := bpf.SteerWorkload{}
+	entry := bpf.SteerWorkload{Table: w.Slot}
 	inbound := map[int]bool{} // by family
 	for _, l := range w.Listeners {
 		found, err := inspectListener(l)
@@ -106,14 +108,15 @@ func (d *Datapath) setListener(cookie uint64, family int, l syscall.Conn) error 
 	return nil
 }
 
-// setPorts makes the workload's entries of inbound_ports those of w.
+// setPorts makes the workload's entries of inbound_ports those of w. Port 0 marks
+// its own addresses.
 func (d *Datapath) setPorts(w Workload) error {
 	stale, err := d.portsOf(w.Cookie)
 	if err != nil {
 		return err
 	}
 	for _, addr := range w.Addresses {
-		for _, port := range w.Ports {
+		for _, port := range append([]uint16{0}, w.Ports...) {
 			key := bpf.SteerInboundKey{Netns: w.Cookie, Addr: words(addr), Port: swap16(port)}
 			if err := d.maps.InboundPorts.Put(&key, uint32(0)); err != nil {
 				return fmt.Errorf("add inbound port %s: %w", netip.AddrPortFrom(addr, port), fullness(err, d.maps.InboundPorts))
@@ -172,7 +175,7 @@ func (d *Datapath) deleteWorkload(cookie uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := d.deletePorts(ports); err != nil {
+	if err := errors.Join(d.deletePorts(ports), unknown.Forget(d.maps.Unknowns, cookie)); err != nil {
 		return err
 	}
 	for _, family := range []uint32{unix.AF_INET, unix.AF_INET6} {

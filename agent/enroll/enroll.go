@@ -25,15 +25,21 @@ import (
 // Datapath is what enrolment needs of package datapath.
 type Datapath interface {
 	NetnsCookie(socket syscall.Conn) (uint64, error)
-	SetWorkload(w datapath.Workload) error
-	DeleteWorkload(cookie uint64) error
 	Workloads() ([]uint64, error)
 	Effective(cgroup string) error
+}
+
+// Tables puts workloads into the datapath, each with the table of destinations that
+// is its own; package table has it.
+type Tables interface {
+	SetWorkload(uid string, w datapath.Workload) error
+	DeleteWorkload(cookie uint64) error
 }
 
 // Options of an Enroller.
 type Options struct {
 	Datapath Datapath
+	Tables   Tables
 	Cgroup   string        // where the programs are attached
 	Interval time.Duration // between checks of what is enrolled
 	Retry    time.Duration // between attempts to enrol what is not

@@ -34,7 +34,10 @@ type kernel struct {
 	ineffective error
 }
 
-var _ Datapath = (*kernel)(nil)
+var (
+	_ Datapath = (*kernel)(nil)
+	_ Tables   = (*kernel)(nil)
+)
 
 func (k *kernel) NetnsCookie(socket syscall.Conn) (cookie uint64, err error) {
 	raw, err := socket.SyscallConn()
@@ -47,7 +50,7 @@ func (k *kernel) NetnsCookie(socket syscall.Conn) (cookie uint64, err error) {
 	return cookie, errors.Join(controlErr, err)
 }
 
-func (k *kernel) SetWorkload(w datapath.Workload) error {
+func (k *kernel) SetWorkload(_ string, w datapath.Workload) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.full != nil {
@@ -107,7 +110,7 @@ func (w *world) restart(patience time.Duration) {
 	if w.e != nil {
 		w.e.Close()
 	}
-	e, err := New(Options{Datapath: w.kernel, Cgroup: w.cgroup, Interval: time.Hour, Retry: time.Hour,
+	e, err := New(Options{Datapath: w.kernel, Tables: w.kernel, Cgroup: w.cgroup, Interval: time.Hour, Retry: time.Hour,
 		Patience: patience, IsNode: func(a netip.Addr) bool { return a == netip.MustParseAddr("192.0.2.77") }, Log: slog.New(slog.DiscardHandler)})
 	w.must(err)
 	w.e = e

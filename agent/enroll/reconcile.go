@@ -71,7 +71,7 @@ func (e *Enroller) keep(old *state, pod *pods.Pod) bool {
 	}
 	w := *old.workload
 	w.Pod = pod
-	if err := e.opts.Datapath.SetWorkload(w.datapath()); err != nil {
+	if err := e.opts.Tables.SetWorkload(pod.UID, w.datapath()); err != nil {
 		e.opts.Log.Warn("workload not changed", "uid", pod.UID, "error", err)
 		return false
 	}
@@ -123,7 +123,7 @@ func (e *Enroller) enrolIn(w *Workload, offers []*netns.Socket) error {
 	if err := e.opts.Datapath.Effective(w.Pod.Cgroup); err != nil {
 		return &Refusal{Class: ClassNotEffective, Err: err}
 	}
-	if err := e.opts.Datapath.SetWorkload(w.datapath()); err != nil {
+	if err := e.opts.Tables.SetWorkload(w.Pod.UID, w.datapath()); err != nil {
 		return &Refusal{Class: ClassDatapath, Err: err}
 	}
 	return nil
@@ -141,7 +141,7 @@ func (e *Enroller) disinherit(waiting map[uint64]bool) {
 		if waiting[c] {
 			continue
 		}
-		if err := e.opts.Datapath.DeleteWorkload(c); err != nil {
+		if err := e.opts.Tables.DeleteWorkload(c); err != nil {
 			e.opts.Log.Error("workload of an earlier agent stays steered", "netnsCookie", c, "error", err)
 			continue
 		}
@@ -162,7 +162,7 @@ func (e *Enroller) leave(s *state) {
 
 // unsteer takes a pod out of the datapath.
 func (e *Enroller) unsteer(s *state) {
-	if err := e.opts.Datapath.DeleteWorkload(s.workload.Cookie); err != nil {
+	if err := e.opts.Tables.DeleteWorkload(s.workload.Cookie); err != nil {
 		e.opts.Log.Error("workload stays steered", "uid", s.pod.UID, "error", err)
 		e.inherited[s.workload.Cookie] = true // so that it is tried again
 	}

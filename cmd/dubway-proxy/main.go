@@ -74,11 +74,8 @@ func command() *cobra.Command {
 	s.StringVar(&o.XDSDir, "xds-dir", "/etc/dubway/xds", "directory of xDS files (DiscoveryResponse, YAML or JSON)")
 	s.StringVar(&o.XDSServer, "xds-server", "",
 		"HOST:PORT of a control plane that is asked by plain gRPC, in place of --xds-dir: istiod's port 15010")
-	s.StringVar(&o.XDSNode.ID, "xds-node-id", "",
-		"whose view of the mesh all pods of the node get: sidecar~IP~POD.NAMESPACE~NAMESPACE.svc.DOMAIN; required with --xds-server")
-	s.StringVar(&o.XDSNode.Cluster, "xds-cluster-id", "", "CLUSTER_ID of that view, in a mesh of several clusters")
-	s.StringToStringVar(&o.XDSNode.Labels, "xds-labels", nil,
-		"labels of that view, key=value,..., if the control plane does not know its pod")
+	s.StringVar(&o.XDSCluster, "xds-cluster-id", "", "CLUSTER_ID that the control plane is told, in a mesh of several clusters")
+	s.StringVar(&o.Domain, "cluster-domain", "cluster.local", "domain of the Kubernetes cluster")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
 	s.StringVar(&o.Locality, "locality", "", "region/zone/subzone of this node, or its first parts, for zone aware load balancing")
 	s.StringVar(&o.MetricsAddress, "metrics-address", ":15020", "address of /metrics; empty for none")

@@ -28,6 +28,8 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
 	"github.com/dubway/dubway/cmd/dubwayctl/timeouts"
+	"github.com/dubway/dubway/cmd/dubwayctl/views"
+	"github.com/dubway/dubway/cmd/dubwayctl/unknown"
 	"github.com/dubway/dubway/internal/admin"
 )
 
@@ -69,7 +71,9 @@ func newCommand(e *env) *cobra.Command {
 	)
 	root.AddCommand(timeouts.Command(&timeouts.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(modes.Command(&modes.Params{Proxy: e.proxy, Write: e.writeRows}))
+	root.AddCommand(views.Command(&views.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(clusters.Command(&clusters.Params{Proxy: e.proxy, Write: e.writeRows}))
+	root.AddCommand(unknown.Command(&unknown.Params{Agent: e.agent, Write: e.writeRows}))
 	root.AddCommand(live.Commands(&live.Params{
 		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads,
 		JSON: func() bool { return e.output == outputJSON },
@@ -78,10 +82,7 @@ func newCommand(e *env) *cobra.Command {
 }
 
 // The values of --output.
-const (
-	outputTable = "table"
-	outputJSON  = "json"
-)
+const outputTable, outputJSON = "table", "json"
 
 func (e *env) checkOutput() error {
 	if !slices.Contains([]string{outputTable, outputJSON}, e.output) {

@@ -42,12 +42,17 @@ func (e *env) routesCommand() *cobra.Command {
 
 func routeTable(t *table, list *admin.RouteList) {
 	if len(list.Items) == 0 {
-		t.linef("No routes: nothing is steered. The proxy reads xDS from the directory of its flag --xds-dir.")
+		t.linef("No routes: nothing is steered. The proxy reads xDS from the directory of its flag --xds-dir, or asks the control plane of --xds-server.")
 		return
 	}
-	t.row("DESTINATION", "ROUTE", "MATCH", "CLUSTERS", "PATH")
 	for i := range list.Items {
 		r := &list.Items[i]
+		if i == 0 || r.View != list.Items[i-1].View {
+			if r.View != "" {
+				t.linef("VIEW %s", r.View)
+			}
+			t.row("DESTINATION", "ROUTE", "MATCH", "CLUSTERS", "PATH")
+		}
 		targets := make([]string, len(r.Clusters))
 		for j := range r.Clusters {
 			targets[j] = target(&r.Clusters[j], len(r.Clusters) > 1)

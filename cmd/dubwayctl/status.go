@@ -103,7 +103,7 @@ func (s *nodeStatus) agentTable(t *table) {
 		proxy = fmt.Sprintf("connected, pid %d", a.ProxyPID)
 	}
 	t.row("  proxy", proxy)
-	t.row("  destinations", fmt.Sprintf("generation %d", a.Generation))
+	t.row("  destinations", fmt.Sprintf("generation %d; %d table(s)", a.Generation, len(a.Tables)))
 	t.row("  workloads", fmt.Sprintf("%d enrolled, %d not enrolled", a.Workloads.Enrolled, a.Workloads.NotEnrolled))
 	t.gap()
 	t.row("PROGRAM", "ID", "TAG", "ATTACHED")

@@ -10,6 +10,10 @@
 //	GET  /v1/workloads  WorkloadList
 //	GET  /metrics       Prometheus text
 //
+// the agent also
+//
+//	GET  /v1/unknown    UnknownList
+//
 // and the proxy also
 //
 //	GET  /v1/routes     RouteList
@@ -40,6 +44,7 @@ const (
 	PathWorkloads = "/v1/workloads"
 	PathRoutes    = "/v1/routes"
 	PathClusters  = "/v1/clusters"
+	PathUnknown   = "/v1/unknown"
 	PathExplain   = "/v1/explain"
 	PathAccessLog = "/v1/accesslog"
 	PathMode      = "/v1/mode"

@@ -1,5 +1,7 @@
 package admin
 
+import "time"
+
 // AgentStatus is dubway-agent's answer to /v1/status.
 type AgentStatus struct {
 	APIVersion string `json:"apiVersion"`
@@ -12,8 +14,9 @@ type AgentStatus struct {
 	Counters       map[string]uint64 `json:"counters"`
 	ProxyConnected bool              `json:"proxyConnected"`
 	ProxyPID       int               `json:"proxyPid,omitempty"`
-	// Generation is that of the destinations that are steered now.
+	// Generation is that of table 0, of the workloads that are in no other.
 	Generation uint64          `json:"generation"`
+	Tables     []Table         `json:"tables"`
 	Workloads  WorkloadSummary `json:"workloads"`
 	// Problems are sentences that an operator should act on; empty when all is well.
 	Problems []string `json:"problems,omitempty"`
@@ -64,6 +67,40 @@ type WorkloadStatus struct {
 	Enrolled       bool              `json:"enrolled"`
 	Reason         string            `json:"reason,omitempty"` // why not, if it is not enrolled
 	Connections    Connections       `json:"connections,omitzero"`
+	Table          *Table            `json:"table,omitempty"` // that steers it, if one is in force
+}
+
+// Table is one of the tables of destinations that are steered.
+type Table struct {
+	Number     uint32 `json:"number"` // 0: of all workloads that are in no other
+	Generation uint64 `json:"generation"`
+	Entries    int    `json:"entries"`
+	// Unknown is what becomes of connects to what is in no entry: pass, count, which is
+	// a dry run, or refuse.
+	Unknown   string `json:"unknown"`
+	Workloads int    `json:"workloads,omitempty"` // that it steers; in the list of tables only
+	// Earlier says that a proxy before the connected one published it.
+	Earlier bool `json:"earlier,omitempty"`
+}
+
+// UnknownList is the agent's answer to /v1/unknown: by workload, what was last
+// connected to first. There is room for some thousands on a node; the counters of
+// the outcomes unknown_refused and unknown_counted know all.
+type UnknownList struct {
+	APIVersion string               `json:"apiVersion"`
+	Items      []UnknownDestination `json:"items"`
+}
+
+// UnknownDestination is an address in no entry of its workload's table, where the
+// table counts or refuses those; and how many connects came to what.
+type UnknownDestination struct {
+	Workload    string    `json:"workload"` // UID
+	Name        string    `json:"name"`
+	Namespace   string    `json:"namespace"`
+	Destination string    `json:"destination"`
+	Passed      uint64    `json:"passed"` // and would have been refused
+	Refused     uint64    `json:"refused"`
+	Last        time.Time `json:"last"`
 }
 
 // Connections counts the open connections of a process or of one workload.

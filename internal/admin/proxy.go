@@ -34,8 +34,18 @@ type ProxyStatus struct {
 
 // ControlPlane is how things are with the server that configuration comes from.
 type ControlPlane struct {
-	Server     string     `json:"server"` // host:port
-	Node       string     `json:"node"`   // as whom the proxy asks
+	Server     string        `json:"server"` // host:port
+	Updates    uint64        `json:"updates"`
+	Refused    uint64        `json:"refused"` // updates of which something was rejected
+	Reconnects uint64        `json:"reconnects"`
+	Views      []ControlView `json:"views"`
+}
+
+// ControlView is what workloads that see the same are told.
+type ControlView struct {
+	Key        string     `json:"key"`       // "namespace/serviceaccount label=value ..."
+	Node       string     `json:"node"`      // as whom the proxy asks
+	Workloads  []string   `json:"workloads"` // UIDs
 	Connected  bool       `json:"connected"`
 	Since      time.Time  `json:"since"`             // it is connected, or is not
 	Reason     string     `json:"reason,omitempty"`  // why it is not
@@ -44,24 +54,41 @@ type ControlPlane struct {
 	Refused    uint64     `json:"refused"` // updates of which something was rejected
 	Reconnects uint64     `json:"reconnects"`
 	Kept       bool       `json:"kept"` // what holds was read from disk at the start
+	// Generation is that of the view; 0: nothing was told yet, and nothing is steered.
+	Generation uint64       `json:"generation"`
+	Snapshot   SnapshotSize `json:"snapshot"`
+	Rejected   int          `json:"rejected"` // resources, at present
 }
 
 // String says it on one line, for people. Why it is away, a problem says.
 func (c *ControlPlane) String() string {
+	connected := 0
+	for i := range c.Views {
+		if c.Views[i].Connected {
+			connected++
+		}
+	}
+	return fmt.Sprintf("%d of %d views connected; %d updates, %d refused, %d reconnects",
+		connected, len(c.Views), c.Updates, c.Refused, c.Reconnects)
+}
+
+// String says it on one line, for people.
+func (v *ControlView) String() string {
 	text := "not connected"
-	if c.Connected {
+	if v.Connected {
 		text = "connected"
 	}
-	text += " since " + c.Since.Format(time.RFC3339) + ", as " + c.Node
-	if c.Updated == nil {
+	text += " since " + v.Since.Format(time.RFC3339) + ", as " + v.Node
+	if v.Updated == nil {
 		text += "; no update yet"
 	} else {
-		text += "; last update " + c.Updated.Format(time.RFC3339)
+		text += "; last update " + v.Updated.Format(time.RFC3339)
 	}
-	if c.Kept {
+	if v.Kept {
 		text += ", what holds was kept on disk"
 	}
-	return fmt.Sprintf("%s; %d updates, %d refused, %d reconnects", text, c.Updates, c.Refused, c.Reconnects)
+	return fmt.Sprintf("%s; %d workloads, %d clusters, %d listeners, %d routes, %d rejected", text,
+		len(v.Workloads), v.Snapshot.Clusters, v.Snapshot.Listeners, v.Snapshot.Routes, v.Rejected)
 }
 
 // InvertedTimeout is a kind of call that its provider may work on longer than its
@@ -130,6 +157,7 @@ type RouteList struct {
 // RouteStatus is one route of one listener, or the listener itself when it has
 // no route (Path "tcp").
 type RouteStatus struct {
+	View        string        `json:"view,omitempty"` // whose it is, where workloads see different things
 	Listener    string        `json:"listener"`
 	Address     string        `json:"address"` // "10.0.0.1:20880", "10.0.0.0/8:*"
 	RouteConfig string        `json:"routeConfig,omitempty"`

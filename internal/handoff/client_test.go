@@ -283,33 +283,49 @@ func TestClientDestinations(t *testing.T) {
 	y := newToy(t)
 	y.connect()
 	y.snapshotEnd(1)
-	var all []Destination
+	var entries []Destination
 	for i := range 3*entriesPerPart + 1 {
 		a := netip.AddrFrom16([16]byte{0xfd, 14: byte(i >> 8), 15: byte(i)})
-		all = append(all, Destination{Prefix: netip.PrefixFrom(a, 128), Port: 65535})
+		entries = append(entries, Destination{Prefix: netip.PrefixFrom(a, 128), Port: 65535})
+	}
+	var uids []string
+	for i := range 1000 { // the longest that there are, where each byte takes six
+		uids = append(uids, fmt.Sprint(i)+strings.Repeat("<", maxName-4))
 	}
 	done := make(chan error, 1)
-	publish := func(generation uint64, entries []Destination) {
-		go func() { done <- y.client.Destinations(t.Context(), generation, entries) }()
+	publish := func(generation uint64, table DestinationTable) {
+		go func() { done <- y.client.Destinations(t.Context(), generation, table) }()
 	}
-	publish(7, all)
-	var got []Destination
-	for last := false; !last; {
-		m := y.receive()
-		if m.Destinations == nil || m.Destinations.Generation != 7 {
-			t.Fatalf("got %s", show(t, m))
+	for name, table := range map[string]DestinationTable{
+		"all":       {Table: 1<<32 - 1, Workloads: uids, Entries: entries, Unknown: UnknownCount},
+		"entries":   {Entries: entries, Unknown: UnknownRefuse},
+		"one part":  {Entries: entries[:entriesPerPart]},
+		"workloads": {Table: 1, Workloads: uids[:1]},
+		"nothing":   {Table: 2},
+	} {
+		publish(7, table)
+		got := DestinationTable{Table: table.Table}
+		for last := false; !last; {
+			m := y.receive()
+			d := m.Destinations
+			if d == nil || d.Generation != 7 || d.Table != table.Table {
+				t.Fatalf("%s: got %+v", name, d)
+			}
+			got.Workloads = append(got.Workloads, d.Workloads...)
+			got.Entries = append(got.Entries, d.Entries...)
+			if last = d.Last; last {
+				got.Unknown = d.Unknown
+				y.send(NewAck(m.Seq, nil))
+			}
 		}
-		got = append(got, m.Destinations.Entries...)
-		if last = m.Destinations.Last; last {
-			y.send(NewAck(m.Seq, nil))
+		if err := <-done; err != nil || !reflect.DeepEqual(got, table) {
+			t.Errorf("%s: published %d of %d workloads, %d of %d entries, %q: %v", name,
+				len(got.Workloads), len(table.Workloads), len(got.Entries), len(table.Entries), got.Unknown, err)
 		}
 	}
-	if err := <-done; err != nil || !slices.Equal(got, all) {
-		t.Errorf("published %d of %d: %v", len(got), len(all), err)
-	}
-	publish(8, nil)
+	publish(8, DestinationTable{Table: 9})
 	y.send(NewAck(y.receive().Seq, errors.New("map is full")))
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "map is full") {
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "map is full") || !strings.Contains(err.Error(), "table 9") {
 		t.Errorf("refused generation ended with %v", err)
 	}
 }

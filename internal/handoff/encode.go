@@ -72,8 +72,13 @@ func (m *Message) normalise() {
 			w.Ports = nil
 		}
 	}
-	if d := m.Destinations; d != nil && len(d.Entries) == 0 {
-		d.Entries = nil
+	if d := m.Destinations; d != nil {
+		if len(d.Workloads) == 0 {
+			d.Workloads = nil
+		}
+		if len(d.Entries) == 0 {
+			d.Entries = nil
+		}
 	}
 }
 

@@ -40,6 +40,10 @@ func samples() map[string]*Message {
 				{Prefix: netip.MustParsePrefix("10.0.0.0/8")},
 				{Prefix: netip.MustParsePrefix("fd00::1/128"), Port: 20880},
 			}}},
+		"destinations_table": {Kind: KindDestinations, Destinations: &Destinations{Table: 7, Generation: 3,
+			Workloads: []string{"shop/consumer", "0b5f"}}},
+		"destinations_unknown": {Kind: KindDestinations, Seq: 12, Destinations: &Destinations{Table: 7, Generation: 3,
+			Unknown: UnknownRefuse, Last: true}},
 		"destinations_none": {Kind: KindDestinations, Seq: 11, Destinations: &Destinations{Generation: 4, Last: true}},
 	}
 }
@@ -111,6 +115,11 @@ func TestDecodeRejects(t *testing.T) {
 		"no cookie": {`{"kind":"workload","workload":{"uid":"a","name":"a","namespace":"a","netnsCookie":0,"addresses":["10.0.0.1"],` +
 			listener + `}}`, "netnsCookie is missing"},
 		"generation 0":   {`{"kind":"destinations","destinations":{"generation":0}}`, "generation is missing"},
+		"unknown word":   {`{"kind":"destinations","destinations":{"generation":1,"unknown":"drop","last":true}}`, "unknown is \"drop\""},
+		"unknown early":  {`{"kind":"destinations","destinations":{"generation":1,"unknown":"count"}}`, "before the last part"},
+		"table 0":        {`{"kind":"destinations","destinations":{"generation":1,"workloads":["a"]}}`, "table 0"},
+		"nameless":       {`{"kind":"destinations","destinations":{"table":1,"generation":1,"workloads":[""]}}`, "workload is missing"},
+		"negative table": {`{"kind":"destinations","destinations":{"table":-1,"generation":1}}`, "cannot unmarshal"},
 		"loose prefix":   {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"10.0.0.1/8","port":0}]}}`, "beyond its length"},
 		"mapped prefix":  {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"::ffff:10.0.0.0/104","port":0}]}}`, "v4-mapped"},
 		"missing prefix": {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"port":1}]}}`, "prefix is missing"},

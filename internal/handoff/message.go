@@ -32,7 +32,7 @@ import (
 
 // Version is the version of the messages in this package. Both sides send it in
 // Hello and refuse a peer of another version.
-const Version = 2
+const Version = 3
 
 // MaxMessage is the largest encoded message, in bytes; larger sets are sent in
 // parts (Destinations.Last).
@@ -151,14 +151,41 @@ type DialResult struct {
 	Error string   `json:"error,omitempty"`
 }
 
-// Destinations is one part of one generation of what to steer. The parts of a
-// generation come in order; the agent publishes the generation atomically when
-// it has the part with Last set, and acks that one.
+// Destinations is one part of one generation of one table of what to steer. The
+// parts of a generation come in order, and no other table's between them; the agent
+// publishes the generation atomically when it has the part with Last set, and acks
+// that one.
+//
+// Table 0 is that of all workloads that are in no other. A workload is in one table:
+// the last that named it. One that a table's next generation does not name goes to
+// table 0 before that generation is in force, so who moves a workload publishes where
+// it goes first. A table, other than 0, whose last generation has neither workloads
+// nor entries is given back.
+//
+// Numbers are those of one connection. After a connect the tables of the connection
+// before stay in force for their workloads until this one names them, and go with the
+// first generation of table 0: who has several tables publishes that one last.
 type Destinations struct {
-	Generation uint64        `json:"generation"`
-	Entries    []Destination `json:"entries,omitempty"`
-	Last       bool          `json:"last,omitempty"`
+	Table      uint32 `json:"table,omitempty"`
+	Generation uint64 `json:"generation"`
+	// Workloads are the UIDs of those in the table, enrolled now or later.
+	Workloads []string      `json:"workloads,omitempty"`
+	Entries   []Destination `json:"entries,omitempty"`
+	Unknown   Unknown       `json:"unknown,omitempty"` // in the last part
+	Last      bool          `json:"last,omitempty"`
 }
+
+// Unknown says what becomes of a workload's TCP connects to addresses that are in no
+// entry of its table. Loopback, link-local and the pod's own addresses are never
+// unknown.
+type Unknown string
+
+// The ways to treat unknown destinations.
+const (
+	UnknownPass   Unknown = ""       // they pass
+	UnknownCount  Unknown = "count"  // they pass; counted and listed as what would be refused
+	UnknownRefuse Unknown = "refuse" // the connect fails at once; counted and listed
+)
 
 // Destination is an address range and port whose connects are steered. Port 0
 // means every port.

@@ -7,9 +7,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// entriesPerPart keeps a part of Destinations well below MaxMessage: an entry
-// takes at most 75 bytes.
-const entriesPerPart = 500
+// What keeps a part of Destinations well below MaxMessage: an entry takes at most
+// 75 bytes, and a byte of a UID at most 6, as an escape. Parts have one of them only.
+const (
+	entriesPerPart  = 500
+	uidBytesPerPart = 8 << 10
+)
+
+// DestinationTable is what one generation of a table of Destinations says. Table 0
+// has no Workloads.
+type DestinationTable struct {
+	Table     uint32
+	Workloads []string // UIDs
+	Entries   []Destination
+	Unknown   Unknown
+}
 
 // Dial asks the agent for a socket. It returns a non-blocking, close-on-exec
 // descriptor that is the caller's and may still be connecting; a *DialError if
@@ -31,30 +43,58 @@ func (c *Client) Dial(ctx context.Context, d Dial) (int, error) {
 	return a.fd, nil
 }
 
-// Destinations replaces what the agent steers, and returns when the generation
-// is in force or refused.
-func (c *Client) Destinations(ctx context.Context, generation uint64, entries []Destination) error {
+// Destinations replaces one table of what the agent steers, and returns when the
+// generation is in force or refused. See the message of that name for the order of
+// several.
+func (c *Client) Destinations(ctx context.Context, generation uint64, t DestinationTable) error {
 	c.publish.Lock()
 	defer c.publish.Unlock()
 	a, err := c.request(ctx, func(conn *Conn, seq uint64) error {
-		rest := entries
-		for len(rest) > entriesPerPart {
-			part := &Destinations{Generation: generation, Entries: rest[:entriesPerPart]}
-			if err := conn.Send(&Message{Kind: KindDestinations, Destinations: part}); err != nil {
+		parts := t.parts(generation)
+		for i := range parts {
+			m := &Message{Kind: KindDestinations, Destinations: &parts[i]}
+			if parts[i].Last {
+				m.Seq = seq
+			}
+			if err := conn.Send(m); err != nil {
 				return err
 			}
-			rest = rest[entriesPerPart:]
 		}
-		last := &Destinations{Generation: generation, Entries: rest, Last: true}
-		return conn.Send(&Message{Kind: KindDestinations, Seq: seq, Destinations: last})
+		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("publish destinations %d: %w", generation, err)
+		return fmt.Errorf("publish destinations %d of table %d: %w", generation, t.Table, err)
 	}
 	if a.message.Ack != nil && a.message.Ack.Error != "" {
-		return fmt.Errorf("publish destinations %d: agent: %s", generation, a.message.Ack.Error)
+		return fmt.Errorf("publish destinations %d of table %d: agent: %s", generation, t.Table, a.message.Ack.Error)
 	}
 	return nil
+}
+
+// parts cuts a generation: workloads first, then entries.
+func (t *DestinationTable) parts(generation uint64) []Destinations {
+	var parts []Destinations
+	add := func(workloads []string, entries []Destination) {
+		parts = append(parts, Destinations{Table: t.Table, Generation: generation, Workloads: workloads, Entries: entries})
+	}
+	begin, size := 0, 0
+	for i, uid := range t.Workloads {
+		if size += len(uid); size > uidBytesPerPart {
+			add(t.Workloads[begin:i], nil)
+			begin, size = i, len(uid)
+		}
+	}
+	if rest := t.Workloads[begin:]; len(rest) > 0 {
+		add(rest, nil)
+	}
+	rest := t.Entries
+	for ; len(rest) > entriesPerPart; rest = rest[entriesPerPart:] {
+		add(nil, rest[:entriesPerPart])
+	}
+	add(nil, rest)
+	last := &parts[len(parts)-1]
+	last.Last, last.Unknown = true, t.Unknown
+	return parts
 }
 
 // request sends and waits for the answer of the same Seq.

@@ -176,6 +176,22 @@ func (d *Destinations) validate() error {
 	if d.Generation == 0 {
 		return errors.New("generation is missing")
 	}
+	switch d.Unknown {
+	case UnknownPass, UnknownCount, UnknownRefuse:
+	default:
+		return fmt.Errorf("unknown is %q, not count, refuse or absent", d.Unknown)
+	}
+	if d.Unknown != UnknownPass && !d.Last {
+		return errors.New("unknown before the last part")
+	}
+	if d.Table == 0 && len(d.Workloads) > 0 {
+		return errors.New("workloads of table 0, which is that of all others")
+	}
+	for _, uid := range d.Workloads {
+		if err := validateName("workload", uid); err != nil {
+			return err
+		}
+	}
 	for _, e := range d.Entries {
 		if err := validatePrefix(e.Prefix); err != nil {
 			return err

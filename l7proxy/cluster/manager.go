@@ -25,11 +25,11 @@ type Options struct {
 	Zone zone.Zone
 }
 
-// Manager keeps a Set for each cluster of the snapshot.
+// Manager keeps a Set for each cluster of the snapshots.
 type Manager struct {
 	logger *slog.Logger
 	dns    *names.Follower
-	sets   atomic.Pointer[map[string]*Set]
+	sets   atomic.Pointer[sets]
 
 	prober   checkup.Prober
 	zone     zone.Zone
@@ -46,7 +46,7 @@ func NewManager(logger *slog.Logger, opts Options) *Manager {
 		opts.Resolver = net.DefaultResolver
 	}
 	m := &Manager{logger: logger, prober: opts.Prober, zone: opts.Zone}
-	m.sets.Store(&map[string]*Set{})
+	m.sets.Store(&sets{})
 	m.dns = names.New(logger, opts.Resolver, m.resolved)
 	return m
 }
@@ -58,7 +58,7 @@ func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
-	for _, set := range *m.sets.Load() {
+	for set := range m.sets.Load().all() {
 		m.watch(set, nil)
 	}
 }
@@ -66,38 +66,21 @@ func (m *Manager) Close() {
 // Outliers returns the counters of outlier detection in all clusters.
 func (m *Manager) Outliers() *outlier.Stats { return &m.outliers }
 
-// Set returns the Set of a cluster, nil if the snapshot has none of that name.
-func (m *Manager) Set(name string) *Set { return (*m.sets.Load())[name] }
+// Of returns the Set of a cluster of a snapshot, nil if that snapshot is no more; that of
+// a nil Cluster is nil.
+func (m *Manager) Of(c *snapshot.Cluster) *Set { return m.sets.Load().byConfig[c] }
+
+// Set returns the Set of the cluster of a name, nil if there is none. Where snapshots
+// have different ones, it is the first's.
+func (m *Manager) Set(name string) *Set {
+	if list := m.sets.Load().byName[name]; len(list) > 0 {
+		return list[0]
+	}
+	return nil
+}
 
 // Checks returns the counters of active health checks in all clusters.
 func (m *Manager) Checks() *checkup.Stats { return &m.checks }
-
-// Update makes the Sets follow s. Endpoints keep their counters and back-off by
-// cluster and address.
-func (m *Manager) Update(s *snapshot.Snapshot) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	old := *m.sets.Load()
-	sets := make(map[string]*Set, len(s.Clusters))
-	m.dns.Want(s.Clusters)
-	for name, c := range s.Clusters {
-		set := old[name]
-		if set == nil {
-			set = &Set{name: name}
-		}
-		sets[name] = set
-		if set.Config() != c {
-			m.rebuild(set, c)
-		}
-	}
-	m.sets.Store(&sets)
-	for name, set := range old {
-		if sets[name] == nil {
-			set.state.Store(nil)
-			m.watch(set, nil)
-		}
-	}
-}
 
 // touch prepares a set's choice anew because the health of its endpoints has
 // changed. It does not wait: whoever noticed may be in the middle of a request.
@@ -135,7 +118,7 @@ func (m *Manager) prepare(set *Set, st state) {
 func (m *Manager) resolved(name names.Name) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, set := range *m.sets.Load() {
+	for set := range m.sets.Load().all() {
 		if c := set.Config(); c != nil && names.All(c)[name] {
 			m.rebuild(set, c)
 		}

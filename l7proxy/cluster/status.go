@@ -40,14 +40,15 @@ type EndpointStatus struct {
 	Active   int64 `json:"active"`   // requests in flight
 }
 
-// Status tells of all clusters, by name.
+// Status tells of all clusters, by name; of a name that several have, of each.
 func (m *Manager) Status() []Status {
-	sets := *m.sets.Load()
-	list := make([]Status, 0, len(sets))
-	for _, name := range slices.Sorted(maps.Keys(sets)) {
-		set := sets[name]
-		if st := set.state.Load(); st != nil {
-			list = append(list, m.status(set, st))
+	byName := m.sets.Load().byName
+	list := make([]Status, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		for _, set := range byName[name] {
+			if st := set.state.Load(); st != nil {
+				list = append(list, m.status(set, st))
+			}
 		}
 	}
 	return list

@@ -80,10 +80,7 @@ func (s *Session) another(h codec.Header, r *exchange.Request) (*upstream.Edge, 
 		stats.DelayedExports.Add(1)
 		return edge, rpc.WhyNone
 	}
-	if set := s.env.Clusters.Set(edge.Remote.Cluster); set != nil {
-		r.Token = set.Retry()
-	}
-	if r.Token == nil {
+	if r.Token = s.plans.Retry(edge.Remote.Cluster); r.Token == nil {
 		stats.RetriesRefused.Add(1)
 		return nil, rpc.WhyRetryLimit
 	}

@@ -130,7 +130,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 	r.env = &Env{
 		Env: relay.Env{
 			Env: plan.Env{
-				Snapshot: r.snap.Load, Clusters: r.mgr, Pool: pool, Recorder: r.rec,
+				View: func(string) func() *snapshot.Snapshot { return r.snap.Load }, Clusters: r.mgr, Pool: pool, Recorder: r.rec,
 				Workloads: workload.NewRegistry(), Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 				Policies: new(filter.Policies), TrustDomain: "cluster.local", Modes: new(mode.Table),
 			},

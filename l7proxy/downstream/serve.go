@@ -73,7 +73,7 @@ func opaque(env *Env, in *Accepted) *relay.Opaque {
 
 // declared tells whether the dialled address has a chain for requests.
 func declared(env *Env, in *Accepted) bool {
-	l := env.Snapshot().Listener(in.Original)
+	l := env.View(in.Workload.UID)().Listener(in.Original)
 	return l != nil && l.RouteName != ""
 }
 

@@ -39,9 +39,9 @@ type Policies struct {
 
 // Keep lets go what a new snapshot does not need any more. It is called once for
 // each snapshot that is published, by one goroutine.
-func (p *Policies) Keep(s *snapshot.Snapshot) {
-	p.Workloads.Keep(s)
-	p.Tally.Keep(s)
+func (p *Policies) Keep(all ...*snapshot.Snapshot) {
+	p.Workloads.Keep(all...)
+	p.Tally.Keep(all...)
 }
 
 // Verdict is what the policies say. One goroutine uses it, again and again: then it

@@ -66,7 +66,7 @@ func (p *Planner) stale(pl *plan, name string) *recent.Count {
 		return d.stale
 	}
 	d.cluster, d.stale = name, nil
-	c, set := p.snap.Clusters[name], p.env.Clusters.Set(name)
+	c, set := p.snap.Clusters[name], p.set(name)
 	if c == nil || set != nil && set.Has(dst) || !p.dialled.Stale(p.snap, c, d.rightful != "") {
 		return nil
 	}

@@ -17,7 +17,7 @@ func (p *Planner) mirror(pl *plan, route *snapshot.Route) {
 		if !snapshot.Hit(m.Fraction, p.random.Uint64()) {
 			continue
 		}
-		set := p.env.Clusters.Set(m.Cluster)
+		set := p.set(m.Cluster)
 		if set == nil {
 			continue
 		}

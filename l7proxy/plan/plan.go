@@ -9,6 +9,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/retry"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -99,7 +100,7 @@ func (p *Planner) Edge(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 func (p *Planner) find(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 	p.refresh()
 	e, why := p.decide(h, body)
-	if why == rpc.WhyNoCluster && p.snap != p.env.Snapshot() {
+	if why == rpc.WhyNoCluster && p.snap != p.current() {
 		// The snapshot went while the request was looked at, and its cluster too.
 		p.doomed = false
 		p.refresh()
@@ -253,6 +254,18 @@ func (p *Planner) target(pl *plan, route *snapshot.Route) snapshot.WeightedClust
 	return target
 }
 
+// set finds the endpoints of a cluster by its name; nil if there is no such cluster.
+func (p *Planner) set(name string) *cluster.Set { return p.env.Clusters.Of(p.snap.Clusters[name]) }
+
+// Retry begins a retry of a request that is sent to a cluster; nil if there are as many in
+// flight as may be.
+func (p *Planner) Retry(name string) *retry.Token {
+	if set := p.set(name); set != nil {
+		return set.Retry()
+	}
+	return nil
+}
+
 // choose picks the endpoint in a cluster of a route.
 func (p *Planner) choose(pl *plan, route *snapshot.Route, target snapshot.WeightedCluster) (*upstream.Edge, rpc.Why) {
 	if !p.observed {
@@ -265,7 +278,7 @@ func (p *Planner) choose(pl *plan, route *snapshot.Route, target snapshot.Weight
 		}
 		return p.edge(pl, k), rpc.WhyNone
 	}
-	set := p.env.Clusters.Set(target.Cluster)
+	set := p.set(target.Cluster)
 	if set == nil {
 		p.dead(pl, target.Cluster)
 		return p.refuse(pl, route, rpc.WhyNoCluster)

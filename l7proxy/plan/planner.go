@@ -29,9 +29,9 @@ import (
 	"github.com/dubway/dubway/l7proxy/workload"
 )
 
-// Clusters finds the endpoints of a cluster; nil if there is no such cluster.
+// Clusters finds the endpoints of a cluster of a snapshot; nil if that is gone, or nil.
 type Clusters interface {
-	Set(name string) *cluster.Set
+	Of(c *snapshot.Cluster) *cluster.Set
 }
 
 // Recorder makes telemetry of calls and connections.
@@ -42,7 +42,8 @@ type Recorder interface {
 
 // Env is what all planners share.
 type Env struct {
-	Snapshot  func() *snapshot.Snapshot
+	// View returns what tells, at any time, which snapshot a workload sees.
+	View      func(workload string) func() *snapshot.Snapshot
 	Clusters  Clusters
 	Pool      *upstream.Pool
 	Recorder  Recorder
@@ -99,6 +100,7 @@ type Planner struct {
 	authority string
 	protocol  *codec.Protocol
 
+	current  func() *snapshot.Snapshot
 	snap     *snapshot.Snapshot
 	listener *snapshot.Listener
 	plans    map[string]*plan
@@ -146,7 +148,7 @@ type watch struct {
 // it.
 func (p *Planner) Init(env *Env, source *Source, host Host, line *callback.Line) {
 	p.env, p.source, p.host, p.line = env, source, host, line
-	p.mode = env.Modes.Of(source.Workload.UID)
+	p.mode, p.current = env.Modes.Of(source.Workload.UID), env.View(source.Workload.UID)
 	p.authority = source.Original.String()
 	p.groups = make(map[*upstream.Group]bool)
 	p.dialled.Address = source.Original
@@ -158,7 +160,7 @@ func (p *Planner) Speak(protocol *codec.Protocol) { p.protocol = protocol }
 
 // refresh follows the current snapshot. What was remembered of another one goes.
 func (p *Planner) refresh() {
-	snap := p.env.Snapshot()
+	snap := p.current()
 	if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
 		return
 	}
@@ -230,7 +232,7 @@ func (p *Planner) Off() bool { return p.mode.Mode() == mode.Off }
 // Idle returns how long the connection may be silent while nothing is pending; 0: for
 // ever. Any goroutine may ask.
 func (p *Planner) Idle() time.Duration {
-	snap := p.env.Snapshot()
+	snap := p.current()
 	l := snap.Listener(p.source.Original)
 	if p.source.Inbound {
 		l = p.source.Entrance(p.env, snap, false)
@@ -243,8 +245,8 @@ func (p *Planner) Idle() time.Duration {
 
 // Binds tells whether the connection lives and dies with the address that its
 // consumer dialled. It is asked before the first request.
-func (p *Planner) Binds() bool { return !p.source.Inbound && p.dialled.Binds(p.env.Snapshot()) }
+func (p *Planner) Binds() bool { return !p.source.Inbound && p.dialled.Binds(p.current()) }
 
 // Served tells whether requests can be served although nobody is at the dialled
 // address. Any goroutine may ask.
-func (p *Planner) Served() bool { return p.dialled.Served(p.env.Snapshot()) }
+func (p *Planner) Served() bool { return p.dialled.Served(p.current()) }

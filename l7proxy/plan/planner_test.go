@@ -75,7 +75,7 @@ func newRig(t *testing.T, dst netip.AddrPort, endpoints ...netip.AddrPort) *rig 
 	t.Helper()
 	r := &rig{mgr: cluster.NewManager(slog.New(slog.DiscardHandler), cluster.Options{})}
 	env := &Env{
-		Snapshot: func() *snapshot.Snapshot { return r.snap }, Clusters: r.mgr,
+		View: func(string) func() *snapshot.Snapshot { return func() *snapshot.Snapshot { return r.snap } }, Clusters: r.mgr,
 		Pool:     upstream.NewPool(nobody{}, upstream.Limits{MaxFrame: 1 << 20}),
 		Recorder: recorder{}, Workloads: workload.NewRegistry(), Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 		Policies: new(filter.Policies), TrustDomain: "cluster.local",

@@ -41,15 +41,15 @@ func New(clusters Clusters, logger *slog.Logger) *Client {
 	return &Client{clusters: clusters, logger: logger, services: make(map[snapshot.RateService]*service)}
 }
 
-// Keep makes the connections follow a snapshot whose clusters are in use already.
-func (c *Client) Keep(s *snapshot.Snapshot) {
+// Keep makes the connections follow snapshots whose clusters are in use already.
+func (c *Client) Keep(all ...*snapshot.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return
 	}
 	named := make(map[snapshot.RateService]bool)
-	for g := range s.Globals() {
+	for g := range snapshot.Each(all, (*snapshot.Snapshot).Globals) {
 		named[g.Service] = true
 		if c.services[g.Service] != nil {
 			continue

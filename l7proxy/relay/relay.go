@@ -102,6 +102,9 @@ func (o *Opaque) Relay(protocol rpc.Protocol, to *sock.Conn) {
 	o.Env.Recorder.Connection(&record)
 }
 
+// snapshot is what the connection's workload sees at the moment.
+func (o *Opaque) snapshot() *snapshot.Snapshot { return o.Env.View(o.Workload.UID)() }
+
 // pass moves the bytes until both sides have ended, and closes them. Limit is how long
 // nothing may move; 0: for ever.
 func (o *Opaque) pass(to *sock.Conn, limit time.Duration) (received, sent int64) {
@@ -131,7 +134,7 @@ func whyNot(err error) rpc.Why {
 
 // maxConnections is the threshold of a cluster; nil: none.
 func (o *Opaque) maxConnections(name string) *uint32 {
-	if c := o.Env.Snapshot().Clusters[name]; c != nil {
+	if c := o.snapshot().Clusters[name]; c != nil {
 		return c.MaxConnections
 	}
 	return nil
@@ -206,7 +209,7 @@ func (o *Opaque) dial(key upstream.Key, call *rpc.Call) (*sock.Conn, error) {
 // target chooses an endpoint of the listener's TCP chain; nil means that the
 // connection goes to what was dialled.
 func (o *Opaque) target(call *rpc.Call) (*cluster.Endpoint, error) {
-	snap := o.Env.Snapshot()
+	snap := o.snapshot()
 	l := snap.Listener(o.Original)
 	if o.Off || o.Inbound || l == nil || len(l.TCP) == 0 {
 		return nil, nil //nolint:nilnil // documented: no choice to be made
@@ -217,7 +220,7 @@ func (o *Opaque) target(call *rpc.Call) (*cluster.Endpoint, error) {
 	if c := snap.Clusters[chosen.Cluster]; c != nil {
 		call.Service = rpc.Service(c.Service)
 	}
-	set := o.Env.Clusters.Set(chosen.Cluster)
+	set := o.Env.Clusters.Of(snap.Clusters[chosen.Cluster])
 	if set == nil {
 		return nil, fmt.Errorf("cluster %q: %w", chosen.Cluster, cluster.ErrNoCluster)
 	}
@@ -260,9 +263,9 @@ func (o *Opaque) listener(protocol rpc.Protocol) *snapshot.Listener {
 	case o.Off:
 		return nil
 	case o.Inbound:
-		return o.Entrance(&o.Env.Env, o.Env.Snapshot(), protocol == rpc.ProtocolTLS)
+		return o.Entrance(&o.Env.Env, o.snapshot(), protocol == rpc.ProtocolTLS)
 	}
-	return o.Env.Snapshot().Listener(o.Original)
+	return o.snapshot().Listener(o.Original)
 }
 
 // gate holds an opaque connection against the policies of its chain, and says whether

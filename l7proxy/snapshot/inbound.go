@@ -5,6 +5,10 @@ import (
 	"net/netip"
 )
 
+// Viewer stands for the address of whoever sees the snapshot: what a control plane says
+// of the pod that it is asked for holds for each pod that has the same view.
+var Viewer = netip.MustParseAddr("100::1") // of the prefix that is for nobody, RFC 6666
+
 // Inbound says what is held against connections to a provider, at the provider: one
 // port of it, or all that no other Inbound of the same provider names. Each of its
 // listeners has policies only: a connection goes to the port that was dialled.
@@ -46,13 +50,15 @@ type inboundKey struct {
 
 // Inbound returns what is held against connections to a provider's own address (not
 // v4-mapped); nil for nothing. Workload is as of Inbound. What names the address goes
-// before what names the workload, and in each of them the port before every port.
+// before what is for Viewer, and that before what names the workload; in each of them
+// the port goes before every port.
 func (s *Snapshot) Inbound(dst netip.AddrPort, workload string) *Inbound {
 	if len(s.index.inbound) == 0 {
 		return nil
 	}
 	for _, k := range [...]inboundKey{
 		{address: dst.Addr(), port: dst.Port()}, {address: dst.Addr()},
+		{address: Viewer, port: dst.Port()}, {address: Viewer},
 		{workload: workload, port: dst.Port()}, {workload: workload},
 	} {
 		if in := s.index.inbound[k]; in != nil {

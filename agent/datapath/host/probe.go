@@ -47,7 +47,7 @@ func Probe(cgroup, pinPath string) []Check {
 		checks = append(checks, verdict("program "+p.hook, features.HaveProgramHelper(p.typ, p.helper),
 			fmt.Sprintf("%s with %s", p.typ, p.helper), "use a kernel with "+p.needs))
 	}
-	return append(checks, probeNetnsIdentity())
+	return append(checks, probeNetnsIdentity(), probeRefusal())
 }
 
 // Missing joins the failed checks, each with its fix; nil if there are none.
@@ -149,6 +149,21 @@ func probeNetnsIdentity() Check {
 // their network namespace: from Linux 5.15 on.
 func HaveNetnsCookie() bool {
 	return features.HaveProgramHelper(ebpf.SockOps, asm.FnGetNetnsCookie) == nil
+}
+
+// probeRefusal tells what an application sees whose connect is refused. Both will do.
+func probeRefusal() Check {
+	check := Check{Name: "errno of refused connects", OK: true, Detail: "EPERM (ECONNREFUSED from Linux 6.0 on)"}
+	if HaveSetErrno() {
+		check.Detail = "ECONNREFUSED"
+	}
+	return check
+}
+
+// HaveSetErrno tells whether connect programs may choose the error of a connect
+// that they refuse: from Linux 6.0 on. Otherwise it is EPERM.
+func HaveSetErrno() bool {
+	return features.HaveProgramHelper(ebpf.CGroupSockAddr, asm.FnSetRetval) == nil
 }
 
 // CheckBPFFS tells why nothing can be pinned in a directory.

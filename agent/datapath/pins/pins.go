@@ -17,11 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrIncompatible says that the pinned maps are of another shape or version
-// than this build's. Nothing was changed: their connections and workloads would
-// be lost, so uninstalling them is the operator's decision.
-var ErrIncompatible = errors.New("pinned maps are incompatible")
-
 // Dir describes the directory of a pinned state:
 //
 //	maps_vVERSION/NAME    the maps
@@ -46,6 +41,7 @@ const (
 	Absent State = iota
 	Whole
 	Damaged // by hand: a map is missing
+	Foreign // of another version than this build's
 )
 
 // MapFile is where a map is pinned.
@@ -105,7 +101,7 @@ func (d Dir) Prepare() (State, error) {
 	}
 	for _, e := range entries {
 		if isMaps(e.Name()) && e.Name() != filepath.Base(d.maps()) {
-			return Absent, fmt.Errorf("open %s: %w: this build needs %s", e.Name(), ErrIncompatible, filepath.Base(d.maps()))
+			return Foreign, nil
 		}
 	}
 	for _, name := range d.Maps {

@@ -90,7 +90,7 @@ func (d *Follower) Close() {
 }
 
 // Want starts to resolve the names of clusters and stops to resolve others.
-func (d *Follower) Want(clusters map[string]*snapshot.Cluster) {
+func (d *Follower) Want(clusters []*snapshot.Cluster) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	wanted := make(map[Name]bool)

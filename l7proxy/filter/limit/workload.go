@@ -42,11 +42,11 @@ func (ws *Workloads) Forget(uid string) {
 	delete(ws.byUID, uid)
 }
 
-// Keep lets the buckets go that are not in a snapshot. A bucket of a resource that did
+// Keep lets the buckets go that are in none of the snapshots. A bucket of a resource that did
 // not change stays as full as it was.
-func (ws *Workloads) Keep(s *snapshot.Snapshot) {
+func (ws *Workloads) Keep(all ...*snapshot.Snapshot) {
 	kept := make(map[*snapshot.Bucket]bool)
-	for l := range s.Limits() {
+	for l := range snapshot.Each(all, (*snapshot.Snapshot).Limits) {
 		kept[l.Bucket] = true
 		for i := range l.Descriptors {
 			kept[l.Descriptors[i].Bucket] = true

@@ -168,13 +168,13 @@ func (t *Tally) counter(labels Labels) *Counter {
 	return c
 }
 
-// Keep makes the counters of a snapshot's policies, at 0 or as they were for what had
+// Keep makes the counters of the snapshots' policies, at 0 or as they were for what had
 // the same labels, and lets all others go: whoever still counts with them counts for
 // nobody.
-func (t *Tally) Keep(s *snapshot.Snapshot) {
+func (t *Tally) Keep(all ...*snapshot.Snapshot) {
 	rules, limits := make(map[*snapshot.Rules]bool), make(map[*snapshot.Limit]bool)
 	faults, globals := make(map[*snapshot.Fault]bool), make(map[*snapshot.Global]bool)
-	for f := range s.RBAC() {
+	for f := range snapshot.Each(all, (*snapshot.Snapshot).RBAC) {
 		if f.Rules != nil {
 			t.Rules(f.Name, f.Rules, false, rbac.Decision{Policy: rbac.None})
 			rules[f.Rules] = true
@@ -184,17 +184,17 @@ func (t *Tally) Keep(s *snapshot.Snapshot) {
 			rules[f.Shadow] = true
 		}
 	}
-	for l := range s.Limits() {
+	for l := range snapshot.Each(all, (*snapshot.Snapshot).Limits) {
 		t.Limit(l, limit.Skipped)
 		limits[l] = true
 	}
-	for f := range s.Faults() {
+	for f := range snapshot.Each(all, (*snapshot.Snapshot).Faults) {
 		if !f.Idle() {
 			t.Fault(f, Delayed)
 			faults[f] = true
 		}
 	}
-	for g := range s.Globals() {
+	for g := range snapshot.Each(all, (*snapshot.Snapshot).Globals) {
 		t.Global(g, global.OK)
 		globals[g] = true
 	}

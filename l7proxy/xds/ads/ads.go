@@ -1,10 +1,10 @@
 // Package ads is the client of a control plane: it asks istiod, or what speaks like it, for
-// one node's view of the mesh by delta xDS, and keeps the last good answer on disk. What
+// one pod's view of the mesh by delta xDS, and keeps the last good answer on disk. What
 // the answers mean is package xds' business, which rejects what it does not implement.
+// Which views there are is package views'.
 //
 // It speaks plain gRPC, with no proof of who it is, from the proxy's own network namespace:
-// port 15010 of istiod. There is one view for all pods of the node, that of the identity
-// that it is given: what istiod makes for other namespaces or labels is not in it.
+// port 15010 of istiod.
 //
 // Clusters and listeners are asked for as a whole, route configurations and endpoints by
 // the names that those refer to. What an answer does not name stays; what is not asked for
@@ -12,6 +12,7 @@
 package ads
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,9 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
 )
 
@@ -39,7 +42,10 @@ const (
 type Options struct {
 	Server string // HOST:PORT
 	Node   Node
+	Owner  string // whose view it is, whichever pod it is asked for; "" for the node's
 	Path   string // of the file with the last good configuration
+	// Pace waits until a stream may be begun, or until the context ends. Nil: at once.
+	Pace   func(context.Context) error
 	Logger *slog.Logger
 }
 
@@ -61,11 +67,12 @@ type Source struct {
 	*xds.Store
 
 	opts  Options
-	node  *corev3.Node
 	cache cache
 	save  chan struct{} // one is as good as many
 
 	mu    sync.Mutex
+	node  *corev3.Node
+	end   context.CancelCauseFunc // of the stream that is open
 	state State
 	once  bool // answered before
 }
@@ -85,9 +92,9 @@ func New(opts Options) (*Source, error) {
 		return nil, err
 	}
 	return &Source{
-		Store: xds.NewStore(opts.Server, id.address, opts.Logger), opts: opts, node: node,
-		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %v %s",
-			opts.Server, opts.Node.ID, opts.Node.Cluster, opts.Node.Labels, opts.Node.Locality)},
+		Store: xds.NewStore(opts.Server, snapshot.Viewer, opts.Logger), opts: opts, node: node,
+		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %s",
+			opts.Server, cmp.Or(opts.Owner, opts.Node.ID+fmt.Sprint(opts.Node.Labels)), opts.Node.Cluster, opts.Node.Locality)},
 		save:  make(chan struct{}, 1),
 		state: State{Since: time.Now()},
 	}, nil
@@ -133,6 +140,10 @@ func (s *Source) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, errPosed) {
+			s.lost(err)
+			continue
+		}
 		if answered {
 			failures = 0
 		}
@@ -143,6 +154,48 @@ func (s *Source) Run(ctx context.Context) error {
 		case <-time.After(pause(failures)):
 		}
 	}
+}
+
+// errPosed ends a stream that is to be begun anew for another pod.
+var errPosed = errors.New("the view is asked for another of its pods")
+
+// Pose asks for the view of another pod, which is the same view, from now on: the one that
+// it was asked for is about to go.
+func (s *Source) Pose(n Node) error {
+	id, err := n.parse()
+	if err != nil {
+		return err
+	}
+	node, err := n.message(id)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if proto.Equal(node, s.node) {
+		return nil
+	}
+	s.node = node
+	if s.end != nil {
+		s.end(errPosed)
+	}
+	return nil
+}
+
+// begin makes the context of a stream, which Pose ends, and says for which node it is.
+func (s *Source) begin(ctx context.Context) (context.Context, *corev3.Node) {
+	ctx, end := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end = end
+	return ctx, s.node
+}
+
+// Node is whom the view is asked for.
+func (s *Source) Node() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.node.GetId()
 }
 
 // pause is how long to wait after so many failures in a row.
@@ -195,7 +248,7 @@ func (s *Source) updated(refused bool) {
 		s.state.Reconnects++
 	}
 	s.once, s.state.Connected, s.state.Since, s.state.Reason = true, true, s.state.Updated, ""
-	s.opts.Logger.Info("the control plane answers", "server", s.opts.Server, "node", s.opts.Node.ID)
+	s.opts.Logger.Info("the control plane answers", "server", s.opts.Server, "node", s.node.GetId())
 }
 
 // published makes what was taken hold, and has it kept.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -34,6 +35,7 @@ type names map[string]bool
 type stream struct {
 	source *Source
 	wire   discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+	node   *corev3.Node
 
 	said     bool             // which node we are
 	asked    map[string]names // by type; a type that is in it has been asked for
@@ -45,18 +47,23 @@ type stream struct {
 
 // follow follows one stream to its end. It tells whether there was an answer.
 func (s *Source) follow(ctx context.Context) (answered bool, err error) {
+	if s.opts.Pace != nil {
+		if err := s.opts.Pace(ctx); err != nil {
+			return false, err
+		}
+	}
 	conn, err := dial(s.opts.Server)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, node := s.begin(ctx)
+	defer s.end(nil)
 	wire, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {
 		return false, fmt.Errorf("open stream: %w", err)
 	}
-	t := &stream{source: s, wire: wire, asked: make(map[string]names), missing: make(map[string]names)}
+	t := &stream{source: s, wire: wire, node: node, asked: make(map[string]names), missing: make(map[string]names)}
 	t.begin()
 	responses, failed := make(chan *discoveryv3.DeltaDiscoveryResponse), make(chan error, 1)
 	go func() {
@@ -78,13 +85,16 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return t.answered, ctx.Err()
+			return t.answered, context.Cause(ctx)
 		case err := <-failed:
 			if t.answered && len(t.missing) == 0 {
 				s.published()
 			}
-			if errors.Is(err, io.EOF) {
+			switch {
+			case errors.Is(err, io.EOF):
 				err = errEnded
+			case ctx.Err() != nil:
+				err = context.Cause(ctx)
 			}
 			return t.answered, err
 		case r := <-responses:
@@ -115,7 +125,7 @@ func (t *stream) begin() {
 // send sends a request. If that fails the stream has ended, and Recv says why.
 func (t *stream) send(r *discoveryv3.DeltaDiscoveryRequest) {
 	if !t.said {
-		r.Node, t.said = t.source.node, true
+		r.Node, t.said = t.node, true
 	}
 	_ = t.wire.Send(r)
 }

@@ -1,0 +1,81 @@
+package l7proxy
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/dubway/dubway/l7proxy/snapshot"
+)
+
+// sight is what each workload sees. Safe for concurrent use.
+type sight struct {
+	mu    sync.Mutex
+	cells map[string]*atomic.Pointer[snapshot.Snapshot] // by UID
+	all   atomic.Pointer[snapshot.Snapshot]             // of those that are not in cells
+	views atomic.Pointer[[]snapshot.View]
+}
+
+func (s *sight) init() {
+	s.cells = make(map[string]*atomic.Pointer[snapshot.Snapshot])
+	s.all.Store((&snapshot.Snapshot{}).Seal())
+	s.views.Store(&[]snapshot.View{})
+}
+
+// of returns what follows the snapshots of a workload, without a lock.
+func (s *sight) of(uid string) func() *snapshot.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cell := s.cells[uid]; cell != nil {
+		return cell.Load
+	}
+	return s.all.Load
+}
+
+// now returns what a workload sees at the moment.
+func (s *sight) now(uid string) *snapshot.Snapshot { return s.of(uid)() }
+
+// seen returns the views.
+func (s *sight) seen() []snapshot.View { return *s.views.Load() }
+
+// snapshots returns those of all views.
+func (s *sight) snapshots() []*snapshot.Snapshot {
+	views := s.seen()
+	all := make([]*snapshot.Snapshot, len(views))
+	for i := range views {
+		all[i] = views[i].Snapshot
+	}
+	return all
+}
+
+// put makes workloads see what views say, and returns what those saw before that see
+// something else now. A workload that is in no view any more keeps its last one, for what
+// is left of its connections.
+func (s *sight) put(views []snapshot.View) (before map[string]*snapshot.Snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before = make(map[string]*snapshot.Snapshot)
+	s.views.Store(&views)
+	live := make(map[string]bool)
+	for _, v := range views {
+		if v.Workloads == nil {
+			before[""] = s.all.Swap(v.Snapshot)
+		}
+		for _, uid := range v.Workloads {
+			live[uid] = true
+			cell := s.cells[uid]
+			if cell == nil {
+				cell = new(atomic.Pointer[snapshot.Snapshot])
+				s.cells[uid] = cell
+			}
+			if old := cell.Swap(v.Snapshot); old != nil && old != v.Snapshot {
+				before[uid] = old
+			}
+		}
+	}
+	for uid := range s.cells {
+		if !live[uid] {
+			delete(s.cells, uid)
+		}
+	}
+	return before
+}

@@ -1,0 +1,10 @@
+package snapshot
+
+// View is what some workloads see of the mesh.
+type View struct {
+	// Key names it, for people: "namespace/serviceaccount label=value ...". "" for the one
+	// view that all have.
+	Key       string
+	Snapshot  *Snapshot
+	Workloads []string // the UIDs of those that have it; nil for all
+}

@@ -1,0 +1,168 @@
+package l7proxy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+)
+
+// maxTables bounds the numbers of tables.
+const maxTables = 255
+
+// steering is what the agent was told to steer, in this connection to it: one table for
+// each view. What all workloads see is table 0.
+type steering struct {
+	tables map[string]*steered // by the key of the view
+	rest   bool                // table 0 was published
+}
+
+// steered is what the agent was told of one view.
+type steered struct {
+	number  uint32
+	seen    *snapshot.Snapshot
+	table   handoff.DestinationTable
+	current bool
+}
+
+// askPublish wakes publishDestinations.
+func (p *Proxy) askPublish() {
+	select {
+	case p.publish <- struct{}{}:
+	default:
+	}
+}
+
+// publishDestinations tells the agent what to steer, after each change of what workloads
+// see and after each connect.
+func (p *Proxy) publishDestinations(ctx context.Context) error {
+	told := &steering{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.publish:
+		}
+		if !p.connected.Load() {
+			continue
+		}
+		if p.afresh.Swap(false) { // tables are those of one connection
+			told = &steering{}
+		}
+		if err := p.steer(ctx, told); err != nil && ctx.Err() == nil {
+			p.log.Error("destinations not published", "generation", p.generation.Load(), "error", err)
+			time.AfterFunc(time.Second, p.askPublish)
+		}
+	}
+}
+
+// steer tells the agent what it does not know yet. A table that gains workloads goes
+// before the one that loses them: so each is in one all the time.
+func (p *Proxy) steer(ctx context.Context, told *steering) error {
+	if told.tables == nil {
+		told.tables = make(map[string]*steered)
+	}
+	views := p.sight.seen()
+	live := make(map[string]bool, len(views))
+	var gaining, others []*steered
+	for i := range views {
+		v := &views[i]
+		if v.Snapshot.Generation == 0 {
+			continue // nothing was said of it yet
+		}
+		t := told.tables[v.Key]
+		if t == nil {
+			number, err := told.number(v)
+			if err != nil {
+				return err
+			}
+			t = &steered{number: number, table: handoff.DestinationTable{Table: number}}
+			told.tables[v.Key] = t
+		}
+		live[v.Key] = true
+		gains := t.follow(v)
+		switch {
+		case t.current:
+		case gains:
+			gaining = append(gaining, t)
+		default:
+			others = append(others, t)
+		}
+	}
+	for _, t := range slices.Concat(gaining, others) {
+		if err := p.tell(ctx, t.table); err != nil {
+			return err
+		}
+		t.current = true
+	}
+	for k, t := range told.tables {
+		if live[k] {
+			continue
+		}
+		if err := p.tell(ctx, handoff.DestinationTable{Table: t.number}); err != nil {
+			return err
+		}
+		delete(told.tables, k)
+	}
+	if p.control == nil || told.rest { // of files, it is the view's
+		return nil
+	}
+	if err := p.tell(ctx, handoff.DestinationTable{}); err != nil {
+		return err
+	}
+	told.rest = true
+	return nil
+}
+
+// number is that of the table of a view: 0 for what all see.
+func (s *steering) number(v *snapshot.View) (uint32, error) {
+	if v.Workloads == nil {
+		return 0, nil
+	}
+	used := make(map[uint32]bool, len(s.tables))
+	for _, t := range s.tables {
+		used[t.number] = true
+	}
+	for n := uint32(1); n <= maxTables; n++ {
+		if !used[n] {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("workloads see more than %d different configurations: those of %s are not steered", maxTables, v.Key)
+}
+
+// follow makes a table what a view says, and tells whether it has workloads that it had
+// not before.
+func (t *steered) follow(v *snapshot.View) (gains bool) {
+	workloads := slices.Sorted(slices.Values(v.Workloads))
+	for _, uid := range workloads {
+		_, had := slices.BinarySearch(t.table.Workloads, uid)
+		gains = gains || !had
+	}
+	if !slices.Equal(workloads, t.table.Workloads) {
+		t.table.Workloads, t.current = workloads, false
+	}
+	if t.seen == v.Snapshot {
+		return gains
+	}
+	want := v.Snapshot.Destinations()
+	entries := make([]handoff.Destination, len(want))
+	for i, d := range want {
+		entries[i] = handoff.Destination(d)
+	}
+	if t.seen == nil || !slices.Equal(entries, t.table.Entries) {
+		t.table.Entries, t.current = entries, false
+	}
+	t.seen = v.Snapshot
+	return gains
+}
+
+// tell publishes one generation of a table.
+func (p *Proxy) tell(ctx context.Context, t handoff.DestinationTable) error {
+	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return p.agent.Destinations(limit, p.generation.Load(), t)
+}
