@@ -28,6 +28,7 @@ var scenarios = []struct {
 	{"gateway api", (*world).gatewayAPI},
 	{"sidecar", (*world).sidecar},
 	{"authorization", (*world).authorization},
+	{"principals", (*world).principals},
 	{"istiod restarted", (*world).restarted},
 	{"istiod away", (*world).away},
 }
@@ -64,7 +65,10 @@ func (w *world) dubboPort() {
 	const vip = "198.19.0.20"
 	defer w.with("dubbo-port", "${FIRST}", "80", "${SECOND}", "20")()
 	w.settled("by method", at(vip, "sayHello"), map[string]int{"v2": 20})
-	w.settled("by attachment, of consumers with a label", at(vip, "buy", "user", "jason"), map[string]int{"v2": 20})
+	jason := at(vip, "buy", "user", "jason")
+	w.settled("by attachment, of consumers with a label", jason, map[string]int{"v2": 20})
+	jason.Batch = true
+	w.shared(300, jason, 25, 95)          // as every other call
 	w.shared(300, at(vip, "buy"), 25, 95) // 5 standard deviations
 	w.settled("after its time", at(vip, "delay5000"), map[string]int{"status 31": 2})
 	w.Counted("istio_requests_total{", 4, `reporter="source"`, `response_flags="UT"`, `source_workload="consumer"`)
@@ -224,15 +228,16 @@ func (w *world) sidecar() {
 	without := w.with("sidecar")
 	w.settled("cut", at(cut, "buy"), map[string]int{"connect": 1})
 	w.settled("kept", at(kept, "buy"), map[string]int{"v1": 10})
+	other := at(cut, "buy")
+	other.Batch = true
+	w.settled("not of other workloads", other, map[string]int{"v1": 10})
 	without()
 	w.settled("after", at(cut, "buy"), map[string]int{"v1": 10})
 }
 
-// authorization: policies of the provider hold for calls, by what the call says. They are
-// in the provider's view.
+// authorization: policies of the provider hold for calls, by what the call says.
 func (w *world) authorization() {
 	const vip = "198.19.0.28"
-	defer w.see(w.v1)()
 	defer w.with("authorization")()
 	w.settled("denied", at(vip, "dangerous"), map[string]int{"thrown": 2})
 	w.settled("denied by the begin of a name", at(vip, "dropTable"), map[string]int{"thrown": 2})
@@ -240,6 +245,19 @@ func (w *world) authorization() {
 	w.settled("not denied", at(vip, "buy"), map[string]int{"v1": 20})
 	w.Counted("dubway_rbac_total{", 12, `result="denied"`)
 	w.settled("nor where nobody guards", at(w.v1.Addresses[0].String(), "buy"), map[string]int{"v1": 20})
+}
+
+// principals: of a policy that allows, who calls is known by the account of its pod, as the
+// node vouches for it.
+func (w *world) principals() {
+	const vip = "198.19.0.29"
+	defer w.with("principals")()
+	stranger := at(vip, "sayHello")
+	stranger.Batch = true
+	w.settled("another account", stranger, map[string]int{"thrown": 2})
+	w.settled("the account", at(vip, "sayHello"), map[string]int{"v1": 20})
+	w.settled("the account, by the begin of a name", at(vip, "getOrder"), map[string]int{"v1": 20})
+	w.settled("the account, another method", at(vip, "buy"), map[string]int{"thrown": 2})
 }
 
 // restarted: while istiod is killed and comes back calls go on, and what it says then
@@ -255,16 +273,10 @@ func (w *world) restarted() {
 	end := w.launch(steady)
 	w.under()
 	w.plane.KillIstiod()
-	w.Eventually("the proxy notices", func() bool {
-		s, err := w.ProxyStatus(w.Ctx)
-		return err == nil && s.ControlPlane != nil && !s.ControlPlane.Connected
-	})
+	w.Eventually("the proxy notices", func() bool { return !connected(w.views()) })
 	w.settled("without istiod", at(vip, "buy"), map[string]int{"v1": 20})
 	w.plane.StartIstiod()
-	w.Eventually("the proxy is back", func() bool {
-		s, err := w.ProxyStatus(w.Ctx)
-		return err == nil && s.ControlPlane != nil && s.ControlPlane.Connected && s.ControlPlane.Reconnects > 0
-	})
+	w.Eventually("the proxy is back", func() bool { return connected(w.views()) })
 	w.effect(at(vip, "buy"), func() {
 		w.apply(w.objects("dubbo-port", "${FIRST}", "0", "${SECOND}", "100"))
 	})
@@ -282,19 +294,21 @@ func (w *world) away() {
 	w.settled("before, by method", at(vip, "sayHello"), map[string]int{"v2": 20})
 	w.plane.KillIstiod()
 	w.stopProxy()
-	w.startProxy(w.consumer)
+	w.startProxy()
 	s, err := w.ProxyStatus(w.Ctx)
 	w.Must(err)
-	if s.ControlPlane == nil || !s.ControlPlane.Kept || s.ControlPlane.Connected || len(s.Problems) == 0 {
-		w.T.Errorf("status without istiod: %+v, %q", s.ControlPlane, s.Problems)
+	if len(s.Problems) == 0 {
+		w.T.Error("the status says nothing of the control plane that is away")
+	}
+	for _, v := range w.views() {
+		if !v.Kept || v.Connected {
+			w.T.Errorf("a view without istiod: %+v", v)
+		}
 	}
 	w.settled("by what was kept", at(vip, "sayHello"), map[string]int{"v2": 20})
 	w.settled("by what was kept, else", at(vip, "buy"), map[string]int{"v1": 20})
 	w.plane.StartIstiod()
-	w.Eventually("istiod's word holds again", func() bool {
-		s, err := w.ProxyStatus(w.Ctx)
-		return err == nil && s.ControlPlane != nil && s.ControlPlane.Connected && !s.ControlPlane.Kept
-	})
+	w.Eventually("istiod's word holds again", func() bool { return connected(w.views()) })
 	w.effect(at(vip, "buy"), func() {
 		w.apply(w.objects("dubbo-port", "${FIRST}", "0", "${SECOND}", "100"))
 	})

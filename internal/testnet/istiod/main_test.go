@@ -31,6 +31,7 @@ func provide(args []string) error {
 
 // ask is what a consumer's process is to do.
 type ask struct {
+	Batch   bool   // of the other consumer
 	Target  string // ADDRESS:PORT
 	N       int
 	Request dubbotest.Request

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
 	"github.com/dubway/dubway/internal/testnet/dubbotest"
 	"github.com/dubway/dubway/internal/testnet/istiod"
@@ -22,24 +24,25 @@ import (
 // time-out.
 const bar = 10 * time.Second
 
-// world is a node below a control plane: a consumer and two versions of a provider.
+// world is a node below a control plane: two consumers and two versions of a provider.
 type world struct {
 	*meshtest.Mesh
 
-	plane            *istiod.Plane
-	consumer, v1, v2 *testnet.Pod
-	proxy            *testnet.Process
-	idle             int // listeners without any scenario
+	plane           *istiod.Plane
+	consumer, batch *testnet.Pod
+	v1, v2          *testnet.Pod
+	proxy           *testnet.Process
+	idle            int // listeners without any scenario
 
 	tags int // of helpers' outputs
 	read int // bytes of istiod's log
 }
 
-// begin starts everything. The proxy has the consumer's view.
+// begin starts everything.
 func begin(t *testing.T) *world {
 	t.Helper()
 	m := meshtest.New(t, "is", 1, 20*time.Minute)
-	w := &world{Mesh: m, consumer: m.Pod("consumer")}
+	w := &world{Mesh: m, consumer: m.Pod("consumer"), batch: m.Pod("batch")}
 	for name, pod := range map[string]**testnet.Pod{"v1": &w.v1, "v2": &w.v2} {
 		p, err := m.AddPod("provider-"+name, map[string]string{"app": "provider", "version": name}, 20880)
 		m.Must(err)
@@ -52,33 +55,54 @@ func begin(t *testing.T) *world {
 	started := time.Now()
 	w.plane = istiod.Start(m, w.objects("base"))
 	t.Logf("the control plane is ready after %v", time.Since(started).Round(time.Millisecond))
-	for _, p := range []*testnet.Pod{w.consumer, w.v1, w.v2} {
+	for _, p := range w.pods() {
 		w.plane.Publish(p, "n1")
 	}
-	_, w.proxy = m.Start([]*testnet.Pod{w.consumer, w.v1, w.v2}, w.flags(w.consumer)...)
-	status, err := w.ProxyStatus(w.Ctx)
-	w.Must(err)
-	w.idle = status.Snapshot.Listeners
-	t.Logf("without a scenario: %+v", status.Snapshot)
+	_, w.proxy = m.Start(w.pods(), w.flags()...)
+	w.Eventually("every pod's view is there", func() bool {
+		views := w.views()
+		w.idle = listeners(views)
+		return len(views) == len(w.pods()) && connected(views) && w.idle > 0
+	})
 	return w
 }
 
-// flags are the proxy's, for the view that a pod has of the mesh. It is the one place
-// that knows them.
-func (w *world) flags(p *testnet.Pod) []string {
-	return []string{
-		"--xds-server", w.plane.Address(istiod.PlainPort),
-		"--xds-node-id", fmt.Sprintf("sidecar~%s~%s.%s~%[3]s.svc.cluster.local", p.Addresses[0], p.Name, testnet.Namespace),
+// views are what the control plane tells, by kind of workload.
+func (w *world) views() []admin.ControlView {
+	w.T.Helper()
+	s, err := w.ProxyStatus(w.Ctx)
+	w.Must(err)
+	if s.ControlPlane == nil {
+		return nil
 	}
+	return s.ControlPlane.Views
 }
 
-// startProxy starts the proxy again, with the view of a pod.
-func (w *world) startProxy(p *testnet.Pod) {
+// connected tells whether the control plane has told of every view.
+func connected(views []admin.ControlView) bool {
+	return len(views) > 0 && !slices.ContainsFunc(views, func(v admin.ControlView) bool { return !v.Connected || v.Kept || v.Generation == 0 })
+}
+
+// listeners are those of all views.
+func listeners(views []admin.ControlView) (n int) {
+	for _, v := range views {
+		n += v.Snapshot.Listeners
+	}
+	return n
+}
+
+// flags are the proxy's. It is the one place that knows them.
+func (w *world) flags() []string {
+	return []string{"--xds-server", w.plane.Address(istiod.PlainPort)}
+}
+
+// startProxy starts the proxy again.
+func (w *world) startProxy() {
 	w.T.Helper()
 	var err error
-	w.proxy, err = w.StartProxy(w.Ctx, append([]string{"--access-log", "stdout"}, w.flags(p)...)...)
+	w.proxy, err = w.StartProxy(w.Ctx, append([]string{"--access-log", "stdout"}, w.flags()...)...)
 	w.Must(err)
-	w.Must(w.WaitEnrolled(w.Ctx, w.consumer, w.v1, w.v2))
+	w.Must(w.WaitEnrolled(w.Ctx, w.pods()...))
 }
 
 // stopProxy ends it.
@@ -87,17 +111,8 @@ func (w *world) stopProxy() {
 	w.Must(w.proxy.Stop(time.Minute))
 }
 
-// see gives the proxy the view of a pod until the scenario ends.
-func (w *world) see(p *testnet.Pod) (back func()) {
-	w.T.Helper()
-	w.stopProxy()
-	w.startProxy(p)
-	return func() {
-		w.T.Helper()
-		w.stopProxy()
-		w.startProxy(w.consumer)
-	}
-}
+// pods are all that are enrolled.
+func (w *world) pods() []*testnet.Pod { return []*testnet.Pod{w.consumer, w.batch, w.v1, w.v2} }
 
 // objects reads a file of testdata, with this node's addresses in place of their names,
 // and more replacements.
@@ -222,19 +237,13 @@ func (w *world) both(a ask) {
 // emptied waits until nothing of a scenario is left in the proxy.
 func (w *world) emptied() {
 	w.T.Helper()
-	w.Eventually("nothing is left of the scenario", func() bool {
-		s, err := w.ProxyStatus(w.Ctx)
-		return err == nil && s.Snapshot.Listeners <= w.idle
-	})
+	w.Eventually("nothing is left of the scenario", func() bool { return listeners(w.views()) <= w.idle })
 }
 
 // accepted wants nothing to be refused of what the control plane has sent.
 func (w *world) accepted() {
 	w.T.Helper()
-	w.Eventually("the control plane answers", func() bool {
-		s, err := w.ProxyStatus(w.Ctx)
-		return err == nil && s.ControlPlane != nil && s.ControlPlane.Connected
-	})
+	w.Eventually("the control plane answers", func() bool { return connected(w.views()) })
 	log, err := os.ReadFile(filepath.Join(w.StateDir(), "logs", "istiod.log"))
 	w.Must(err)
 	for line := range strings.Lines(string(log[w.read:])) {
@@ -252,7 +261,11 @@ func (w *world) launch(a ask) (end func() answers) {
 	w.Must(err)
 	w.tags++
 	tag := fmt.Sprintf("%d:", w.tags)
-	process, err := w.consumer.StartHelper("calls", tag, string(text))
+	pod := w.consumer
+	if a.Batch {
+		pod = w.batch
+	}
+	process, err := pod.StartHelper("calls", tag, string(text))
 	w.Must(err)
 	return func() (r answers) {
 		w.T.Helper()
