@@ -169,8 +169,8 @@ func (w *world) settled(what string, a ask, want map[string]int) {
 	}
 }
 
-// shared makes n calls and wants both providers to answer, and from to to of them by the
-// second.
+// shared makes n calls and wants each to be answered, at least from and at most to of them
+// by the second provider.
 func (w *world) shared(n int, a ask, from, to int) {
 	w.T.Helper()
 	r := w.calls(n, a)

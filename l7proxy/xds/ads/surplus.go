@@ -31,7 +31,9 @@ func surplus(typ string, r xds.Resource) bool {
 // unlimited tells whether a cluster limits nothing: istiod sets what is unset to the most.
 func unlimited(m *clusterv3.Cluster) bool {
 	for _, t := range m.GetCircuitBreakers().GetThresholds() {
-		for _, limit := range []*wrapperspb.UInt32Value{t.GetMaxConnections(), t.GetMaxPendingRequests(), t.GetMaxRequests(), t.GetMaxRetries()} {
+		for _, limit := range []*wrapperspb.UInt32Value{
+			t.GetMaxConnections(), t.GetMaxPendingRequests(), t.GetMaxRequests(), t.GetMaxRetries(),
+		} {
 			if limit != nil && limit.GetValue() != math.MaxUint32 {
 				return false
 			}
