@@ -86,6 +86,25 @@ static __always_inline int verdict_of(enum outcome outcome)
 	return 0;
 }
 
+/* workload_of: the kernel may give the memory of an entry that was just replaced to
+ * another workload's while a program reads it. It writes from the front: who has read
+ * the table and then finds another name asks again.
+ */
+static __always_inline struct workload *workload_of(__u64 netns, __u32 *table)
+{
+	struct workload *found = bpf_map_lookup_elem(&workloads, &netns);
+
+	if (!found)
+		return NULL;
+	*table = WORD(found->table);
+	if (*(volatile __u64 *)&found->netns == netns)
+		return found;
+	found = bpf_map_lookup_elem(&workloads, &netns);
+	if (found)
+		*table = WORD(found->table);
+	return found;
+}
+
 static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struct endpoint *to)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -93,6 +112,7 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 	struct socket *socket;
 	int v4 = is_mapped(to->addr);
 	enum standing standing;
+	__u32 table = 0;
 	__u64 netns;
 
 	/* Another protocol's socket of the same type (SCTP) cannot reach a TCP
@@ -112,12 +132,12 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 	}
 
 	netns = netns_of(ctx, sk);
-	workload = bpf_map_lookup_elem(&workloads, &netns);
+	workload = workload_of(netns, &table);
 	if (!workload)
 		return not_enrolled;
 	if (is_loopback(to->addr))
 		return loopback;
-	standing = standing_of(to, v4 ? AF_INET : AF_INET6, workload->table);
+	standing = standing_of(to, v4 ? AF_INET : AF_INET6, table);
 	if (standing != known)
 		return unknown(netns, to, standing);
 	if (!(workload->flags & (v4 ? steer_v4 : steer_v6)))

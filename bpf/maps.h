@@ -36,6 +36,7 @@ enum workload_flag {
 };
 
 struct workload {
+	__u64 netns; /* again, and first: see connect.h */
 	enum workload_flag flags;
 	__u32 table; /* of destinations */
 	__be32 addr4[4]; /* shown instead of 127.0.0.1; zero: unknown */

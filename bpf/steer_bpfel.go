@@ -129,6 +129,7 @@ type SteerUnknownKey struct {
 
 type SteerWorkload struct {
 	_     structs.HostLayout
+	Netns uint64
 	Flags SteerWorkloadFlag
 	Table uint32
 	Addr4 [4]uint32

@@ -138,7 +138,7 @@ func (p *Proxy) pods() admin.WorkloadList {
 }
 
 // errNoView: each workload sees something else.
-var errNoView = errors.New("configuration comes from a control plane, which tells workloads different things: say whose call it is by --from")
+var errNoView = errors.New("a control plane tells workloads different things: say whose call it is by --from")
 
 func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 	var q admin.ExplainRequest

@@ -52,7 +52,7 @@ func (d *Datapath) SetWorkload(w Workload) error {
 }
 
 func (d *Datapath) setWorkload(w Workload) error {
-	entry := bpf.SteerWorkload{Table: w.Slot}
+	entry := bpf.SteerWorkload{Netns: w.Cookie, Table: w.Slot}
 	inbound := map[int]bool{} // by family
 	for _, l := range w.Listeners {
 		found, err := inspectListener(l)

@@ -28,8 +28,8 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
 	"github.com/dubway/dubway/cmd/dubwayctl/timeouts"
-	"github.com/dubway/dubway/cmd/dubwayctl/views"
 	"github.com/dubway/dubway/cmd/dubwayctl/unknown"
+	"github.com/dubway/dubway/cmd/dubwayctl/views"
 	"github.com/dubway/dubway/internal/admin"
 )
 

@@ -42,7 +42,8 @@ func (e *env) routesCommand() *cobra.Command {
 
 func routeTable(t *table, list *admin.RouteList) {
 	if len(list.Items) == 0 {
-		t.linef("No routes: nothing is steered. The proxy reads xDS from the directory of its flag --xds-dir, or asks the control plane of --xds-server.")
+		t.linef("No routes: nothing is steered. The proxy reads xDS from the directory of its flag --xds-dir,\n" +
+			"or asks the control plane of --xds-server.")
 		return
 	}
 	for i := range list.Items {

@@ -53,7 +53,9 @@ func table(l *list) [][]any {
 	if l.ControlPlane == nil {
 		return [][]any{{"Configuration comes from " + l.Source + ": there is no control plane."}}
 	}
-	rows := [][]any{{"VIEW", "WORKLOADS", "STATE", "SINCE", "LAST UPDATE", "UPDATES", "CLUSTERS", "LISTENERS", "ROUTES", "ENDPOINTS", "REJECTED", "ASKED AS"}}
+	rows := [][]any{{
+		"VIEW", "WORKLOADS", "STATE", "SINCE", "LAST UPDATE", "UPDATES", "CLUSTERS", "LISTENERS", "ROUTES", "ENDPOINTS", "REJECTED", "ASKED AS",
+	}}
 	for i := range l.ControlPlane.Views {
 		v := &l.ControlPlane.Views[i]
 		updated := "never"

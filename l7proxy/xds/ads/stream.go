@@ -85,7 +85,7 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return t.answered, context.Cause(ctx)
+			return t.answered, fmt.Errorf("follow stream: %w", context.Cause(ctx))
 		case err := <-failed:
 			if t.answered && len(t.missing) == 0 {
 				s.published()
@@ -96,7 +96,7 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 			case ctx.Err() != nil:
 				err = context.Cause(ctx)
 			}
-			return t.answered, err
+			return t.answered, fmt.Errorf("follow stream: %w", err)
 		case r := <-responses:
 			t.take(r)
 			ripe.Reset(t.ripeness())
