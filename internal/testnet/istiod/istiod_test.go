@@ -28,6 +28,7 @@ var scenarios = []struct {
 	{"gateway api", (*world).gatewayAPI},
 	{"sidecar", (*world).sidecar},
 	{"authorization", (*world).authorization},
+	{"authorization of connections", (*world).authorizationTCP},
 	{"principals", (*world).principals},
 	{"istiod restarted", (*world).restarted},
 	{"istiod away", (*world).away},
@@ -94,6 +95,10 @@ func (w *world) endpoints() {
 	w.plane.Ready(w.v2, false)
 	w.settled("without v2", at(vip, "buy"), map[string]int{"v1": 20})
 	w.plane.Ready(w.v2, true)
+	w.both(at(vip, "buy"))
+	w.plane.Withdraw(w.v2)
+	w.settled("v2 is deleted", at(vip, "buy"), map[string]int{"v1": 20})
+	w.plane.Publish(w.v2, "n1")
 	w.both(at(vip, "buy"))
 }
 
@@ -245,6 +250,17 @@ func (w *world) authorization() {
 	w.settled("not denied", at(vip, "buy"), map[string]int{"v1": 20})
 	w.Counted("dubway_rbac_total{", 12, `result="denied"`)
 	w.settled("nor where nobody guards", at(w.v1.Addresses[0].String(), "buy"), map[string]int{"v1": 20})
+}
+
+// authorizationTCP: policies of the provider for connections hold for the calls on them,
+// which are refused with an answer.
+func (w *world) authorizationTCP() {
+	const vip = "198.19.0.31"
+	defer w.with("authorization-tcp")()
+	other := at(vip, "buy")
+	other.Batch = true
+	w.settled("another address", other, map[string]int{"v1": 20})
+	w.settled("the address", at(vip, "buy"), map[string]int{"thrown": 2})
 }
 
 // principals: of a policy that allows, who calls is known by the account of its pod, as the

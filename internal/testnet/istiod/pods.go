@@ -31,6 +31,16 @@ spec:
 	p.Ready(pod, true)
 }
 
+// Withdraw deletes a pod from the API, with its service account. Its processes go on.
+func (p *Plane) Withdraw(pod *testnet.Pod) {
+	p.mesh.T.Helper()
+	p.mesh.Must(p.API.Delete(p.mesh.Ctx, fmt.Sprintf(`
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: %[1]s, namespace: %[2]s}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: %[1]s, namespace: %[2]s}}
+`, pod.Name, testnet.Namespace)))
+}
+
 // Ready says in the API whether a pod is ready.
 func (p *Plane) Ready(pod *testnet.Pod, ready bool) {
 	p.mesh.T.Helper()
