@@ -227,7 +227,7 @@ type listed struct {
 // packages asks the go command once for the module's packages.
 var packages = sync.OnceValues(func() ([]listed, error) {
 	// -e: what does not compile is the compiler's to say.
-	out, err := exec.Command("go", "list", "-e", "-json", "./...").Output()
+	out, err := exec.Command("go", "list", "-e", "-tags=e2e", "-json", "./...").Output()
 	if err != nil {
 		return nil, fmt.Errorf("list packages: %w", err)
 	}
