@@ -22,6 +22,7 @@ DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v jav
 DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
+DEBIAN_e2e := etcd-server
 
 # The race detector sees one process; the scenarios start the real binaries and
 # measure time, so they run once, without it.
@@ -31,6 +32,17 @@ SCENARIOS := internal/testnet/(scenario|hostile|peers)
 # service of Envoy's project.
 PEERS := build/peers
 JAVA_PEERS := 3.3.6 3.2.16 2.6.12
+
+# The control plane that e2e-istiod runs: Kubernetes' and Istio's own, from the modules in
+# tools/. Half an hour of compiling is kept outside the checkout, by what decides its result.
+E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dubway
+KUBERNETES_VERSION = $(shell sed -nE 's|^\tk8s.io/kubernetes (v.*)|\1|p' tools/k8s/go.mod)
+LDFLAGS_istiod := -s -w
+LDFLAGS_k8s = -s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) \
+  -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
+
+# $(call e2e_dir,NAME) is the folder of what is built from tools/NAME.
+e2e_dir = $(E2E_CACHE)/$(1)-$(shell { cat tools/$(1)/go.mod tools/$(1)/go.sum tools/$(1)/main.go; go version; echo '$(LDFLAGS_$(1))'; } | sha256sum | head -c 16)
 
 # $(call debian,PACKAGES) installs those of PACKAGES that are missing.
 define debian
@@ -58,6 +70,17 @@ mvn -q -B -ntp -f $< -Ddubbo.version=$(1) -Dpeers="$$PWD/$(@D)" package </dev/nu
 touch "$@"
 endef
 
+# $(call e2e,NAME) builds the program of tools/NAME, unless it is there.
+define e2e
+dir="$(call e2e_dir,$(1))"
+if [[ ! -x "$$dir/$(1)" ]]; then
+  echo "building $(1) into $$dir, once: 10 minutes of two processors, some GB of Go's build cache"
+  mkdir -p "$$dir"
+  (cd tools/$(1) && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS_$(1))' -o "$$dir/.$(1).new" .)
+  mv "$$dir/.$(1).new" "$$dir/$(1)"
+fi
+endef
+
 # $(call as_root,what) stops with a sentence when BPF and namespaces are out of reach.
 define as_root
 if (( EUID != 0 )); then
@@ -68,7 +91,7 @@ endef
 
 .PHONY: help
 help: ## Say what each target does
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target what; do
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target what; do
 	  printf '  %-14s %s\n' "$$target" "$$what"
 	done
 
@@ -98,6 +121,31 @@ $(PEERS)/ratelimit: $(wildcard test/ratelimit/*.go) test/ratelimit/go.mod test/r
 	@echo "building the rate limit service into $@"
 	cd test/ratelimit && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
 
+.PHONY: e2e-istiod
+e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube-apiserver and etcd, built when missing (root)
+	@$(call as_root,the end to end test)
+	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
+	  go test -tags e2e -count=1 -v -timeout=30m $(TESTFLAGS) ./internal/testnet/istiod/...
+
+.PHONY: e2e-k8s e2e-control
+e2e-k8s:
+	@$(call e2e,k8s)
+
+# With the definitions of the kinds that istiod reads.
+e2e-control:
+	@$(call e2e,istiod)
+	kinds="$(call e2e_dir,istiod)/kinds"
+	if [[ ! -d "$$kinds" ]]; then
+	  rm -rf "$$kinds.new"
+	  mkdir "$$kinds.new"
+	  cd tools/istiod
+	  cp --no-preserve=mode "$$(go list -m -f '{{.Dir}}' istio.io/istio)/manifests/charts/base/files/crd-all.gen.yaml" "$$kinds.new/istio.yaml"
+	  for kind in gatewayclasses gateways httproutes grpcroutes tcproutes referencegrants; do
+	    cp --no-preserve=mode "$$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd/experimental/gateway.networking.k8s.io_$$kind.yaml" "$$kinds.new/"
+	  done
+	  mv "$$kinds.new" "$$kinds"
+	fi
+
 .PHONY: demo
 demo: build ## Show the mesh on three pods of this machine, then clean up (root)
 	@$(call as_root,the demo)
@@ -113,7 +161,7 @@ test: deps-test build peers ## Run every test: with the race detector, then all 
 
 .PHONY: lint
 lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck
-	@go vet ./...
+	@go vet -tags e2e ./...
 	$(GOLANGCI) run
 	git ls-files --cached --others --exclude-standard | while read -r file; do
 	  [[ -f "$$file" ]] && head -n1 "$$file" | grep -qE '^#!.*\b(ba)?sh\b' && echo "$$file" || true
@@ -160,8 +208,8 @@ bench: build ## Measure against a direct connection; print the table, write buil
 .PHONY: deps
 deps: deps-test deps-generate deps-lint linter ## Install everything that any target needs
 
-.PHONY: deps-test deps-generate deps-lint deps-peers
-deps-test deps-generate deps-lint deps-peers: deps-%:
+.PHONY: deps-test deps-generate deps-lint deps-peers deps-e2e
+deps-test deps-generate deps-lint deps-peers deps-e2e: deps-%:
 	@$(call debian,$(DEBIAN_$*))
 
 # Built from its module and not with `go tool`: its hundreds of dependencies

@@ -16,8 +16,8 @@ var (
 	// A path that begins with one of our folders, up to what cannot belong to it.
 	namedPath = regexp.MustCompile(`(?:^|[\s(\x60"'])((?:bpf|agent|l7proxy|cmd|internal|deploy|docs|\.ci)/[A-Za-z0-9_./-]*)`)
 	// A target in a code span or an indented block, with the commands around it.
-	namedTarget = regexp.MustCompile("(?:\x60|^    |sudo )make ([a-z][a-z -]*)")
-	makeTarget  = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
+	namedTarget = regexp.MustCompile("(?:\x60|^    |sudo )make ([a-z][a-z0-9 -]*)")
+	makeTarget  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
 )
 
 // TestDocuments holds the documents against the tree: the files, folders and

@@ -52,7 +52,11 @@ func (n *Node) StartProxy(ctx context.Context, args ...string) (*Process, error)
 
 // StartProxyAs is StartProxy with another name, binary or priority.
 func (n *Node) StartProxyAs(ctx context.Context, command Command) (*Process, error) {
-	command.Args = append([]string{"--state-dir", n.StateDir(), "--xds-dir", n.XDSDir()}, command.Args...)
+	places := []string{"--state-dir", n.StateDir()}
+	if !slices.Contains(command.Args, "--xds-server") { // a control plane is in place of the files
+		places = append(places, "--xds-dir", n.XDSDir())
+	}
+	command.Args = append(places, command.Args...)
 	process, err := n.StartUnprivileged(command)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,13 @@
 package ads
 
 import (
+	"math"
+	"strings"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/dubway/dubway/l7proxy/xds"
 )
@@ -14,14 +18,26 @@ import (
 // with outboundTrafficPolicy REGISTRY_ONLY, virtualOutbound does.
 func surplus(typ string, r xds.Resource) bool {
 	switch {
-	case typ == xds.TypeCluster && r.Name == "InboundPassthroughCluster":
+	case typ == xds.TypeCluster && (r.Name == "InboundPassthroughCluster" || strings.HasPrefix(r.Name, "inbound|")):
 		m := new(clusterv3.Cluster)
-		return r.Body.UnmarshalTo(m) == nil && m.GetType() == clusterv3.Cluster_ORIGINAL_DST
+		return r.Body.UnmarshalTo(m) == nil && m.GetType() == clusterv3.Cluster_ORIGINAL_DST && unlimited(m)
 	case typ == xds.TypeListener && r.Name == "virtualOutbound":
 		m := new(listenerv3.Listener)
 		return r.Body.UnmarshalTo(m) == nil && m.GetUseOriginalDst().GetValue() && passes(m)
 	}
 	return false
+}
+
+// unlimited tells whether a cluster limits nothing: istiod sets what is unset to the most.
+func unlimited(m *clusterv3.Cluster) bool {
+	for _, t := range m.GetCircuitBreakers().GetThresholds() {
+		for _, limit := range []*wrapperspb.UInt32Value{t.GetMaxConnections(), t.GetMaxPendingRequests(), t.GetMaxRequests(), t.GetMaxRetries()} {
+			if limit != nil && limit.GetValue() != math.MaxUint32 {
+				return false
+			}
+		}
+	}
+	return m.GetOutlierDetection() == nil && m.GetTransportSocket() == nil
 }
 
 // passes tells whether a listener passes on all that comes to it, except to its own port.

@@ -1,0 +1,113 @@
+//go:build e2e
+
+package istiod_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/dubbotest"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
+)
+
+func TestMain(m *testing.M) {
+	testnet.Dispatch(map[string]testnet.Helper{"provider": provide, "calls": calls})
+	os.Exit(meshtest.Main(m, "is"))
+}
+
+// provide is the provider's process: provide NAME.
+func provide(args []string) error {
+	listener, err := net.Listen("tcp", "[::]:20880")
+	if err != nil {
+		return err
+	}
+	return (&dubbotest.Provider{Name: args[0]}).Serve(listener)
+}
+
+// ask is what a consumer's process is to do.
+type ask struct {
+	Batch   bool   // of the other consumer
+	Target  string // ADDRESS:PORT
+	N       int
+	Request dubbotest.Request
+	Pause   time.Duration // after each call
+	Until   string        // the provider whose answer ends it; "" for none
+	While   string        // a file whose end ends it, in place of N; "" for none
+}
+
+// answers is what it saw.
+type answers struct {
+	By     map[string]int // answers by provider, or "status N", "thrown", "error"
+	Errors []string
+	At     time.Time // when the provider of Until answered
+	Said   string    // the last answer's value
+}
+
+// call makes one call and notes what became of it.
+func (r *answers) call(c *dubbotest.Client, request dubbotest.Request) (by string) {
+	a, err := c.Call(request, []byte("x"), 30*time.Second)
+	switch {
+	case err != nil:
+		by, a.Error = "error", err.Error()
+	case a.Status != dubbotest.StatusOK:
+		by = fmt.Sprintf("status %d", a.Status)
+	case a.Error != "":
+		by = "thrown"
+	default:
+		by, r.Said = a.Provider, string(a.Value)
+	}
+	if a.Error != "" && len(r.Errors) < 5 {
+		r.Errors = append(r.Errors, a.Error)
+	}
+	r.By[by]++
+	return by
+}
+
+// calls is the consumer's process, with one connection: calls TAG JSON.
+func calls(args []string) error {
+	var a ask
+	if err := json.Unmarshal([]byte(args[1]), &a); err != nil {
+		return err
+	}
+	r := &answers{By: map[string]int{}}
+	// The kernel accepts what is steered; what is not steered goes nowhere, and is told so
+	// by an ICMP message or, beyond their rate limit, not at all.
+	conn, err := net.DialTimeout("tcp", a.Target, 2*time.Second)
+	if err != nil {
+		r.By["connect"], r.Errors = 1, []string{err.Error()}
+	} else {
+		c := dubbotest.NewClient(conn)
+		defer c.Close()
+		r.run(c, &a)
+	}
+	said, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(os.Stdout, "%s%s\n", args[0], said)
+	return err
+}
+
+// run makes the calls, one after the other.
+func (r *answers) run(c *dubbotest.Client, a *ask) {
+	for i := 0; a.While != "" || i < a.N; i++ {
+		if a.While != "" {
+			if _, err := os.Stat(a.While); err != nil {
+				return
+			}
+		}
+		switch by := r.call(c, a.Request); by {
+		case a.Until:
+			r.At = time.Now()
+			return
+		case "error":
+			return // with its connection
+		}
+		time.Sleep(a.Pause)
+	}
+}
