@@ -190,6 +190,7 @@ func (p *Plane) StartIstiod() {
 		Env: []string{
 			"POD_NAMESPACE=istio-system", "POD_NAME=istiod-0", "CLUSTER_ID=Kubernetes", "ENABLE_LEADER_ELECTION=false",
 			"VALIDATION_WEBHOOK_CONFIG_NAME=", "INJECTION_WEBHOOK_CONFIG_NAME=", "INJECT_ENABLED=false", "PILOT_ENABLE_ANALYSIS=false",
+			"CA_TRUSTED_NODE_ACCOUNTS=" + AgentNamespace + "/" + AgentAccount,
 		},
 	})
 	p.mesh.Must(err)
