@@ -91,7 +91,7 @@ func (e *explanation) dialled(r *snapshot.Route, w *Way) {
 	for i := range w.Clusters {
 		t := &w.Clusters[i]
 		c := s.Clusters[t.Cluster]
-		if c == nil || c.Kind == snapshot.ClusterOriginalDst || !ByCaller(s, r, c) {
+		if c == nil || c.Dials() || !ByCaller(s, r, c) {
 			continue
 		}
 		for _, candidate := range t.Endpoints {

@@ -243,7 +243,8 @@ func (e *explanation) target(t *Target) {
 
 func (e *explanation) candidates(c *snapshot.Cluster, subset snapshot.Metadata) []Candidate {
 	list := []Candidate{}
-	if c.Kind == snapshot.ClusterOriginalDst {
+	own := e.listener != nil && e.snapshot.IsOwn(e.question.Destination)
+	if c.Kind == snapshot.ClusterOriginalDst && (!own || c.Dials()) {
 		return append(list, Candidate{Address: e.question.Destination.String(), Weight: 1, Healthy: true, Load: 100})
 	}
 	for _, o := range cluster.Candidates(c, subset) {

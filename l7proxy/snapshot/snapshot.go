@@ -266,7 +266,8 @@ type Cluster struct {
 	Hashing        Hashing // ring hash and maglev
 	ConnectTimeout time.Duration
 	Service        Service
-	// Localities in the resource's order; nil while EDS has not answered.
+	// Localities in the resource's order; nil while EDS has not answered. An ORIGINAL_DST
+	// cluster has some where the control plane knows its providers (a headless service's).
 	Localities []*Locality
 	// LocalityWeighted: choose a locality by weight first
 	// (common_lb_config.locality_weighted_lb_config).
