@@ -154,7 +154,7 @@ func explainTable(t *table, a *admin.Explanation) {
 	}
 	t.linef("The call is %s", said)
 	if a.Route != "" || a.Origin != "" {
-		wayTable(t, admin.ExplainWay{Route: a.Route, Origin: a.Origin, Share: a.Share, Clusters: a.Clusters})
+		wayTable(t, admin.ExplainWay{Route: a.Route, Origin: a.Origin, Config: a.Config, Share: a.Share, Clusters: a.Clusters})
 	} else {
 		clusterRows(t, a.Clusters)
 	}
@@ -186,6 +186,9 @@ func wayTable(t *table, way admin.ExplainWay) {
 	}
 	t.row("  route", route)
 	t.row("  defined in", way.Origin)
+	if way.Config != "" {
+		t.row("  made of", way.Config)
+	}
 	clusterRows(t, way.Clusters)
 }
 

@@ -49,7 +49,7 @@ func Rightful(s *snapshot.Snapshot, route *snapshot.Route, req *rpc.Request, dst
 	}
 	rc, c := s.ServiceOf(req.Interface)
 	if rc != nil {
-		if better := Match(rc, req, 0); better != nil {
+		if better := Match(rc, req, 0); better != nil && better.Action.Direct == nil {
 			c = s.Clusters[better.Action.Clusters[0].Cluster]
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of these types, a seam of the design.
-const Version = 7
+const Version = 8
 
 // Snapshot is one consistent configuration.
 type Snapshot struct {
@@ -20,6 +20,7 @@ type Snapshot struct {
 	Inbounds   []*Inbound
 	Routes     map[string]*RouteConfig // by name
 	Clusters   map[string]*Cluster     // by name
+	Unknown    Unknown
 
 	index index
 }
@@ -89,6 +90,9 @@ type Route struct {
 	// Origin names the resource and its place, for explain:
 	// "routes/provider:20880 virtual_hosts[0].routes[2]".
 	Origin string
+	// Config is the object of the control plane that the route was made of, by istiod's
+	// metadata: "virtual-service shop/orders". "" if it does not say.
+	Config string
 }
 
 // PathKind tells how Match.Path is compared with "/<interface>/<method>".
@@ -159,11 +163,13 @@ type HeaderMatch struct {
 	TreatMissingAsEmpty bool
 }
 
-// Action is a RouteAction. Clusters is never empty; one entry means a plain
-// cluster. Weights sum to Total, which is never 0.
+// Action is a RouteAction, or a DirectResponseAction. Clusters is empty only with Direct;
+// one entry means a plain cluster. Weights sum to Total, which is never 0 otherwise.
 type Action struct {
 	Clusters []WeightedCluster
 	Total    uint64
+	// Direct is what requests get that go nowhere: a direct response. Nil: they go.
+	Direct *Abort
 	// Subset is metadata_match["envoy.lb"], nil for none.
 	Subset Metadata
 	// Timeout is how long a request may take, all its tries included, from its last

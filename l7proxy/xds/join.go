@@ -37,6 +37,9 @@ func (s *set) join(generation uint64) *snapshot.Snapshot {
 			out.Listeners = append(out.Listeners, l)
 		}
 		out.Inbounds = append(out.Inbounds, e.inbounds...)
+		if e.unknown != nil {
+			out.Unknown = max(out.Unknown, *e.unknown)
+		}
 	}
 	for i, l := range out.Listeners {
 		if l.RouteName != "" && l.Route == nil {

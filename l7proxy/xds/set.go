@@ -23,13 +23,14 @@ import (
 type key struct{ kind, name string }
 
 // entry is the last good version of a resource. Immutable; one of the last
-// five is set.
+// six is set.
 type entry struct {
 	file string
 	sum  files.Sum
 
 	listeners  []*snapshot.Listener
 	inbounds   []*snapshot.Inbound // of a listener too
+	unknown    *snapshot.Unknown   // the same
 	route      *snapshot.RouteConfig
 	cluster    *snapshot.Cluster
 	assignment string // of cluster: the Assignment to join, or ""
@@ -241,9 +242,13 @@ func convertResource(file string, r files.Resource) (*entry, problems.List) {
 	var p problems.List
 	switch m := r.Message.(type) {
 	case *listenerv3.Listener:
-		if m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND {
+		switch {
+		case m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND:
 			e.inbounds, p = listeners.Inbound(m)
-		} else {
+		case listeners.CatchesAll(m):
+			e.unknown = new(snapshot.Unknown)
+			*e.unknown, p = listeners.Unknown(m)
+		default:
 			e.listeners, p = listeners.Outbound(m)
 		}
 	case *routev3.RouteConfiguration:

@@ -85,7 +85,7 @@ func TestSentIsRead(t *testing.T) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			continue
 		}
-		if filepath.Base(dir) == "telemetry" {
+		if strings.HasPrefix(filepath.Base(dir), "telemetry") {
 			continue // changed metrics are in a type that strangers makes empty: TestUnreadable
 		}
 		t.Run(filepath.Base(dir), func(t *testing.T) {
