@@ -73,6 +73,9 @@ func (p *Proxy) status() admin.ProxyStatus {
 	if problem := controlProblem(s.ControlPlane); problem != "" {
 		s.Problems = append(s.Problems, problem)
 	}
+	if snap.Unknown == snapshot.UnknownRefuse {
+		s.Problems = append(s.Problems, "outboundTrafficPolicy is REGISTRY_ONLY, but connections to unknown destinations are not refused at connect time yet: only what comes to the proxy is")
+	}
 	memory := p.memory.State()
 	s.Memory = admin.Memory{Used: memory.Used, Limit: memory.Limit, Level: memory.Level.String(), Shed: memory.Shed}
 	for _, name := range memory.Shed {

@@ -185,10 +185,7 @@ func wayTable(t *table, way admin.ExplainWay) {
 		route += fmt.Sprintf(", taken by %.4g %% of such calls", way.Share)
 	}
 	t.row("  route", route)
-	t.row("  defined in", way.Origin)
-	if way.Config != "" {
-		t.row("  made of", way.Config)
-	}
+	t.row("  defined in", strings.TrimSuffix(way.Origin+", of "+way.Config, ", of "))
 	clusterRows(t, way.Clusters)
 }
 
