@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -271,6 +272,28 @@ func TestStagedDoesNotHold(t *testing.T) {
 	store.Publish()
 	if s := store.Snapshot(); len(s.Routes) != 1 || len(s.Listeners) != 1 || len(generations) != 1 {
 		t.Errorf("%d routes, %d listeners hold after generations %v", len(s.Routes), len(s.Listeners), generations)
+	}
+}
+
+// TestWanted: the providers of a headless service are asked for by the clusters' names,
+// although their clusters are of type ORIGINAL_DST; those of istiod's own are not.
+func TestWanted(t *testing.T) {
+	store := NewStore("test", netip.Addr{}, slog.New(slog.DiscardHandler))
+	for _, file := range []string{"clusters", "listeners"} {
+		text, err := os.ReadFile("testdata/istiod/headless-dubbo-port/" + file + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range sent(t, text) {
+			store.Take(u)
+		}
+	}
+	const host = "provider-headless.dubbo-demo.svc.cluster.local"
+	if got, want := store.Wanted(TypeEndpoint), []string{"outbound|20880|v1|" + host, "outbound|20880|v2|" + host, "outbound|20880||" + host}; !slices.Equal(got, want) {
+		t.Errorf("endpoints are wanted of %q, want %q", got, want)
+	}
+	if got, want := store.Wanted(TypeRoute), []string{host + ":20880"}; !slices.Equal(got, want) {
+		t.Errorf("routes are wanted: %q, want %q", got, want)
 	}
 }
 
