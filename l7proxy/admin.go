@@ -74,7 +74,8 @@ func (p *Proxy) status() admin.ProxyStatus {
 		s.Problems = append(s.Problems, problem)
 	}
 	if snap.Unknown == snapshot.UnknownRefuse {
-		s.Problems = append(s.Problems, "outboundTrafficPolicy is REGISTRY_ONLY, but connections to unknown destinations are not refused at connect time yet: only what comes to the proxy is")
+		s.Problems = append(s.Problems, "outboundTrafficPolicy is REGISTRY_ONLY, but connections to unknown destinations "+
+			"are not refused at connect time yet: only what comes to the proxy is")
 	}
 	memory := p.memory.State()
 	s.Memory = admin.Memory{Used: memory.Used, Limit: memory.Limit, Level: memory.Level.String(), Shed: memory.Shed}

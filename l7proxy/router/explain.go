@@ -147,7 +147,8 @@ func (e *explanation) explain() {
 func (e *explanation) unknown() {
 	why := "no listener covers the destination"
 	if e.snapshot.Unknown == snapshot.UnknownRefuse {
-		e.step("outboundTrafficPolicy REGISTRY_ONLY", "would refuse", "istiod's virtualOutbound leads to BlackHoleCluster; a connection is refused only if it comes to the proxy")
+		e.step("outboundTrafficPolicy REGISTRY_ONLY", "would refuse",
+			"istiod's virtualOutbound leads to BlackHoleCluster; a connection is refused only if it comes to the proxy")
 		why += "; a sidecar would refuse it (REGISTRY_ONLY)"
 	}
 	e.end(OutcomePass, why)

@@ -63,7 +63,8 @@ func (b *builder) unknown(path string, c *listenerv3.FilterChain) *snapshot.Unkn
 	case len(t.tcp) == 1 && t.tcp[0].Cluster == "BlackHoleCluster":
 		out = snapshot.UnknownRefuse
 	default:
-		b.problems.Addf(path+".filters", "not implemented where use_original_dst is true: only tcp_proxy to PassthroughCluster or BlackHoleCluster")
+		b.problems.Addf(path+".filters",
+			"not implemented where use_original_dst is true: only tcp_proxy to PassthroughCluster or BlackHoleCluster")
 	}
 	return &out
 }
