@@ -154,10 +154,18 @@ func TestUnreadable(t *testing.T) {
 	if rejected := store.Take(withStats(t, nil)); len(rejected) > 0 {
 		t.Errorf("rejected without fields: %v", rejected)
 	}
-	rejected := store.Take(withStats(t, []byte{0x18, 1}))
-	const want = "filter_chains[0].filters[0].typed_config.(unreadable)"
-	if len(rejected) != 1 || rejected[0].Field != want {
-		t.Errorf("rejected %v, want %s", rejected, want)
+	// What istiod sets for every provider, disable_host_header_fallback, is told from others.
+	if rejected := store.Take(withStats(t, []byte{6<<3 | 0, 1})); len(rejected) > 0 {
+		t.Errorf("rejected without HTTP's Host: %v", rejected)
+	}
+	for field, config := range map[string][]byte{
+		"metrics":      {6<<3 | 0, 1, 8<<3 | 2, 0},
+		"(unreadable)": {31<<3&0x7f | 0x80, 31 >> 4, 1}, // field 31
+	} {
+		rejected := store.Take(withStats(t, config))
+		if want := "filter_chains[0].filters[0].typed_config." + field; len(rejected) != 1 || rejected[0].Field != want {
+			t.Errorf("rejected %v, want %s", rejected, want)
+		}
 	}
 }
 
