@@ -155,11 +155,11 @@ func TestUnreadable(t *testing.T) {
 		t.Errorf("rejected without fields: %v", rejected)
 	}
 	// What istiod sets for every provider, disable_host_header_fallback, is told from others.
-	if rejected := store.Take(withStats(t, []byte{6<<3 | 0, 1})); len(rejected) > 0 {
+	if rejected := store.Take(withStats(t, []byte{6 << 3, 1})); len(rejected) > 0 {
 		t.Errorf("rejected without HTTP's Host: %v", rejected)
 	}
 	for field, config := range map[string][]byte{
-		"metrics":      {6<<3 | 0, 1, 8<<3 | 2, 0},
+		"metrics":      {6 << 3, 1, 8<<3 | 2, 0},
 		"(unreadable)": {31<<3&0x7f | 0x80, 31 >> 4, 1}, // field 31
 	} {
 		rejected := store.Take(withStats(t, config))
