@@ -201,7 +201,7 @@ func explained(s *snapshot.Snapshot, q admin.ExplainRequest, from *subject.Consu
 	})
 	e := admin.Explanation{
 		APIVersion: admin.APIVersion, Generation: s.Generation, Outcome: string(d.Outcome), Reason: d.Reason,
-		Listener: d.Listener, Route: d.Route, Origin: d.Origin, Share: d.Share, Clusters: explainTargets(d.Clusters),
+		Listener: d.Listener, Route: d.Route, Origin: d.Origin, Config: d.Config, Share: d.Share, Clusters: explainTargets(d.Clusters),
 		Steps: []admin.ExplainStep{},
 	}
 	for _, t := range d.Clusters {
@@ -211,7 +211,7 @@ func explained(s *snapshot.Snapshot, q admin.ExplainRequest, from *subject.Consu
 	}
 	for _, w := range d.Otherwise {
 		e.Otherwise = append(e.Otherwise, admin.ExplainWay{
-			Route: w.Route, Origin: w.Origin, Share: w.Share, Clusters: explainTargets(w.Clusters),
+			Route: w.Route, Origin: w.Origin, Config: w.Config, Share: w.Share, Clusters: explainTargets(w.Clusters),
 		})
 	}
 	for _, step := range d.Steps {

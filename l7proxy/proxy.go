@@ -55,12 +55,15 @@ import (
 
 // Options are the proxy's flags.
 type Options struct {
-	StateDir       string
-	HandoffSocket  string
-	XDSDir         string
-	XDSServer      string // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
-	XDSCluster     string // CLUSTER_ID, as it is asked; "" for none
-	Domain         string // of the Kubernetes cluster: cluster.local
+	StateDir      string
+	HandoffSocket string
+	XDSDir        string
+	XDSServer     string // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
+	XDSCluster    string // CLUSTER_ID, as it is asked; "" for none
+	Domain        string // of the Kubernetes cluster: cluster.local
+	// Unknown is what becomes of connects to unknown destinations where the configuration
+	// says that they are refused.
+	Unknown        handoff.Unknown
 	Secured        proof.Secured
 	Node           string
 	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
@@ -147,7 +150,7 @@ func New(opts Options) (*Proxy, error) {
 				Applications: opts.Applications,
 				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
 			},
-			Dialer: p.dialer, Logger: p.log,
+			Dialer: p.dialer, Logger: p.log, PassUnknown: opts.Unknown != handoff.UnknownRefuse,
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
 		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: opts.MaxFrame,

@@ -26,6 +26,15 @@ type steered struct {
 	seen    *snapshot.Snapshot
 	table   handoff.DestinationTable
 	current bool
+	refuse  handoff.Unknown // what becomes of unknown destinations where they are to be refused
+}
+
+// unknown is what becomes of unknown destinations.
+func (t *steered) unknown(s *snapshot.Snapshot) handoff.Unknown {
+	if s.Unknown == snapshot.UnknownRefuse {
+		return t.refuse
+	}
+	return handoff.UnknownPass
 }
 
 // askPublish wakes publishDestinations.
@@ -79,7 +88,7 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 			if err != nil {
 				return err
 			}
-			t = &steered{number: number, table: handoff.DestinationTable{Table: number}}
+			t = &steered{number: number, table: handoff.DestinationTable{Table: number}, refuse: p.opts.Unknown}
 			told.tables[v.Key] = t
 		}
 		live[v.Key] = true
@@ -153,8 +162,8 @@ func (t *steered) follow(v *snapshot.View) (gains bool) {
 	for i, d := range want {
 		entries[i] = handoff.Destination(d)
 	}
-	if t.seen == nil || !slices.Equal(entries, t.table.Entries) {
-		t.table.Entries, t.current = entries, false
+	if t.seen == nil || !slices.Equal(entries, t.table.Entries) || t.table.Unknown != t.unknown(v.Snapshot) {
+		t.table.Entries, t.table.Unknown, t.current = entries, t.unknown(v.Snapshot), false
 	}
 	t.seen = v.Snapshot
 	return gains

@@ -50,6 +50,7 @@ type flags struct {
 	options           l7proxy.Options
 	accessLog         string
 	logLevel          string
+	unknown           string
 	allowCapabilities bool
 	cgroup            overload.Cgroup
 }
@@ -83,6 +84,9 @@ func command() *cobra.Command {
 		"HOST:PORT that is asked in plaintext for accounts that get no certificate: istiod's port 15010; without it they wait")
 	s.StringVar(&o.XDSCluster, "xds-cluster-id", "", "CLUSTER_ID that the control plane is told, in a mesh of several clusters")
 	s.StringVar(&o.Domain, "cluster-domain", "cluster.local", "domain of the Kubernetes cluster")
+	s.StringVar(&f.unknown, "unknown-destinations", string(handoff.UnknownRefuse),
+		"what becomes of connects to destinations that the control plane does not know, with outboundTrafficPolicy REGISTRY_ONLY: "+
+			"refuse, or count as a dry run, which dubwayctl unknown lists, or pass")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
 	s.StringVar(&o.Locality, "locality", "", "region/zone/subzone of this node, or its first parts, for zone aware load balancing")
 	s.StringVar(&o.MetricsAddress, "metrics-address", ":15020", "address of /metrics; empty for none")
@@ -119,6 +123,14 @@ func (f *flags) run(ctx context.Context) error {
 		return err
 	}
 	f.options.AccessLog, f.options.Logger = out, log
+	switch f.unknown {
+	case "pass":
+		f.options.Unknown = handoff.UnknownPass
+	case string(handoff.UnknownCount), string(handoff.UnknownRefuse):
+		f.options.Unknown = handoff.Unknown(f.unknown)
+	default:
+		return fmt.Errorf("read --unknown-destinations: %q is not refuse, count or pass", f.unknown)
+	}
 	if f.options.MaxTotal, err = descriptors(); err != nil {
 		return err
 	}

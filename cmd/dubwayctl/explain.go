@@ -154,7 +154,7 @@ func explainTable(t *table, a *admin.Explanation) {
 	}
 	t.linef("The call is %s", said)
 	if a.Route != "" || a.Origin != "" {
-		wayTable(t, admin.ExplainWay{Route: a.Route, Origin: a.Origin, Share: a.Share, Clusters: a.Clusters})
+		wayTable(t, admin.ExplainWay{Route: a.Route, Origin: a.Origin, Config: a.Config, Share: a.Share, Clusters: a.Clusters})
 	} else {
 		clusterRows(t, a.Clusters)
 	}
@@ -185,7 +185,7 @@ func wayTable(t *table, way admin.ExplainWay) {
 		route += fmt.Sprintf(", taken by %.4g %% of such calls", way.Share)
 	}
 	t.row("  route", route)
-	t.row("  defined in", way.Origin)
+	t.row("  defined in", strings.TrimSuffix(way.Origin+", of "+way.Config, ", of "))
 	clusterRows(t, way.Clusters)
 }
 

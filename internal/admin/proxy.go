@@ -204,6 +204,7 @@ type Explanation struct {
 	Listener   string `json:"listener,omitempty"`
 	Route      string `json:"route,omitempty"`  // its name, or its origin
 	Origin     string `json:"origin,omitempty"` // resource and field of the route
+	Config     string `json:"config,omitempty"` // what it was made of: "virtual-service shop/orders"
 	// Share is the percentage of such calls that take the route; what is left
 	// takes Otherwise, and what is left then is refused.
 	Share     float64       `json:"share,omitempty"`
@@ -217,6 +218,7 @@ type Explanation struct {
 type ExplainWay struct {
 	Route    string        `json:"route,omitempty"`
 	Origin   string        `json:"origin,omitempty"`
+	Config   string        `json:"config,omitempty"`
 	Share    float64       `json:"share"` // percent of such calls
 	Clusters []RouteTarget `json:"clusters,omitempty"`
 }

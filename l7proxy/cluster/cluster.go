@@ -34,8 +34,11 @@ type Choice struct {
 	// Exclude tells which addresses must not be chosen, because they were
 	// tried already; nil for none. It is called a few times per choice.
 	Exclude func(netip.AddrPort) bool
-	// Original is the dialled address: the endpoint of an ORIGINAL_DST cluster.
+	// Original is the dialled address: the endpoint of an ORIGINAL_DST cluster. Own says
+	// that it is a provider's own, and the choice not its consumer's: such a cluster is
+	// balanced then, if its endpoints are known.
 	Original netip.AddrPort
+	Own      bool
 }
 
 // admits tells whether e may be chosen at all.

@@ -47,3 +47,35 @@ func TestOriginalDestinationsAreForgotten(t *testing.T) {
 		t.Error("an address out of use was kept")
 	}
 }
+
+// A cluster whose providers are known is balanced for those who dialled one of them, and
+// for nobody else.
+func TestHeadless(t *testing.T) {
+	s := setOf(t, &snapshot.Cluster{
+		Name: "c", Kind: snapshot.ClusterOriginalDst, Overprovision: 140,
+		Localities: []*snapshot.Locality{{Weight: 1, Endpoints: []*snapshot.Endpoint{
+			{Address: address(1), Weight: 1, Healthy: true}, {Address: address(2), Weight: 1},
+		}}},
+	})
+	service := address(9)
+	if e := pick(t, s, Choice{Original: service}); e.Address != service {
+		t.Errorf("a service's address led to %s", e.Address)
+	}
+	for n := range 20 {
+		if e := pick(t, s, Choice{Original: address(2), Own: true, Random: uint64(n)}); e.Address != address(1) {
+			t.Errorf("an unhealthy provider's own address led to %s", e.Address)
+		}
+		if e := pick(t, s, Choice{Random: uint64(n)}); e.Address != address(1) {
+			t.Errorf("a copy, which nobody dialled, went to %s", e.Address)
+		}
+	}
+	if e := s.At(address(1), nil); e == nil || e.Address != address(1) {
+		t.Errorf("the consumer's choice is %v", e)
+	}
+	if s.At(address(2), nil) != nil || s.At(service, nil) != nil {
+		t.Error("what is unhealthy, or no provider, is the consumer's choice")
+	}
+	if !s.Others(address(1)) || s.Others(service) {
+		t.Error("others: of a provider there is one, of a service's address none")
+	}
+}

@@ -57,7 +57,7 @@ func (s *Set) Pick(c Choice) (*Endpoint, error) {
 		return nil, ErrNoCluster
 	}
 	var e *Endpoint
-	if st.config.Kind == snapshot.ClusterOriginalDst {
+	if st.dials(&c) {
 		e = s.originals.pick(&c)
 	} else if t := st.choose(c.Subset); t != nil {
 		e = t.pick(&c)
@@ -70,13 +70,14 @@ func (s *Set) Pick(c Choice) (*Endpoint, error) {
 
 // At returns the endpoint at an address if a request may be sent to it because
 // its consumer chose it: it is healthy, is not avoided, and carries the route's
-// metadata. Of an ORIGINAL_DST cluster every address is. Nil if it may not.
+// metadata. Of an ORIGINAL_DST cluster without known endpoints every address is. Nil if
+// it may not.
 func (s *Set) At(addr netip.AddrPort, subset snapshot.Metadata) *Endpoint {
 	st := s.state.Load()
 	if st == nil {
 		return nil
 	}
-	if st.config.Kind == snapshot.ClusterOriginalDst {
+	if st.dials(&Choice{Original: addr, Own: true}) {
 		return s.originals.pick(&Choice{Original: addr})
 	}
 	e := st.known[addr]
@@ -126,10 +127,18 @@ func (s *Set) Has(addr netip.AddrPort) bool {
 // Others tells whether the cluster has an endpoint beside the one at addr.
 func (s *Set) Others(addr netip.AddrPort) bool {
 	st := s.state.Load()
-	if st == nil || st.config.Kind == snapshot.ClusterOriginalDst {
-		return false
+	if st == nil || st.config.Kind == snapshot.ClusterOriginalDst && st.known[addr] == nil {
+		return false // a service's address, which stands for all of them
 	}
 	return len(st.known) > 1 || len(st.known) == 1 && st.known[addr] == nil
+}
+
+// dials tells whether what was dialled is the endpoint.
+func (st *state) dials(c *Choice) bool {
+	if st.config.Kind != snapshot.ClusterOriginalDst {
+		return false
+	}
+	return len(st.known) == 0 || !c.Own && c.Original.IsValid()
 }
 
 func (st *state) choose(subset snapshot.Metadata) *table {

@@ -12,7 +12,7 @@ import (
 // watch starts, changes or ends the judging and the checking of a set's endpoints; nil
 // ends both. The caller locks.
 func (m *Manager) watch(set *Set, c *snapshot.Cluster) {
-	if m.closed || c == nil || c.Kind == snapshot.ClusterOriginalDst {
+	if m.closed || c == nil || c.Dials() {
 		c = &snapshot.Cluster{}
 	}
 	m.judge(set, c.Outlier)

@@ -55,6 +55,9 @@ func ValuesOf(req *rpc.Request) Values {
 	return Values{req: req, path: Text{"/", req.Interface, "/", req.Method}}
 }
 
+// Verb is ":method": what every call is to HTTP, as Triple sends it.
+const Verb = "POST"
+
 // Path returns ":path", which is /<interface>/<method>. Of a request that cannot be
 // decoded it means nothing.
 func (v *Values) Path() *Text { return &v.path }
@@ -159,8 +162,11 @@ func (v *Values) value(want *snapshot.HeaderMatch) (Text, presence) {
 	case snapshot.SourceArgument:
 		return v.argument(want.Index)
 	}
-	if want.Name == ":authority" { // the connection's
+	switch want.Name {
+	case ":authority": // the connection's
 		return Text{v.req.Authority}, there(v.req.Authority != "")
+	case ":method":
+		return Text{Verb}, present
 	}
 	var named string
 	switch want.Name {

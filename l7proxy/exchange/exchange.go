@@ -29,6 +29,8 @@ type Edge struct {
 	Export *export.Export
 	// Retry lets a request be sent again. Nil: it is not.
 	Retry *snapshot.Retry
+	// Direct is the answer where the route answers by itself.
+	Direct *snapshot.Abort
 	// Answers is what becomes of answers, as far as it is the same for all of them; nil:
 	// they stay as they are.
 	Answers *postscript.Edits

@@ -15,7 +15,7 @@ func (r *Refusal) Answer(p *codec.Protocol) (frame []byte, status byte) {
 	switch {
 	case r.Unreached:
 		return p.Replies.Unreached(req, text)
-	case r.Why == rpc.WhyFault && r.Abort != nil:
+	case r.Abort != nil && (r.Why == rpc.WhyFault || r.Why == rpc.WhyDirect):
 		return p.Replies.Abort(req, r.Abort, text)
 	}
 	return p.Replies.Local(req, r.Why, text)

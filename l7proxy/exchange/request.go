@@ -69,7 +69,7 @@ type Refusal struct {
 	Policy        string // that refuses it, and the filter whose shadow rules would have
 	Shadow        string
 	Delayed       bool            // by a fault
-	Abort         *snapshot.Abort // of WhyFault
+	Abort         *snapshot.Abort // of WhyFault and WhyDirect
 	// Unreached says that the pod's own application could not be connected to, so that
 	// a consumer's proxy may ask another pod: nothing has been executed.
 	Unreached bool
@@ -83,10 +83,14 @@ func (r *Request) PutID(id uint64) { r.Edge.Protocol.Frames.PutID(r.Frame, id) }
 
 // Refusal says that the request gets no answer by a way, and why.
 func (r *Request) Refusal(sameNode bool, why rpc.Why) Refusal {
+	var direct *snapshot.Abort
+	if why == rpc.WhyDirect {
+		direct = r.Edge.Direct
+	}
 	return Refusal{
 		ID: r.ID, Serialization: r.Serialization, OneWay: r.OneWay,
 		Call: r.Edge.Call(sameNode), Why: why, Start: r.Start, Bytes: r.Bytes(),
-		Downstream: r.Edge.Downstream, Capture: r.Capture, Delayed: r.Held > 0,
+		Downstream: r.Edge.Downstream, Capture: r.Capture, Delayed: r.Held > 0, Abort: direct,
 	}
 }
 

@@ -35,7 +35,7 @@ func (p *Planner) pick(set *cluster.Set, route *snapshot.Route, target snapshot.
 			}
 		}
 	}
-	choice := cluster.Choice{Random: p.random.Uint64(), Hash: p.hash, Subset: target.Subset, Original: dst}
+	choice := cluster.Choice{Random: p.random.Uint64(), Hash: p.hash, Subset: target.Subset, Original: dst, Own: p.dialled.Own}
 	if except := p.except; len(except) > 0 {
 		choice.Exclude = func(a netip.AddrPort) bool { return slices.Contains(except, a) }
 	}

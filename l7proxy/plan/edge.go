@@ -60,13 +60,16 @@ func (p *Planner) refuse(pl *plan, route *snapshot.Route, why rpc.Why) (*upstrea
 		return known.edge, why
 	}
 	k := edgeKey{route: route}
-	if route != nil {
+	if route != nil && route.Action.Direct == nil {
 		k.cluster = route.Action.Clusters[0].Cluster
 	}
 	call := p.call(pl, k)
 	call.Reporter = rpc.ReporterSource
 	call.Observer = p.env.Recorder.Prepare(call)
 	made := &upstream.Edge{Edge: p.nowhere(call)}
+	if route != nil {
+		made.Direct = route.Action.Direct
+	}
 	pl.refusal[why] = refusal{route, made}
 	return made, why
 }

@@ -167,13 +167,17 @@ func (p *Planner) decide(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) 
 	}
 	p.shape(pl, route, open)
 	var target snapshot.WeightedCluster
-	if resumed {
+	switch {
+	case resumed:
 		target = p.resumed.way.target
-	} else {
+	case route.Action.Direct == nil:
 		target = p.target(pl, route)
 	}
 	if e, why := p.hold(pl, way{p.snap, route, target}, open); e != nil {
 		return e, why
+	}
+	if route.Action.Direct != nil {
+		return p.refuse(pl, route, rpc.WhyDirect)
 	}
 	return p.choose(pl, route, target)
 }

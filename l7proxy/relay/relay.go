@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/cluster"
@@ -34,6 +35,9 @@ type Env struct {
 
 	Dialer upstream.Dialer
 	Logger *slog.Logger
+	// PassUnknown says that connections to unknown destinations pass, whatever the
+	// configuration says: a dry run.
+	PassUnknown bool
 }
 
 // Opaque is a connection that is passed on.
@@ -268,12 +272,25 @@ func (o *Opaque) listener(protocol rpc.Protocol) *snapshot.Listener {
 	return o.snapshot().Listener(o.Original)
 }
 
+// unknown is what becomes of a connection that no listener is for, and whether its workload
+// is only observed: it was steered by a configuration that holds no more, or dialled the
+// mesh's own port. What a pod says to itself, or to its own link, is not the mesh's business.
+func (o *Opaque) unknown() (v filter.Verdict, observed bool) {
+	to := o.Original.Addr()
+	if o.Off || o.Inbound || o.Env.PassUnknown || o.snapshot().Unknown != snapshot.UnknownRefuse ||
+		to.IsLoopback() || to.IsLinkLocalUnicast() || slices.Contains(o.Workload.Addresses, to) {
+		return v, false
+	}
+	v.Why, v.Policy = rpc.WhyDenied, "outboundTrafficPolicy "+snapshot.UnknownRefuse.String()
+	return v, o.Env.Modes.Of(o.Workload.UID).Mode() != mode.Enforce
+}
+
 // gate holds an opaque connection against the policies of its chain, and says whether
 // its workload is only observed.
 func (o *Opaque) gate(protocol rpc.Protocol) (v filter.Verdict, observed bool) {
 	l := o.listener(protocol)
 	if l == nil {
-		return v, false
+		return o.unknown()
 	}
 	g := l.OpaqueGate(protocol == rpc.ProtocolHTTP1 || protocol == rpc.ProtocolHTTP2)
 	if g == nil {

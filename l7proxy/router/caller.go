@@ -49,7 +49,7 @@ func Rightful(s *snapshot.Snapshot, route *snapshot.Route, req *rpc.Request, dst
 	}
 	rc, c := s.ServiceOf(req.Interface)
 	if rc != nil {
-		if better := Match(rc, req, 0); better != nil {
+		if better := Match(rc, req, 0); better != nil && better.Action.Direct == nil {
 			c = s.Clusters[better.Action.Clusters[0].Cluster]
 		}
 	}
@@ -91,7 +91,7 @@ func (e *explanation) dialled(r *snapshot.Route, w *Way) {
 	for i := range w.Clusters {
 		t := &w.Clusters[i]
 		c := s.Clusters[t.Cluster]
-		if c == nil || c.Kind == snapshot.ClusterOriginalDst || !ByCaller(s, r, c) {
+		if c == nil || c.Dials() || !ByCaller(s, r, c) {
 			continue
 		}
 		for _, candidate := range t.Endpoints {

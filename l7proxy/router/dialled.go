@@ -72,7 +72,7 @@ func (d *Dialled) Gone() bool { return d.was && !d.Live }
 // endpoint of c's service. An endpoint that the configuration names, and leads
 // elsewhere from, is not stale, unless Rightful corrected where to.
 func (d *Dialled) Stale(s *snapshot.Snapshot, c *snapshot.Cluster, corrected bool) bool {
-	if !d.Own || c.Kind == snapshot.ClusterOriginalDst || s.Serves(d.Address, c) {
+	if !d.Own || c.Dials() || s.Serves(d.Address, c) {
 		return false
 	}
 	return corrected || !d.named || !d.Live

@@ -59,6 +59,7 @@ type Decision struct {
 type Way struct {
 	Route    string   `json:"route,omitempty"`  // its name; may be empty
 	Origin   string   `json:"origin,omitempty"` // the resource and its place
+	Config   string   `json:"config,omitempty"` // the object that it was made of: "virtual-service shop/orders"
 	Share    float64  `json:"share,omitempty"`  // percent of such calls
 	Clusters []Target `json:"clusters,omitempty"`
 }
@@ -111,7 +112,7 @@ func (e *explanation) explain() {
 	l := e.snapshot.Listener(dst)
 	if l == nil {
 		e.step("listeners", "no", "none covers "+dst.String())
-		e.end(OutcomePass, "no listener covers the destination")
+		e.unknown()
 		return
 	}
 	e.Listener = l.Name
@@ -139,6 +140,18 @@ func (e *explanation) explain() {
 		return
 	}
 	e.route(l.Route)
+}
+
+// unknown explains a connection that no listener is for. The agent steers what listeners
+// are for and nothing else, so that it does not get here.
+func (e *explanation) unknown() {
+	why := "no listener covers the destination"
+	if e.snapshot.Unknown == snapshot.UnknownRefuse {
+		e.step("outboundTrafficPolicy REGISTRY_ONLY", "would refuse",
+			"istiod's virtualOutbound leads to BlackHoleCluster; a connection is refused only if it comes to the proxy")
+		why += "; a sidecar would refuse it (REGISTRY_ONLY)"
+	}
+	e.end(OutcomePass, why)
 }
 
 // opaque explains a connection that is not routed by request.
@@ -194,9 +207,15 @@ func (e *explanation) route(rc *snapshot.RouteConfig) {
 func (e *explanation) take(r *snapshot.Route, share float64) {
 	w := e.way(&r.Action, share)
 	e.hashed(&r.Action)
-	e.dialled(r, &w)
-	w.Route, w.Origin = r.Name, r.Origin
+	if r.Action.Direct == nil {
+		e.dialled(r, &w)
+	}
+	w.Route, w.Origin, w.Config = r.Name, r.Origin, r.Config
 	denied := e.denied(r)
+	if denied == "" && r.Action.Direct != nil {
+		denied = rpc.WhyDirect.String()
+		e.step(routeName(r), "answers", fmt.Sprintf("with %s, in the provider's stead", answer(r.Action.Direct)))
+	}
 	if e.Outcome == OutcomeRoute {
 		e.Otherwise = append(e.Otherwise, w)
 		return
@@ -243,7 +262,8 @@ func (e *explanation) target(t *Target) {
 
 func (e *explanation) candidates(c *snapshot.Cluster, subset snapshot.Metadata) []Candidate {
 	list := []Candidate{}
-	if c.Kind == snapshot.ClusterOriginalDst {
+	own := e.listener != nil && e.snapshot.IsOwn(e.question.Destination)
+	if c.Kind == snapshot.ClusterOriginalDst && (!own || c.Dials()) {
 		return append(list, Candidate{Address: e.question.Destination.String(), Weight: 1, Healthy: true, Load: 100})
 	}
 	for _, o := range cluster.Candidates(c, subset) {
@@ -315,9 +335,17 @@ func (e *explanation) end(o Outcome, reason string) { e.Outcome, e.Reason = o, r
 
 func routeName(r *snapshot.Route) string {
 	if r.Name == "" {
-		return "route " + r.Origin
+		return "route " + made(r)
 	}
-	return fmt.Sprintf("route %s (%s)", r.Name, r.Origin)
+	return fmt.Sprintf("route %s (%s)", r.Name, made(r))
+}
+
+// made names where a route is, and of what it was made.
+func made(r *snapshot.Route) string {
+	if r.Config == "" {
+		return r.Origin
+	}
+	return r.Origin + ", of " + r.Config
 }
 
 // covers writes what a listener is for: "10.0.0.1:20880", "10.0.0.0/8:*".

@@ -55,7 +55,7 @@ func isDefault(want *snapshot.Match) bool {
 		return false
 	}
 	for i := range want.Headers {
-		if h := &want.Headers[i]; !h.AsksNothing() && (h.Source != snapshot.SourceName || h.Name != ":authority") {
+		if h := &want.Headers[i]; !h.AsksNothing() && (h.Source != snapshot.SourceName || h.Name != ":authority" && h.Name != ":method") {
 			return false
 		}
 	}

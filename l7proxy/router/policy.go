@@ -66,11 +66,7 @@ func (e *explanation) fault(f *snapshot.Fault, own *snapshot.Abort) {
 		does = append(does, fmt.Sprintf("delays %s by %s", share(f.Delayed), f.Delay))
 	}
 	if a := cmp.Or(own, f.Abort); f.Abort != nil && f.Aborted > 0 {
-		how := fmt.Sprintf("status %d", a.Status)
-		if a.Class != "" {
-			how = a.Class
-		}
-		does = append(does, fmt.Sprintf("aborts %s with %s", share(f.Aborted), how))
+		does = append(does, fmt.Sprintf("aborts %s with %s", share(f.Aborted), answer(a)))
 	}
 	if f.Cluster != "" {
 		does = append(does, "of requests to cluster "+f.Cluster)
@@ -79,6 +75,14 @@ func (e *explanation) fault(f *snapshot.Fault, own *snapshot.Abort) {
 		does = append(does, fmt.Sprintf("headers that must match: %d", n))
 	}
 	e.step("fault "+f.Name, "injects", strings.Join(does, "; "))
+}
+
+// answer says what a consumer gets in its provider's stead.
+func answer(a *snapshot.Abort) string {
+	if a.Class != "" {
+		return a.Class
+	}
+	return fmt.Sprintf("status %d", a.Status)
 }
 
 // asks adds the steps of the global rate limits: what their services are asked.

@@ -142,6 +142,7 @@ const (
 	WhyOverload           // the proxy's memory is nearly used up, and the workload holds most
 	WhyLimited            // a rate limit has no token for the call
 	WhyFault              // a fault is injected
+	WhyDirect             // the route answers by itself
 	WhyLimitUnknown       // the service of a rate limit does not answer, and the call must not pass without
 	numWhys
 )
@@ -186,6 +187,8 @@ func (w Why) Flag() string {
 		return "RL"
 	case WhyFault:
 		return "FI"
+	case WhyDirect:
+		return "-" // as Envoy
 	case WhyLimitUnknown:
 		return "RLSE"
 	case numWhys:
@@ -232,6 +235,8 @@ func (w Why) String() string {
 		return "a rate limit is reached"
 	case WhyFault:
 		return "a fault is injected"
+	case WhyDirect:
+		return "the route answers by itself"
 	case WhyLimitUnknown:
 		return "the rate limit service does not answer"
 	case numWhys:

@@ -44,7 +44,7 @@ func (h *HeaderMatch) Needs() Needs {
 	switch h.Name {
 	case "interface", "version", ":path":
 		return NeedsNames
-	case "method", ":authority":
+	case "method", ":authority", ":method":
 		return 0
 	}
 	return NeedsBody

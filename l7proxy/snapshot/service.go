@@ -68,6 +68,12 @@ func (h *HeaderMatch) AsksNothing() bool {
 		(h.Name == "interface" || h.Name == "method")
 }
 
+// Dials tells whether the cluster leads to whatever was dialled and to nothing else: it is
+// of type ORIGINAL_DST, and no endpoints of it are known.
+func (c *Cluster) Dials() bool {
+	return c.Kind == ClusterOriginalDst && !slices.ContainsFunc(c.Localities, func(l *Locality) bool { return len(l.Endpoints) > 0 })
+}
+
 // whole tells whether a cluster's name, outbound|port|subset|host, has no subset.
 func (c *Cluster) whole() bool { return strings.Contains(c.Name, "||") || c.Name == c.Service.Host }
 

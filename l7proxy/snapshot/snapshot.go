@@ -12,7 +12,7 @@ import (
 )
 
 // Version is the version of these types, a seam of the design.
-const Version = 7
+const Version = 8
 
 // Snapshot is one consistent configuration.
 type Snapshot struct {
@@ -21,6 +21,7 @@ type Snapshot struct {
 	Inbounds   []*Inbound
 	Routes     map[string]*RouteConfig // by name
 	Clusters   map[string]*Cluster     // by name
+	Unknown    Unknown
 
 	index index
 }
@@ -91,6 +92,9 @@ type Route struct {
 	// Origin names the resource and its place, for explain:
 	// "routes/provider:20880 virtual_hosts[0].routes[2]".
 	Origin string
+	// Config is the object of the control plane that the route was made of, by istiod's
+	// metadata: "virtual-service shop/orders". "" if it does not say.
+	Config string
 
 	catchAll bool // it names no host; as of Settle
 }
@@ -163,11 +167,13 @@ type HeaderMatch struct {
 	TreatMissingAsEmpty bool
 }
 
-// Action is a RouteAction. Clusters is never empty; one entry means a plain
-// cluster. Weights sum to Total, which is never 0.
+// Action is a RouteAction, or a DirectResponseAction. Clusters is empty only with Direct;
+// one entry means a plain cluster. Weights sum to Total, which is never 0 otherwise.
 type Action struct {
 	Clusters []WeightedCluster
 	Total    uint64
+	// Direct is what requests get that go nowhere: a direct response. Nil: they go.
+	Direct *Abort
 	// Subset is metadata_match["envoy.lb"], nil for none.
 	Subset Metadata
 	// Timeout is how long a request may take, all its tries included, from its last
@@ -270,7 +276,8 @@ type Cluster struct {
 	Hashing        Hashing // ring hash and maglev
 	ConnectTimeout time.Duration
 	Service        Service
-	// Localities in the resource's order; nil while EDS has not answered.
+	// Localities in the resource's order; nil while EDS has not answered. An ORIGINAL_DST
+	// cluster has some where the control plane knows its providers (a headless service's).
 	Localities []*Locality
 	// LocalityWeighted: choose a locality by weight first
 	// (common_lb_config.locality_weighted_lb_config).

@@ -17,6 +17,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[snapshot.HeaderKind]():     {"exact", "prefix", "suffix", "contains", "regex", "range", "present"},
 	reflect.TypeFor[snapshot.Source]():         {"name", "attachment", "argument"},
 	reflect.TypeFor[snapshot.ClusterKind]():    {"static", "eds", "strict-dns", "original-dst"},
+	reflect.TypeFor[snapshot.Unknown]():        {"allow-any", "registry-only"},
 	reflect.TypeFor[snapshot.Policy]():         {"round-robin", "random", "least-request", "ring-hash", "maglev"},
 	reflect.TypeFor[snapshot.ProbeKind]():      {"tcp", "heartbeat", "echo"},
 	reflect.TypeFor[snapshot.SubsetFallback](): {"none", "any", "default"},
@@ -43,7 +44,7 @@ func dumpValue(b *strings.Builder, indent string, v reflect.Value) {
 		for i := range v.NumField() {
 			f := v.Type().Field(i)
 			_, isEnum := words[f.Type]
-			isEnum = isEnum && f.Type != reflect.TypeFor[snapshot.Source]() // nearly all are names
+			isEnum = isEnum && f.Type != reflect.TypeFor[snapshot.Source]() && f.Type != reflect.TypeFor[snapshot.Unknown]() // nearly all are the first
 			if !f.IsExported() || v.Field(i).IsZero() && !isEnum || f.Type == reflect.TypeFor[*snapshot.RouteConfig]() {
 				continue
 			}

@@ -230,7 +230,7 @@ func consistentBalancing(t *testing.T, c *snapshot.Cluster) {
 
 func consistentRoute(t *testing.T, r *snapshot.Route) {
 	t.Helper()
-	if len(r.Action.Clusters) == 0 || r.Action.Total == 0 || r.Action.Total != sum(r.Action.Clusters) {
+	if direct := r.Action.Direct != nil; direct != (len(r.Action.Clusters) == 0) || !direct && r.Action.Total == 0 || r.Action.Total != sum(r.Action.Clusters) {
 		t.Errorf("%s: action %+v", r.Origin, r.Action)
 	}
 	if (r.Match.PathKind == snapshot.PathRegex) != (r.Match.PathRegex != nil) || r.Match.Fraction > million {
@@ -255,7 +255,7 @@ func consistentRoute(t *testing.T, r *snapshot.Route) {
 }
 
 // names are what is known of a request without its body.
-var names = []string{"interface", "method", "version", ":path", ":authority"}
+var names = []string{"interface", "method", "version", ":path", ":authority", ":method"}
 
 // needsBody tells whether a route cannot be chosen by names alone.
 func needsBody(r *snapshot.Route) bool {

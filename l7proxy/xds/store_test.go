@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,7 +86,7 @@ func TestSentIsRead(t *testing.T) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			continue
 		}
-		if filepath.Base(dir) == "telemetry" {
+		if strings.HasPrefix(filepath.Base(dir), "telemetry") {
 			continue // changed metrics are in a type that strangers makes empty: TestUnreadable
 		}
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -153,10 +154,18 @@ func TestUnreadable(t *testing.T) {
 	if rejected := store.Take(withStats(t, nil)); len(rejected) > 0 {
 		t.Errorf("rejected without fields: %v", rejected)
 	}
-	rejected := store.Take(withStats(t, []byte{0x18, 1}))
-	const want = "filter_chains[0].filters[0].typed_config.(unreadable)"
-	if len(rejected) != 1 || rejected[0].Field != want {
-		t.Errorf("rejected %v, want %s", rejected, want)
+	// What istiod sets for every provider, disable_host_header_fallback, is told from others.
+	if rejected := store.Take(withStats(t, []byte{6 << 3, 1})); len(rejected) > 0 {
+		t.Errorf("rejected without HTTP's Host: %v", rejected)
+	}
+	for field, config := range map[string][]byte{
+		"metrics":      {6 << 3, 1, 8<<3 | 2, 0},
+		"(unreadable)": {31<<3&0x7f | 0x80, 31 >> 4, 1}, // field 31
+	} {
+		rejected := store.Take(withStats(t, config))
+		if want := "filter_chains[0].filters[0].typed_config." + field; len(rejected) != 1 || rejected[0].Field != want {
+			t.Errorf("rejected %v, want %s", rejected, want)
+		}
 	}
 }
 
@@ -271,6 +280,28 @@ func TestStagedDoesNotHold(t *testing.T) {
 	store.Publish()
 	if s := store.Snapshot(); len(s.Routes) != 1 || len(s.Listeners) != 1 || len(generations) != 1 {
 		t.Errorf("%d routes, %d listeners hold after generations %v", len(s.Routes), len(s.Listeners), generations)
+	}
+}
+
+// TestWanted: the providers of a headless service are asked for by the clusters' names,
+// although their clusters are of type ORIGINAL_DST; those of istiod's own are not.
+func TestWanted(t *testing.T) {
+	store := NewStore(new(Library), "test", netip.Addr{}, slog.New(slog.DiscardHandler))
+	for _, file := range []string{"clusters", "listeners"} {
+		text, err := os.ReadFile("testdata/istiod/headless-dubbo-port/" + file + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range sent(t, text) {
+			store.Take(u)
+		}
+	}
+	const host = "provider-headless.dubbo-demo.svc.cluster.local"
+	if got, want := store.Wanted(TypeEndpoint), []string{"outbound|20880|v1|" + host, "outbound|20880|v2|" + host, "outbound|20880||" + host}; !slices.Equal(got, want) {
+		t.Errorf("endpoints are wanted of %q, want %q", got, want)
+	}
+	if got, want := store.Wanted(TypeRoute), []string{host + ":20880"}; !slices.Equal(got, want) {
+		t.Errorf("routes are wanted: %q, want %q", got, want)
 	}
 }
 

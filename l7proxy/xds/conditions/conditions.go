@@ -48,7 +48,7 @@ func Attribute(p *problems.List, path string, h *snapshot.HeaderMatch) {
 			p.Addf(path, "%q: an argument is arguments[0] to arguments[%d]", h.Name, MaxArguments-1)
 		}
 		h.Source, h.Name, h.Index = snapshot.SourceArgument, "", index
-	case strings.HasPrefix(h.Name, ":") && h.Name != ":path" && h.Name != ":authority":
+	case strings.HasPrefix(h.Name, ":") && h.Name != ":path" && h.Name != ":authority" && h.Name != ":method":
 		p.Addf(path, "%q: a Dubbo request has no such attribute", h.Name)
 	}
 }

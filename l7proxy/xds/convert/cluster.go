@@ -28,8 +28,10 @@ const (
 )
 
 // Cluster converts a Cluster. An EDS cluster comes without endpoints:
-// assignment is the name of the ClusterLoadAssignment to join, else "". It
-// returns problems or a result, never both.
+// assignment is the name of the ClusterLoadAssignment to join, else "". So is that of an
+// ORIGINAL_DST cluster of istiod's: it stands for a headless service, whose providers
+// istiod tells to those who ask by the cluster's name. It returns problems or a result,
+// never both.
 func Cluster(m *clusterv3.Cluster) (c *snapshot.Cluster, assignment string, p problems.List) {
 	p = fields.Examine(m)
 	if len(p) > 0 {
@@ -65,7 +67,11 @@ func Cluster(m *clusterv3.Cluster) (c *snapshot.Cluster, assignment string, p pr
 	if len(p) > 0 {
 		return nil, "", p
 	}
-	if c.Kind == snapshot.ClusterEDS {
+	switch {
+	case c.Kind == snapshot.ClusterOriginalDst && strings.HasPrefix(c.Name, "outbound|"):
+		assignment = c.Name
+		c.Policy, c.Bias = snapshot.LeastRequest, defaultBias // Istio's, which the resource does not say
+	case c.Kind == snapshot.ClusterEDS:
 		assignment = m.GetEdsClusterConfig().GetServiceName()
 		if assignment == "" {
 			assignment = m.GetName()

@@ -27,6 +27,8 @@ var clusterMessages = []Message{
 		yes("transport_socket_matches", "endpoints cannot have the metadata envoy.transport_socket_match, so that only an entry with an empty match is ever chosen: it must be raw_buffer"),
 		extension("typed_extension_protocol_options", SlotProtocolOptions),
 		extension("filters", SlotClusterFilter),
+		only("upstream_bind_config", bindsIstio, "only Istio's source addresses, 127.0.0.6 and ::6"),
+		yes("upstream_connection_options"),
 		accept("alt_stat_name", noStats),
 		accept("http_protocol_options", httpOur),
 		accept("http2_protocol_options", httpOur),
@@ -35,6 +37,12 @@ var clusterMessages = []Message{
 		accept("protocol_selection", httpOur),
 		accept("cleanup_interval", "an unused original destination is forgotten at once"),
 		accept("wait_for_warm_on_init", "a cluster is used as soon as it has endpoints"),
+	}},
+	{"envoy.config.core.v3.BindConfig", []Field{
+		accept("source_address", "by Istio's a sidecar's own connections are told from those that it has to catch; nothing is caught here"),
+	}},
+	{"envoy.config.cluster.v3.UpstreamConnectionOptions", []Field{
+		accept("tcp_keepalive", "Dubbo's heartbeats find dead providers sooner, and an opaque connection ends with its consumer's"),
 	}},
 	{"envoy.config.cluster.v3.Cluster.EdsClusterConfig", []Field{
 		yes("service_name", "the ClusterLoadAssignment's cluster_name; the cluster's name unless given"),

@@ -59,6 +59,16 @@ type Extension struct {
 	Config []string
 }
 
+// instead says of types that operators will meet, and that are not implemented, what to do.
+var instead = map[string]string{
+	"aeraki.meta_protocol_proxy.v1alpha.MetaProtocolProxy": ": its routes come from a server of Aeraki's own, which is not asked; " +
+		"name the port dubbo and route by a VirtualService, or have Aeraki write Envoy's dubbo_proxy",
+}
+
+// statsConfig is what Istio's metrics may be told: how often they are reported, and to do
+// without HTTP's Host, which Dubbo does not have.
+var statsConfig = []string{"tcp_reporting_duration", "tcpReportingDuration", "disable_host_header_fallback", "disableHostHeaderFallback"}
+
 // anyConfig stands for every field.
 const anyConfig = "*"
 
@@ -83,7 +93,7 @@ var extensions = []Extension{
 	{SlotNetworkFilter, TypeNetworkRBAC, Implemented, "who may connect", nil},
 	{SlotNetworkFilter, TypeNetworkLimit, Implemented, "how often one may connect", nil},
 	{SlotNetworkFilter, "envoy.tcp.metadataexchange.config.MetadataExchange", Accepted, "peers are known from the endpoints", []string{anyConfig}},
-	{SlotNetworkFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", []string{"tcp_reporting_duration", "tcpReportingDuration"}},
+	{SlotNetworkFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", statsConfig},
 	{SlotHTTPFilter, TypeRBAC, Implemented, "who may call", nil},
 	{SlotHTTPFilter, TypeLimit, Implemented, "how often one may call", nil},
 	{SlotHTTPFilter, TypeGlobalLimit, Implemented, "how often all may call, as a service says", nil},
@@ -93,7 +103,7 @@ var extensions = []Extension{
 	{SlotHTTPFilter, "envoy.extensions.filters.http.cors.v3.Cors", Accepted, "for browsers; acts only where a route says so", nil},
 	{SlotHTTPFilter, "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", Accepted, "chooses an ALPN; there is no TLS yet", []string{anyConfig}},
 	{SlotHTTPFilter, "io.istio.http.peer_metadata.Config", Accepted, "peers are known from the endpoints", []string{anyConfig}},
-	{SlotHTTPFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", []string{"tcp_reporting_duration", "tcpReportingDuration"}},
+	{SlotHTTPFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", statsConfig},
 	{SlotPerRoute, TypeRBACPerRoute, Implemented, "in place of the RBAC filters of this name", nil},
 	{SlotPerRoute, TypeLimit, Implemented, "in place of the limit of this name", nil},
 	{SlotPerRoute, TypeGlobalPerRoute, Implemented, "changes the global limit of this name", nil},

@@ -10,6 +10,8 @@ package fields
 import (
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -139,6 +141,18 @@ func isFalse(v protoreflect.Value) bool {
 func isUnlimited(v protoreflect.Value) bool {
 	m := v.Message()
 	return m.Get(m.Descriptor().Fields().ByName("value")).Uint() == 1<<32-1
+}
+
+// bindsIstio tells whether a BindConfig binds nothing but 127.0.0.6 or ::6.
+func bindsIstio(v protoreflect.Value) bool {
+	m, ok := v.Message().Interface().(*corev3.BindConfig)
+	if !ok {
+		return false
+	}
+	at := m.GetSourceAddress()
+	rest := proto.CloneOf(m)
+	rest.SourceAddress = nil
+	return (at.GetAddress() == "127.0.0.6" || at.GetAddress() == "::6") && at.GetPortValue() == 0 && proto.Size(rest) == 0
 }
 
 // isEnum returns a check for one of some enum numbers.

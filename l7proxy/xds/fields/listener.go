@@ -17,7 +17,7 @@ var listenerMessages = []Message{
 		yes("additional_addresses"),
 		yes("filter_chains", "a chain that ends in http_connection_manager or dubbo_proxy is for requests, one that ends in tcp_proxy for everything else"),
 		yes("default_filter_chain", "as a chain; with tcp_proxy, for what no chain takes"),
-		only("use_original_dst", isFalse, "only false: what no listener names is not steered at all"),
+		yes("use_original_dst", "true is istiod's virtualOutbound: its chain says what becomes of connections to destinations that no listener names (see above), and its address is not dialled"),
 		yes("traffic_direction", "INBOUND is a provider's: see above. Any other is for what consumers dial"),
 		extension("listener_filters", SlotListenerFilter),
 		accept("listener_filters_timeout", sniffed),

@@ -13,7 +13,7 @@ var routeMessages = []Message{
 		yes("ignore_port_in_host_matching", "domains are then compared with no name that has a port"),
 		extension("typed_per_filter_config", SlotPerRoute),
 		only("validate_clusters", isFalse, "only false: a route to a missing cluster is taken and its requests fail"),
-		accept("max_direct_response_body_size_bytes", "there are no direct responses"),
+		accept("max_direct_response_body_size_bytes", "the text of a direct response has 4 KiB at most"),
 		accept("metadata", "describes the resource"),
 	}},
 	{"envoy.config.route.v3.VirtualHost", []Field{
@@ -34,7 +34,8 @@ var routeMessages = []Message{
 	}},
 	{"envoy.config.route.v3.Route", []Field{
 		yes("name"), yes("match"),
-		yes("route", "the only action"),
+		yes("route", "one of the two actions"),
+		yes("direct_response", "an answer in the provider's stead"),
 		yes("request_headers_to_add", "attachments of requests; interface, method, version and path are not changed. Examples are in docs/policies.md"),
 		yes("request_headers_to_remove"),
 		yes("response_headers_to_add", "attachments of answers, where their consumer reads them"),
@@ -54,7 +55,7 @@ var routeMessages = []Message{
 		yes("runtime_fraction"),
 	}},
 	{"envoy.config.route.v3.HeaderMatcher", []Field{
-		yes("name", "an attribute of the Dubbo request: interface, method, version, group, :path, :authority, arguments[N], or any attachment by its exact name. No other name may begin with a colon"),
+		yes("name", "an attribute of the Dubbo request: interface, method, version, group, :path, :authority, :method (POST for every call, as for Triple), arguments[N], or any attachment by its exact name. No other name may begin with a colon"),
 		yes("exact_match", "deprecated"),
 		yes("safe_regex_match", "deprecated"),
 		yes("range_match"),
@@ -118,7 +119,13 @@ var routeMessages = []Message{
 	}},
 	{"envoy.config.route.v3.RouteAction.HashPolicy", []Field{
 		yes("header"), yes("connection_properties"), yes("terminal"),
+		accept("query_parameter", "a Dubbo request has none: nothing to hash, as in Envoy where a request has no such parameter"),
 	}},
+	{"envoy.config.route.v3.DirectResponseAction", []Field{
+		yes("status", "an HTTP status from 400 on, which becomes a Dubbo status as http_status of a fault does (see above); the route's metadata dubway.io.fault may say another answer"),
+		yes("body", "the text of the answer"),
+	}},
+	{"envoy.config.core.v3.DataSource", []Field{yes("inline_string"), yes("inline_bytes")}},
 	{"envoy.config.route.v3.RouteAction.HashPolicy.Header", []Field{
 		yes("header_name", "an attribute of the Dubbo request, as in HeaderMatcher: interface, method, version, group, :path, arguments[N], or an attachment"),
 	}},

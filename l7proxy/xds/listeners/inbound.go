@@ -37,6 +37,9 @@ func Inbound(m *listenerv3.Listener) ([]*snapshot.Inbound, problems.List) {
 	if m.GetName() == "" {
 		p.Addf("name", "required")
 	}
+	if m.GetUseOriginalDst().GetValue() {
+		p.Addf("use_original_dst", "not implemented where traffic_direction is INBOUND")
+	}
 	if m.GetDefaultFilterChain() != nil {
 		p.Addf("default_filter_chain", "not implemented where traffic_direction is INBOUND")
 	}
@@ -199,7 +202,7 @@ func (b *builder) staysHere(path string, t *terminal, port uint16) {
 func acts(a *snapshot.Action) bool {
 	edited := slices.ContainsFunc(a.Clusters, func(c snapshot.WeightedCluster) bool { return c.Edits != nil })
 	r := a.Retry
-	return edited || a.Timeout > 0 || len(a.Edits)+len(a.Answers)+len(a.Mirrors)+len(a.Hash) > 0 ||
+	return edited || a.Direct != nil || a.Timeout > 0 || len(a.Edits)+len(a.Answers)+len(a.Mirrors)+len(a.Hash) > 0 ||
 		r != nil && (r.On != 0 || len(r.Statuses)+len(r.Exceptions) > 0 || r.PerTry > 0)
 }
 

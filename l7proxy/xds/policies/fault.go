@@ -48,10 +48,7 @@ func abort(p *problems.List, path string, m *faultv3.FaultAbort) *snapshot.Abort
 	out := &snapshot.Abort{Message: m.GetResponseBody()}
 	switch spec := m.GetErrorType().(type) {
 	case *faultv3.FaultAbort_HttpStatus:
-		if spec.HttpStatus < 400 {
-			p.Addf(path+".http_status", "is %d: a Dubbo answer that is no error has a value, which nobody knows here", spec.HttpStatus)
-		}
-		out.Status = statusOf(spec.HttpStatus)
+		return Status(p, path+".http_status", spec.HttpStatus, m.GetResponseBody())
 	case *faultv3.FaultAbort_GrpcStatus:
 		if spec.GrpcStatus == 0 || spec.GrpcStatus > 16 {
 			p.Addf(path+".grpc_status", "is %d, not from 1 to 16", spec.GrpcStatus)
@@ -60,6 +57,17 @@ func abort(p *problems.List, path string, m *faultv3.FaultAbort) *snapshot.Abort
 		out.Code, out.Status = codeOf(spec.GrpcStatus)
 	}
 	return out
+}
+
+// Status converts an HTTP status, at path, that consumers get in their provider's stead.
+func Status(p *problems.List, path string, http uint32, message string) *snapshot.Abort {
+	if http < 400 {
+		p.Addf(path, "is %d: a Dubbo answer that is no error has a value, which nobody knows here", http)
+	}
+	if len(message) > maxMessage {
+		p.Addf(path, "its text has %d bytes, more than %d", len(message), maxMessage)
+	}
+	return &snapshot.Abort{Status: statusOf(http), Message: message}
 }
 
 // statusOf is the Dubbo status for an HTTP status that is an error.

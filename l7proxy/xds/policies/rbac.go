@@ -176,9 +176,6 @@ func (c *terms) name(path string, m *matcherv3.StringMatcher) snapshot.Term {
 	return snapshot.Term{Kind: snapshot.TermPrincipal, Header: h}
 }
 
-// verb is what every call is to HTTP.
-const verb = "POST"
-
 func (c *terms) header(path string, m *routev3.HeaderMatcher) snapshot.Term {
 	if m.GetName() == ":method" {
 		c.request(path)
@@ -186,7 +183,7 @@ func (c *terms) header(path string, m *routev3.HeaderMatcher) snapshot.Term {
 		if h.Kind == snapshot.HeaderRegex && h.Regex == nil {
 			return snapshot.Term{Kind: snapshot.TermNever} // a problem was added
 		}
-		return constant(condition.Compare(&condition.Text{verb}, &h) != h.Invert)
+		return constant(condition.Compare(&condition.Text{condition.Verb}, &h) != h.Invert)
 	}
 	h := conditions.Header(c.problems, path, m)
 	return c.asks(path, &h)

@@ -12,7 +12,7 @@ import (
 
 // hashes converts the hash policies of a route. Body says that one needs more of a
 // request than its names. The parts of a request that only HTTP has, cookies and
-// query parameters, package fields rejects.
+// query parameters, package fields rejects or has explained: they give no hash.
 func hashes(p *problems.List, path string, list []*routev3.RouteAction_HashPolicy) (out []snapshot.HashPolicy, body bool) {
 	for i, m := range list {
 		switch spec := m.GetPolicySpecifier().(type) {

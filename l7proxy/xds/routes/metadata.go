@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -37,6 +39,30 @@ func aborts(p *problems.List, path string, m *corev3.Metadata) (out *snapshot.Ab
 		out = policies.Abort(p, path+".fault", ours[key])
 	}
 	return out
+}
+
+// config names the object that istiod made a route of, by its metadata: the path of a
+// VirtualService or of another one in Kubernetes' API.
+func config(m *corev3.Metadata) string {
+	path := m.GetFilterMetadata()["istio"].GetFields()["config"].GetStringValue()
+	parts := strings.Split(path, "/") // "", apis, group, version, namespaces, NS, KIND, NAME
+	if len(parts) != 8 || parts[4] != "namespaces" {
+		return path
+	}
+	return parts[6] + " " + parts[5] + "/" + parts[7]
+}
+
+// direct converts a direct response: an answer in the provider's stead, as an abort is.
+// Own is what the route's metadata say an abort is; nil: nothing.
+func direct(p *problems.List, path string, d *routev3.DirectResponseAction, own *snapshot.RoutePolicies) *snapshot.Abort {
+	if own != nil && own.Abort != nil {
+		return own.Abort
+	}
+	body := d.GetBody().GetInlineString()
+	if text := d.GetBody().GetInlineBytes(); len(text) > 0 {
+		body = string(text)
+	}
+	return policies.Status(p, path+".status", d.GetStatus(), body)
 }
 
 // Flat renders each value as canonical JSON, so that 1 and "1" differ as they

@@ -3,6 +3,7 @@ package routes
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func retryPolicy(p *problems.List, path string, m *routev3.RetryPolicy) *snapsho
 		words[word] = true
 		r.On |= on
 	}
-	if words["retriable-status-codes"] {
+	if words["retriable-status-codes"] && !istios(words, m) {
 		statuses(p, path, m, r)
 	}
 	if words["retriable-headers"] {
@@ -96,6 +97,20 @@ func retryPolicy(p *problems.List, path string, m *routev3.RetryPolicy) *snapsho
 		r.Num = 0
 	}
 	return r
+}
+
+// istios tells whether a policy is the one that Istio gives to routes without retries: of
+// releases whose policy lists 503, which nobody asked for (an HTTPRoute that asks for it has
+// a back-off, too). A call that must not be executed
+// twice is not sent again for that.
+func istios(words map[string]bool, m *routev3.RetryPolicy) bool {
+	for _, word := range []string{"connect-failure", "refused-stream", "unavailable", "cancelled", "retriable-status-codes"} {
+		if !words[word] {
+			return false
+		}
+	}
+	return len(words) == 5 && slices.Equal(m.GetRetriableStatusCodes(), []uint32{503}) &&
+		m.GetNumRetries().GetValue() == 2 && m.GetRetryBackOff() == nil && m.GetPerTryTimeout() == nil
 }
 
 func statuses(p *problems.List, path string, m *routev3.RetryPolicy, r *snapshot.Retry) {

@@ -73,10 +73,15 @@ func Inline(p *problems.List, path, origin string, m *routev3.RouteConfiguration
 			converted := &snapshot.Route{
 				Name:   r.GetName(),
 				Match:  match(p, path+at+".match", r.GetMatch()),
-				Action: action(p, path+at+".route", targetOf(r.GetRoute())),
 				Origin: origin + " " + path + at,
+				Config: config(r.GetMetadata()),
 
 				Policies: routePolicies(p, path+at, r, own),
+			}
+			if d := r.GetDirectResponse(); d != nil {
+				converted.Action.Direct = direct(p, path+at+".direct_response", d, converted.Policies)
+			} else {
+				converted.Action = action(p, path+at+".route", targetOf(r.GetRoute()))
 			}
 			shape(&converted.Action, joined(edits(p, path+at, r), edits(p, path+local, v), edits(p, strings.TrimSuffix(path, "."), m)))
 			converted.Action.Mirrors = mirrors(r.GetRoute())
@@ -158,7 +163,7 @@ func isStatic(c *snapshot.RouteConfig) bool {
 // the body.
 func isNamed(h *snapshot.HeaderMatch) bool {
 	switch h.Name {
-	case "interface", "method", "version", ":path", ":authority":
+	case "interface", "method", "version", ":path", ":authority", ":method":
 		return h.Source == snapshot.SourceName
 	}
 	return false

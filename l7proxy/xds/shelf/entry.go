@@ -20,7 +20,7 @@ import (
 )
 
 // Entry is what one resource means, or all that is wrong with it. Immutable; without
-// problems one of Listeners, Inbounds, Route, Cluster and Endpoints is set.
+// problems one of Listeners, Inbounds, Unknown, Route, Cluster and Endpoints is set.
 type Entry struct {
 	Kind, Name string
 	Sum        files.Sum
@@ -28,6 +28,7 @@ type Entry struct {
 
 	Listeners  []*snapshot.Listener
 	Inbounds   []*snapshot.Inbound // of a listener too
+	Unknown    *snapshot.Unknown   // the same
 	Route      *snapshot.RouteConfig
 	Cluster    *snapshot.Cluster
 	Assignment string // of Cluster: the Assignment to join, or ""
@@ -58,9 +59,13 @@ func opened(r files.Resource, pod netip.Addr) *Entry {
 func (e *Entry) set(m proto.Message) (p problems.List) {
 	switch m := m.(type) {
 	case *listenerv3.Listener:
-		if m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND {
+		switch {
+		case m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND:
 			e.Inbounds, p = listeners.Inbound(m)
-		} else {
+		case listeners.CatchesAll(m):
+			e.Unknown = new(snapshot.Unknown)
+			*e.Unknown, p = listeners.Unknown(m)
+		default:
 			e.Listeners, p = listeners.Outbound(m)
 		}
 	case *routev3.RouteConfiguration:

@@ -35,6 +35,7 @@ func (l *Shelf) Join(last *Joined, next Tables) *Joined {
 	j.next.Snapshot = (&snapshot.Snapshot{
 		Generation: last.Snapshot.Generation + 1,
 		Inbounds:   last.Snapshot.Inbounds,
+		Unknown:    last.Snapshot.Unknown,
 		Routes:     j.next.routes.Flat(last.routes),
 		Clusters:   j.next.clusters.Flat(last.clusters),
 	})
@@ -43,6 +44,14 @@ func (l *Shelf) Join(last *Joined, next Tables) *Joined {
 	}
 	if j.changes.Inbounds {
 		j.next.Snapshot.Inbounds = j.inbounds()
+	}
+	if j.unknown {
+		j.next.Snapshot.Unknown = snapshot.UnknownPass
+		for _, e := range j.now(ListenerKind).All() {
+			if e.Unknown != nil {
+				j.next.Snapshot.Unknown = max(j.next.Snapshot.Unknown, *e.Unknown)
+			}
+		}
 	}
 	j.next.Snapshot.SealAfter(last.Snapshot, &l.shared, &j.changes)
 	return j.next
@@ -54,6 +63,7 @@ type joiner struct {
 
 	last, next *Joined
 	changes    snapshot.Changes
+	unknown    bool // what becomes of unknown destinations may have changed
 }
 
 // now and before are the entries of a kind.
@@ -127,6 +137,7 @@ func (j *joiner) joinRoutes() {
 				continue
 			}
 			j.changes.Inbounds = j.changes.Inbounds || len(e.Inbounds) > 0
+			j.unknown = j.unknown || e.Unknown != nil
 			for _, l := range e.Listeners {
 				tables[l.RouteName] = true
 			}
