@@ -22,7 +22,7 @@ func (p *Proxy) adminHandler() http.Handler {
 	m.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.status()) })
 	m.HandleFunc("GET "+admin.PathWorkloads, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.pods()) })
 	m.HandleFunc("GET "+admin.PathRoutes, func(w http.ResponseWriter, _ *http.Request) {
-		admin.WriteJSON(w, routesOf(p.sight.seen(), p.generation.Load()))
+		admin.WriteJSON(w, routesOf(p.sight.Views(), p.generation.Load()))
 	})
 	m.HandleFunc("GET "+admin.PathClusters, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, clusterList(p.clusters)) })
 	m.HandleFunc("GET "+admin.PathMode, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.modes()) })
@@ -60,7 +60,7 @@ func (p *Proxy) healthHandler() http.Handler {
 
 // configured tells whether there is anything that holds, or nobody for whom it would.
 func (p *Proxy) configured() bool {
-	views := p.sight.seen()
+	views := p.sight.Views()
 	told := func(v snapshot.View) bool { return v.Snapshot.Generation > 0 }
 	return slices.ContainsFunc(views, told) || p.control != nil && len(views) == 0
 }
@@ -73,7 +73,7 @@ func (p *Proxy) status() admin.ProxyStatus {
 			Uptime: time.Since(p.started).Round(time.Second).String(), Capabilities: Capabilities(),
 		},
 		AgentConnected: p.connected.Load(), Generation: p.generation.Load(), Source: p.sourceName(),
-		Snapshot: size(p.sight.snapshots()...), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
+		Snapshot: size(p.sight.Snapshots()...), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
 		Connections: admin.Connections{
 			Downstream: int(p.listeners.Stats().Active.Load()), Upstream: p.pool.Count(),
 		},
@@ -103,7 +103,7 @@ func (p *Proxy) status() admin.ProxyStatus {
 			s.Problems = append(s.Problems, problem)
 		}
 	}
-	for _, r := range p.source.Rejections() {
+	for _, r := range p.rejected() {
 		s.Rejections = append(s.Rejections, admin.Rejection{
 			File: r.File, Kind: r.Kind, Name: r.Name, Field: r.Field, Reason: r.Reason,
 		})
@@ -152,7 +152,7 @@ func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 		admin.WriteError(w, http.StatusBadRequest, err)
 		return
 	}
-	consumer, views := &subject.Consumer{Principal: q.Principal}, p.sight.seen()
+	consumer, views := &subject.Consumer{Principal: q.Principal}, p.sight.Views()
 	if len(views) == 0 || q.From == "" && len(views) > 1 {
 		admin.WriteError(w, http.StatusBadRequest, errNoView)
 		return
@@ -165,7 +165,7 @@ func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		consumer = subject.NewConsumer(from.Peer, from.Peer.Address, subject.DefaultTrustDomain, true)
-		seen = p.sight.now(from.UID)
+		seen = p.sight.Now(from.UID)
 	}
 	answer, err := explained(seen, q, consumer)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // pods at an address of its own: then they come in by its listener like everybody else,
 // behind all that their own side does to a request, and take no short cut.
 func (p *Proxy) guarded(provider *workload.Workload, at netip.AddrPort) bool {
-	return guards(p.sight.now(provider.UID), provider, at)
+	return guards(p.sight.Now(provider.UID), provider, at)
 }
 
 func guards(s *snapshot.Snapshot, provider *workload.Workload, at netip.AddrPort) bool {
@@ -28,7 +28,7 @@ func (p *Proxy) regard(before map[string]*snapshot.Snapshot) {
 		if k.Inbound || w == nil {
 			return false
 		}
-		old, now := before[w.UID], p.sight.now(w.UID)
+		old, now := before[w.UID], p.sight.Now(w.UID)
 		if old == nil {
 			old = before[""]
 		}

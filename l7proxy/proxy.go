@@ -41,6 +41,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/ratelimit"
 	"github.com/dubway/dubway/l7proxy/relay"
+	"github.com/dubway/dubway/l7proxy/sight"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/tap"
 	"github.com/dubway/dubway/l7proxy/telemetry"
@@ -50,6 +51,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/witness"
 	"github.com/dubway/dubway/l7proxy/workload"
+	"github.com/dubway/dubway/l7proxy/xds"
 	"github.com/dubway/dubway/l7proxy/xds/views"
 )
 
@@ -107,12 +109,13 @@ type Proxy struct {
 	memory     *overload.Monitor
 	identities *proof.Proof
 
-	sight      sight // what requests see
+	sight      *sight.Sight // what requests see
 	applying   sync.Mutex
-	generation atomic.Uint64 // of sight
-	rejections func() uint64 // so far
-	connected  atomic.Bool   // to the agent, and told of every pod
-	afresh     atomic.Bool   // since the agent was told of destinations
+	generation atomic.Uint64          // of sight
+	rejected   func() []xds.Rejection // at present
+	rejections func() uint64          // so far
+	connected  atomic.Bool            // to the agent, and told of every pod
+	afresh     atomic.Bool            // since the agent was told of destinations
 	publish    chan struct{}
 }
 
@@ -120,7 +123,7 @@ type Proxy struct {
 func New(opts Options) (*Proxy, error) {
 	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1), tap: &tap.Hub{}}
 	p.metrics = telemetry.NewRegistry()
-	p.sight.init()
+	p.sight = sight.New()
 	var err error
 	p.recorder, err = telemetry.New(telemetry.Options{
 		AccessLog: opts.AccessLog, Sample: opts.Sample, Applications: opts.Applications, Tap: p.tap,
@@ -145,7 +148,7 @@ func New(opts Options) (*Proxy, error) {
 	p.env = &downstream.Env{
 		Env: relay.Env{
 			Env: plan.Env{
-				View: p.sight.of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
+				View: p.sight.Of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 				Applications: opts.Applications,
 				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
@@ -244,7 +247,7 @@ func (p *Proxy) apply() {
 		all[i] = views[i].Snapshot
 	}
 	p.clusters.Prepare(all...)
-	before := p.sight.put(views)
+	before := p.sight.Put(views)
 	p.regard(before)
 	p.clusters.Update(all...)
 	p.limits.Keep(all...)

@@ -27,7 +27,6 @@ type source interface {
 	Reload()
 	// Run follows changes until ctx ends.
 	Run(ctx context.Context) error
-	Rejections() []xds.Rejection
 }
 
 // files is a source for all workloads.
@@ -54,7 +53,8 @@ func (p *Proxy) openSource() error {
 	if p.opts.XDSServer == "" {
 		source := xds.NewSource(p.opts.XDSDir, p.log)
 		source.OnChange(func(*snapshot.Snapshot) { p.apply() })
-		p.source, p.rejections = files{source}, func() uint64 { return source.Stats().Rejections }
+		p.source, p.rejected = files{source}, source.Rejections
+		p.rejections = func() uint64 { return source.Stats().Rejections }
 		return nil
 	}
 	var err error
@@ -69,7 +69,8 @@ func (p *Proxy) openSource() error {
 		return fmt.Errorf("follow control plane: %w", err)
 	}
 	p.control.OnChange(p.apply)
-	p.source, p.rejections = plane{p.control}, func() uint64 { return p.control.Totals().Rejections }
+	p.source, p.rejected = plane{p.control}, p.control.Rejections
+	p.rejections = func() uint64 { return p.control.Totals().Rejections }
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 	if told.tables == nil {
 		told.tables = make(map[string]*steered)
 	}
-	views := p.sight.seen()
+	views := p.sight.Views()
 	live := make(map[string]bool, len(views))
 	var gaining, others []*steered
 	for i := range views {

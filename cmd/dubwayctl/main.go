@@ -24,6 +24,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/accesslog"
 	"github.com/dubway/dubway/cmd/dubwayctl/clusters"
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
@@ -67,8 +68,9 @@ func newCommand(e *env) *cobra.Command {
 		[]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		e.statusCommand(), e.workloadsCommand(), e.routesCommand(), e.explainCommand(),
-		e.checkCommand(), e.doctorCommand(), e.accessLogCommand(), e.demoCommand(), e.versionCommand(),
+		e.checkCommand(), e.doctorCommand(), e.demoCommand(), e.versionCommand(),
 	)
+	root.AddCommand(accesslog.Command(&accesslog.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(timeouts.Command(&timeouts.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(modes.Command(&modes.Params{Proxy: e.proxy, Write: e.writeRows}))
 	root.AddCommand(views.Command(&views.Params{Proxy: e.proxy, Write: e.writeRows}))

@@ -35,27 +35,17 @@ func Dispatch(helpers map[string]Helper) {
 
 // StartHelper runs a helper of this very binary as the pod.
 func (p *Pod) StartHelper(name string, args ...string) (*Process, error) {
-	command, err := helper(name, args)
-	if err != nil {
-		return nil, err
-	}
+	command := helper(name, args)
 	command.Name = p.Name + "-" + name
 	return p.Start(command)
 }
 
 // StartHelper runs a helper of this very binary where the proxy runs, as its user.
 func (n *Node) StartHelper(name string, args ...string) (*Process, error) {
-	command, err := helper(name, args)
-	if err != nil {
-		return nil, err
-	}
-	return n.StartUnprivileged(command)
+	return n.StartUnprivileged(helper(name, args))
 }
 
-func helper(name string, args []string) (Command, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return Command{}, fmt.Errorf("start helper: %w", err)
-	}
-	return Command{Name: name, Path: self, Args: args, Env: []string{helperEnv + "=" + name}}, nil
+func helper(name string, args []string) Command {
+	self, _ := os.Executable() // without it, the start fails and says so
+	return Command{Name: name, Path: self, Args: args, Env: []string{helperEnv + "=" + name}}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/cluster/checkup"
 	"github.com/dubway/dubway/l7proxy/cluster/names"
 	"github.com/dubway/dubway/l7proxy/cluster/outlier"
+	"github.com/dubway/dubway/l7proxy/cluster/register"
 	"github.com/dubway/dubway/l7proxy/cluster/zone"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -29,7 +30,7 @@ type Options struct {
 type Manager struct {
 	logger *slog.Logger
 	dns    *names.Follower
-	sets   atomic.Pointer[sets]
+	sets   atomic.Pointer[register.Register[Set]]
 
 	prober   checkup.Prober
 	zone     zone.Zone
@@ -46,7 +47,7 @@ func NewManager(logger *slog.Logger, opts Options) *Manager {
 		opts.Resolver = net.DefaultResolver
 	}
 	m := &Manager{logger: logger, prober: opts.Prober, zone: opts.Zone}
-	m.sets.Store(&sets{})
+	m.sets.Store(register.New[Set](nil))
 	m.dns = names.New(logger, opts.Resolver, m.resolved)
 	return m
 }
@@ -58,7 +59,7 @@ func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
-	for set := range m.sets.Load().all() {
+	for _, set := range m.sets.Load().All() {
 		m.watch(set, nil)
 	}
 }
@@ -68,12 +69,12 @@ func (m *Manager) Outliers() *outlier.Stats { return &m.outliers }
 
 // Of returns the Set of a cluster of a snapshot, nil if that snapshot is no more; that of
 // a nil Cluster is nil.
-func (m *Manager) Of(c *snapshot.Cluster) *Set { return m.sets.Load().byConfig[c] }
+func (m *Manager) Of(c *snapshot.Cluster) *Set { return m.sets.Load().Of(c) }
 
 // Set returns the Set of the cluster of a name, nil if there is none. Where snapshots
 // have different ones, it is the first's.
 func (m *Manager) Set(name string) *Set {
-	if list := m.sets.Load().byName[name]; len(list) > 0 {
+	if list := m.sets.Load().Named(name); len(list) > 0 {
 		return list[0]
 	}
 	return nil
@@ -118,7 +119,7 @@ func (m *Manager) prepare(set *Set, st state) {
 func (m *Manager) resolved(name names.Name) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for set := range m.sets.Load().all() {
+	for _, set := range m.sets.Load().All() {
 		if c := set.Config(); c != nil && names.All(c)[name] {
 			m.rebuild(set, c)
 		}

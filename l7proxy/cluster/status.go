@@ -2,11 +2,11 @@ package cluster
 
 import (
 	"cmp"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/dubway/dubway/l7proxy/cluster/names"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/words"
 )
 
 // Status is a cluster as operators see it.
@@ -42,25 +42,23 @@ type EndpointStatus struct {
 
 // Status tells of all clusters, by name; of a name that several have, of each.
 func (m *Manager) Status() []Status {
-	byName := m.sets.Load().byName
-	list := make([]Status, 0, len(byName))
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		for _, set := range byName[name] {
-			if st := set.state.Load(); st != nil {
-				list = append(list, m.status(set, st))
-			}
+	list := []Status{}
+	for _, set := range m.sets.Load().All() {
+		if st := set.state.Load(); st != nil {
+			list = append(list, m.status(set, st))
 		}
 	}
+	slices.SortStableFunc(list, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
 func (m *Manager) status(set *Set, st *state) Status {
-	cs := Status{Name: set.name, Kind: kindName(st.config.Kind), Policy: policyName(st.config.Policy)}
+	cs := Status{Name: set.name, Kind: words.Kind(st.config.Kind), Policy: words.Policy(st.config.Policy)}
 	cs.Endpoints = make([]EndpointStatus, 0)
 	for _, p := range st.places {
 		for _, e := range p.endpoints {
 			es := e.State()
-			es.Priority, es.Locality = p.Priority, localityName(p.Locality)
+			es.Priority, es.Locality = p.Priority, words.Locality(p.Locality)
 			cs.Endpoints = append(cs.Endpoints, es)
 		}
 	}
@@ -87,44 +85,4 @@ func (e *Endpoint) State() EndpointStatus {
 		s.Unfit, s.Failure = !e.check.Fit(), e.check.Failure()
 	}
 	return s
-}
-
-func localityName(l *snapshot.Locality) string {
-	switch {
-	case l.SubZone != "":
-		return l.Region + "/" + l.Zone + "/" + l.SubZone
-	case l.Zone != "":
-		return l.Region + "/" + l.Zone
-	}
-	return l.Region
-}
-
-func kindName(k snapshot.ClusterKind) string {
-	switch k {
-	case snapshot.ClusterStatic:
-		return "STATIC"
-	case snapshot.ClusterEDS:
-		return "EDS"
-	case snapshot.ClusterStrictDNS:
-		return "STRICT_DNS"
-	case snapshot.ClusterOriginalDst:
-		return "ORIGINAL_DST"
-	}
-	return "UNKNOWN"
-}
-
-func policyName(p snapshot.Policy) string {
-	switch p {
-	case snapshot.RoundRobin:
-		return "ROUND_ROBIN"
-	case snapshot.Random:
-		return "RANDOM"
-	case snapshot.LeastRequest:
-		return "LEAST_REQUEST"
-	case snapshot.RingHash:
-		return "RING_HASH"
-	case snapshot.Maglev:
-		return "MAGLEV"
-	}
-	return "UNKNOWN"
 }

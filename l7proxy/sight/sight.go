@@ -1,4 +1,5 @@
-package l7proxy
+// Package sight tells which snapshot each workload sees. It asks for none.
+package sight
 
 import (
 	"sync"
@@ -7,22 +8,24 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// sight is what each workload sees. Safe for concurrent use.
-type sight struct {
+// Sight is what each workload sees. Safe for concurrent use.
+type Sight struct {
 	mu    sync.Mutex
 	cells map[string]*atomic.Pointer[snapshot.Snapshot] // by UID
-	all   atomic.Pointer[snapshot.Snapshot]             // of those that are not in cells
+	all   atomic.Pointer[snapshot.Snapshot]             // Of those that are not in cells
 	views atomic.Pointer[[]snapshot.View]
 }
 
-func (s *sight) init() {
-	s.cells = make(map[string]*atomic.Pointer[snapshot.Snapshot])
+// New returns a Sight in which everybody sees an empty snapshot, of generation 0.
+func New() *Sight {
+	s := &Sight{cells: make(map[string]*atomic.Pointer[snapshot.Snapshot])}
 	s.all.Store((&snapshot.Snapshot{}).Seal())
 	s.views.Store(&[]snapshot.View{})
+	return s
 }
 
-// of returns what follows the snapshots of a workload, without a lock.
-func (s *sight) of(uid string) func() *snapshot.Snapshot {
+// Of returns what follows the snapshots of a workload, without a lock.
+func (s *Sight) Of(uid string) func() *snapshot.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if cell := s.cells[uid]; cell != nil {
@@ -31,15 +34,15 @@ func (s *sight) of(uid string) func() *snapshot.Snapshot {
 	return s.all.Load
 }
 
-// now returns what a workload sees at the moment.
-func (s *sight) now(uid string) *snapshot.Snapshot { return s.of(uid)() }
+// Now returns what a workload sees at the moment.
+func (s *Sight) Now(uid string) *snapshot.Snapshot { return s.Of(uid)() }
 
-// seen returns the views.
-func (s *sight) seen() []snapshot.View { return *s.views.Load() }
+// Views returns the views.
+func (s *Sight) Views() []snapshot.View { return *s.views.Load() }
 
-// snapshots returns those of all views.
-func (s *sight) snapshots() []*snapshot.Snapshot {
-	views := s.seen()
+// Snapshots returns those of all views.
+func (s *Sight) Snapshots() []*snapshot.Snapshot {
+	views := s.Views()
 	all := make([]*snapshot.Snapshot, len(views))
 	for i := range views {
 		all[i] = views[i].Snapshot
@@ -47,10 +50,10 @@ func (s *sight) snapshots() []*snapshot.Snapshot {
 	return all
 }
 
-// put makes workloads see what views say, and returns what those saw before that see
+// Put makes workloads see what views say, and returns what those saw before that see
 // something else now. A workload that is in no view any more keeps its last one, for what
 // is left of its connections.
-func (s *sight) put(views []snapshot.View) (before map[string]*snapshot.Snapshot) {
+func (s *Sight) Put(views []snapshot.View) (before map[string]*snapshot.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before = make(map[string]*snapshot.Snapshot)

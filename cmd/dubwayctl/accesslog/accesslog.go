@@ -1,4 +1,5 @@
-package main
+// Package accesslog holds the command that shows and switches the proxy's access log.
+package accesslog
 
 import (
 	"fmt"
@@ -9,7 +10,15 @@ import (
 	"github.com/dubway/dubway/internal/admin"
 )
 
-func (e *env) accessLogCommand() *cobra.Command {
+// Params is what the command takes from dubwayctl.
+type Params struct {
+	Proxy func() *admin.Client // to be closed by whoever asked
+	// Write writes a document, or the rows of its table.
+	Write func(document any, rows [][]any) error
+}
+
+// Command returns the command.
+func Command(p *Params) *cobra.Command {
 	return &cobra.Command{
 		Use:   "accesslog [on|off|SHARE]",
 		Short: "Show or switch the proxy's access log",
@@ -18,14 +27,14 @@ func (e *env) accessLogCommand() *cobra.Command {
 		Args:      cobra.MaximumNArgs(1),
 		ValidArgs: []string{"on", "off"},
 		RunE: func(c *cobra.Command, args []string) error {
-			proxy := e.proxy()
+			proxy := p.Proxy()
 			defer proxy.Close()
 			var now admin.AccessLog
 			if len(args) == 0 {
 				if err := proxy.Get(c.Context(), admin.PathAccessLog, &now); err != nil {
 					return err
 				}
-				return e.printAccessLog(now)
+				return p.Write(now, [][]any{{sentence(now)}})
 			}
 			share, err := parseShare(args[0])
 			if err != nil {
@@ -35,7 +44,7 @@ func (e *env) accessLogCommand() *cobra.Command {
 			if err := proxy.Post(c.Context(), admin.PathAccessLog, wanted, &now); err != nil {
 				return err
 			}
-			return e.printAccessLog(now)
+			return p.Write(now, [][]any{{sentence(now)}})
 		},
 	}
 }
@@ -54,15 +63,12 @@ func parseShare(text string) (float64, error) {
 	return share, nil
 }
 
-func (e *env) printAccessLog(now admin.AccessLog) error {
-	return e.write(now, func(t *table) {
-		switch now.Sample {
-		case 0:
-			t.linef("access log: off")
-		case 1:
-			t.linef("access log: every request")
-		default:
-			t.linef("access log: %v of all requests", now.Sample)
-		}
-	})
+func sentence(now admin.AccessLog) string {
+	switch now.Sample {
+	case 0:
+		return "access log: off"
+	case 1:
+		return "access log: every request"
+	}
+	return fmt.Sprintf("access log: %v of all requests", now.Sample)
 }
