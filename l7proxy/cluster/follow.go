@@ -35,24 +35,17 @@ func (m *Manager) Update(all ...*snapshot.Snapshot) {
 func (m *Manager) following(all []*snapshot.Snapshot, kept *register.Register[Set]) *register.Register[Set] {
 	old := m.sets.Load()
 	next := register.New(old)
-	type unseen struct {
-		name    string
-		cluster *snapshot.Cluster
-	}
-	var unknown []unseen
+	unknown := make(map[*snapshot.Cluster]string) // and their names
 	var resolved []*snapshot.Cluster
 	for _, s := range all {
 		for name, c := range s.Clusters {
 			if c.Kind == snapshot.ClusterStrictDNS {
 				resolved = append(resolved, c)
 			}
-			if next.Of(c) != nil {
-				continue // several snapshots have it
-			}
-			if set := old.Of(c); set != nil && set.Config() == c {
+			if set := old.Of(c); set == nil || set.Config() != c {
+				unknown[c] = name
+			} else if next.Of(c) == nil { // several snapshots may have it
 				next.Add(name, c, set)
-			} else {
-				unknown = append(unknown, unseen{name, c})
 			}
 		}
 	}
@@ -64,19 +57,16 @@ func (m *Manager) following(all []*snapshot.Snapshot, kept *register.Register[Se
 		}
 	}
 	m.dns.Want(resolved)
-	for _, u := range unknown {
-		if next.Of(u.cluster) != nil {
-			continue
-		}
-		set := old.Heir(u.name, next)
+	for c, name := range unknown {
+		set := old.Heir(name, next)
 		if set == nil {
-			set = &Set{name: u.name}
-			if list := next.Named(u.name); len(list) > 0 {
+			set = &Set{name: name}
+			if list := next.Named(name); len(list) > 0 {
 				set.known = list[0].known // what is known of an address is so for all
 			}
 		}
-		m.rebuild(set, u.cluster)
-		next.Add(u.name, u.cluster, set)
+		m.rebuild(set, c)
+		next.Add(name, c, set)
 	}
 	return next
 }
