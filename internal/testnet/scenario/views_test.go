@@ -81,10 +81,25 @@ func (p *told) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService
 }
 
 // tell writes what pods of label app=NAME are told.
-func (m *mesh) tell(dir, app string, s meshtest.Service) {
+func (m *mesh) tell(dir, app string, s meshtest.Service, more string) {
 	m.t.Helper()
-	m.must(os.WriteFile(filepath.Join(dir, app+".yaml"), []byte(meshtest.Text(s)), 0o644))
+	m.must(os.WriteFile(filepath.Join(dir, app+".yaml"), []byte(meshtest.Text(s)+more), 0o644))
 }
+
+// registryOnly is what istiod adds where unknown destinations are to be refused.
+const registryOnly = `- "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+  name: virtualOutbound
+  traffic_direction: OUTBOUND
+  use_original_dst: true
+  address: {socket_address: {address: 0.0.0.0, port_value: 15001}}
+  filter_chains:
+  - filters:
+    - name: envoy.filters.network.tcp_proxy
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+        stat_prefix: BlackHoleCluster
+        cluster: BlackHoleCluster
+`
 
 // TestViews: a control plane tells two consumers different things, and each is steered and
 // routed by its own; a pod of a kind that comes later finds its view; a proxy that is started
@@ -99,9 +114,9 @@ func TestViews(t *testing.T) {
 	m.must(os.Chmod(dir, 0o755))
 	m.must(os.Chmod(filepath.Dir(dir), 0o755))
 	const other = "198.51.100.77"
-	m.tell(dir, "one", meshtest.Service{Name: "a", Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)})
-	m.tell(dir, "two", meshtest.Service{Name: "b", Addresses: []string{vip4, other}, Routes: split(map[string]int{"v2": 1}), Clusters: both(v1, v2)})
-	m.tell(dir, "provider", meshtest.Service{Name: "c", Addresses: []string{other}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)})
+	m.tell(dir, "one", meshtest.Service{Name: "a", Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)}, registryOnly)
+	m.tell(dir, "two", meshtest.Service{Name: "b", Addresses: []string{vip4, other}, Routes: split(map[string]int{"v2": 1}), Clusters: both(v1, v2)}, "")
+	m.tell(dir, "provider", meshtest.Service{Name: "c", Addresses: []string{other}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)}, "")
 	control, err := m.StartHelper("plane", dir)
 	m.must(err)
 	_, proxy := m.Start([]*testnet.Pod{one, two, v1, v2}, "--xds-server", planeAddress)
@@ -129,6 +144,16 @@ func TestViews(t *testing.T) {
 	check("the second's other destination", two, other, "v2")
 	if r := m.calls(one, callsOf{Target: other + ":20880", N: 1, Timeout: 5 * time.Second}); len(r.Errors) == 0 {
 		t.Errorf("what only the other consumer knows is steered for the first: %+v", r)
+	}
+
+	// The first may not reach what it does not know: a provider's own address is not in its
+	// registry.
+	direct := v2.Addr(20880).String()
+	if r := m.calls(one, callsOf{Target: direct, N: 1, Timeout: 5 * time.Second}); !strings.Contains(strings.Join(r.Errors, " "), "refused") {
+		t.Errorf("a connect to an unknown destination ends with %q", r.Errors)
+	}
+	if r := m.calls(two, callsOf{Target: direct, N: 1, Timeout: 30 * time.Second}); r.Answers["v2"] != 1 {
+		t.Errorf("where unknown destinations pass, one answers %v %q", r.Answers, r.Errors)
 	}
 
 	// One more of a kind.
