@@ -77,6 +77,7 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 	views := p.sight.Views()
 	live := make(map[string]bool, len(views))
 	var gaining, others []*steered
+	var failed error
 	for i := range views {
 		v := &views[i]
 		if v.Snapshot.Generation == 0 {
@@ -86,7 +87,8 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 		if t == nil {
 			number, err := told.number(v)
 			if err != nil {
-				return err
+				failed = err // the others are steered
+				continue
 			}
 			t = &steered{number: number, table: handoff.DestinationTable{Table: number}, refuse: p.opts.Unknown}
 			told.tables[v.Key] = t
@@ -117,13 +119,13 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 		delete(told.tables, k)
 	}
 	if p.control == nil || told.rest { // of files, it is the view's
-		return nil
+		return failed
 	}
 	if err := p.tell(ctx, handoff.DestinationTable{}); err != nil {
 		return err
 	}
 	told.rest = true
-	return nil
+	return failed
 }
 
 // number is that of the table of a view: 0 for what all see.

@@ -49,10 +49,13 @@ func key(w *Workload) string {
 	return b.String()
 }
 
+// suffix ends the names of files that views are kept in.
+const suffix = ".kept"
+
 // file is the name of the file that a view is kept in.
 func file(key string) string {
 	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:16]) + ".kept"
+	return hex.EncodeToString(sum[:16]) + suffix
 }
 
 // node is as whom a view is asked for: one of its pods.

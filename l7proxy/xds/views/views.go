@@ -32,6 +32,8 @@ const (
 	// linger is how long a view without pods is followed: a pod that is replaced by
 	// another of its kind finds it.
 	linger = time.Minute
+	// sweepAfter is how long after the start the files of views that nobody has go.
+	sweepAfter = 10 * time.Minute
 	// together is how long a snapshot waits for those of other views: what the control
 	// plane pushes is for all of them.
 	together = 5 * time.Millisecond
@@ -61,7 +63,8 @@ type Set struct {
 	ctx   context.Context //nolint:containedctx // Run's: views begin and end while it runs
 	byKey map[string]*view
 	byUID map[string]*view
-	ended Totals // of views that are no more
+	left  map[string]*view // by UID: what a pod still sees, since its new view was told nothing yet
+	ended Totals           // of views that are no more
 	runs  sync.WaitGroup
 }
 
@@ -84,7 +87,7 @@ func New(opts Options) (*Set, error) {
 	}
 	return &Set{
 		opts: opts, pace: rate.NewLimiter(perSecond, burst), change: func() {}, news: make(chan struct{}, 1),
-		byKey: make(map[string]*view), byUID: make(map[string]*view),
+		byKey: make(map[string]*view), byUID: make(map[string]*view), left: make(map[string]*view),
 	}, nil
 }
 
@@ -103,6 +106,7 @@ func (s *Set) Put(w *Workload) error {
 	k := key(w)
 	if old := s.byUID[w.UID]; old != nil && old.key != k {
 		s.leave(old, w.UID)
+		s.left[w.UID] = old
 	}
 	v := s.byKey[k]
 	if v == nil {
@@ -124,6 +128,7 @@ func (s *Set) Put(w *Workload) error {
 func (s *Set) Remove(uid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.left, uid)
 	if v := s.byUID[uid]; v != nil {
 		s.leave(v, uid)
 	}
@@ -217,6 +222,22 @@ func (s *Set) expire(v *view) {
 	s.tell()
 }
 
+// sweep removes the files of views that no pod has: those went while nobody looked.
+func (s *Set) sweep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := make(map[string]bool)
+	for k := range s.byKey {
+		kept[file(k)] = true
+	}
+	found, _ := filepath.Glob(filepath.Join(s.opts.Dir, "*"+suffix))
+	for _, path := range found {
+		if !kept[filepath.Base(path)] {
+			_ = os.Remove(path)
+		}
+	}
+}
+
 // tell wakes Run.
 func (s *Set) tell() {
 	select {
@@ -233,6 +254,8 @@ func (s *Set) Run(ctx context.Context) error {
 		s.start(v)
 	}
 	s.mu.Unlock()
+	sweep := time.AfterFunc(sweepAfter, s.sweep)
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -253,14 +276,26 @@ func (s *Set) Run(ctx context.Context) error {
 }
 
 // Seen returns what the workloads see at the moment, by the views' keys. The snapshot of a
-// view that was not told yet is an empty one, of generation 0.
+// view that was not told yet is an empty one, of generation 0; a pod that had another view
+// before sees that one until then.
 func (s *Set) Seen() []snapshot.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	sees := make(map[*view][]string)
+	for uid, v := range s.byUID {
+		switch old := s.left[uid]; {
+		case old == nil:
+		case v.Snapshot().Generation == 0 && s.byKey[old.key] == old:
+			v = old
+		default:
+			delete(s.left, uid)
+		}
+		sees[v] = append(sees[v], uid)
+	}
 	all := make([]snapshot.View, 0, len(s.byKey))
 	for _, k := range slices.Sorted(maps.Keys(s.byKey)) {
 		v := s.byKey[k]
-		all = append(all, snapshot.View{Key: k, Snapshot: v.Snapshot(), Workloads: slices.AppendSeq([]string{}, maps.Keys(v.pods))})
+		all = append(all, snapshot.View{Key: k, Snapshot: v.Snapshot(), Workloads: append([]string{}, sees[v]...)})
 	}
 	return all
 }
