@@ -48,9 +48,9 @@ func TestShared(t *testing.T) {
 	if n := r.prov.count.Load(); n != 1 {
 		t.Errorf("%d connections, want 1", n)
 	}
-	if n, flying := r.watch.records(rpc.ResultValue), r.watch.flying.Load(); n != consumers*each || flying != 0 {
-		t.Errorf("%d records and %d in flight, want %d and 0", n, flying, consumers*each)
-	}
+	eventually(t, "a record of each, and none in flight", func() bool {
+		return r.watch.records(rpc.ResultValue) == consumers*each && r.watch.flying.Load() == 0
+	})
 	if r.pool.Count() != 1 || r.watch.connected.Load() != 1 {
 		t.Errorf("the pool counts %d connections, the endpoint %d", r.pool.Count(), r.watch.connected.Load())
 	}
@@ -87,9 +87,7 @@ func TestRedial(t *testing.T) {
 	if a := take(t, o.delivered); a.ID != 4 {
 		t.Errorf("an answer to %d, want 4", a.ID)
 	}
-	if n := r.watch.flying.Load(); n != 0 {
-		t.Errorf("%d in flight, want none", n)
-	}
+	eventually(t, "none in flight", func() bool { return r.watch.flying.Load() == 0 })
 }
 
 // TestDialFails: what waited comes back once, whole, and the next Conn dials.
