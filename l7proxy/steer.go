@@ -164,7 +164,9 @@ func (t *steered) follow(v *snapshot.View) (gains bool) {
 	for i, d := range want {
 		entries[i] = handoff.Destination(d)
 	}
-	if t.seen == nil || !slices.Equal(entries, t.table.Entries) || t.table.Unknown != t.unknown(v.Snapshot) {
+	// What all workloads see is told anew each time: the agent's generation is the proxy's
+	// then, and whoever waits for one of them to be in force can see it.
+	if t.seen == nil || v.Workloads == nil || !slices.Equal(entries, t.table.Entries) || t.table.Unknown != t.unknown(v.Snapshot) {
 		t.table.Entries, t.table.Unknown, t.current = entries, t.unknown(v.Snapshot), false
 	}
 	t.seen = v.Snapshot
