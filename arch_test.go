@@ -199,6 +199,7 @@ var floors = []string{
 	"l7proxy/filter/subject",
 	"l7proxy/identity",
 	"l7proxy/condition",
+	"l7proxy/pause",
 	"l7proxy/sight",
 	"l7proxy/snapshot/words",
 	"l7proxy/snapshot",

@@ -73,7 +73,7 @@ func (p *Proxy) status() admin.ProxyStatus {
 			Uptime: time.Since(p.started).Round(time.Second).String(), Capabilities: Capabilities(),
 		},
 		AgentConnected: p.connected.Load(), Generation: p.generation.Load(), Source: p.sourceName(),
-		Snapshot: size(p.sight.Snapshots()...), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
+		Snapshot: size(snapshot.Of(p.sight.Views())...), Rejections: []admin.Rejection{}, Workloads: len(p.workloads.All()),
 		Connections: admin.Connections{
 			Downstream: int(p.listeners.Stats().Active.Load()), Upstream: p.pool.Count(),
 		},

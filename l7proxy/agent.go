@@ -84,9 +84,6 @@ func (p *Proxy) WorkloadGone(uid string) error {
 	p.env.Modes.Forget(uid)
 	p.env.Policies.Workloads.Forget(uid)
 	p.env.Breakers.Forget(uid)
-	if p.control != nil {
-		p.apply()
-	}
 	p.log.Info("workload gone", "uid", uid)
 	return nil
 }

@@ -242,10 +242,7 @@ func (p *Proxy) apply() {
 	p.applying.Lock()
 	defer p.applying.Unlock()
 	views := p.source.Seen()
-	all := make([]*snapshot.Snapshot, len(views))
-	for i := range views {
-		all[i] = views[i].Snapshot
-	}
+	all := snapshot.Of(views)
 	p.clusters.Prepare(all...)
 	before := p.sight.Put(views)
 	p.regard(before)

@@ -20,6 +20,8 @@ type steering struct {
 	rest   bool                // table 0 was published
 }
 
+func newSteering() *steering { return &steering{tables: make(map[string]*steered)} }
+
 // steered is what the agent was told of one view.
 type steered struct {
 	number  uint32
@@ -48,7 +50,7 @@ func (p *Proxy) askPublish() {
 // publishDestinations tells the agent what to steer, after each change of what workloads
 // see and after each connect.
 func (p *Proxy) publishDestinations(ctx context.Context) error {
-	told := &steering{}
+	told := newSteering()
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,7 +61,7 @@ func (p *Proxy) publishDestinations(ctx context.Context) error {
 			continue
 		}
 		if p.afresh.Swap(false) { // tables are those of one connection
-			told = &steering{}
+			told = newSteering()
 		}
 		if err := p.steer(ctx, told); err != nil && ctx.Err() == nil {
 			p.log.Error("destinations not published", "generation", p.generation.Load(), "error", err)
@@ -71,9 +73,6 @@ func (p *Proxy) publishDestinations(ctx context.Context) error {
 // steer tells the agent what it does not know yet. A table that gains workloads goes
 // before the one that loses them: so each is in one all the time.
 func (p *Proxy) steer(ctx context.Context, told *steering) error {
-	if told.tables == nil {
-		told.tables = make(map[string]*steered)
-	}
 	views := p.sight.Views()
 	live := make(map[string]bool, len(views))
 	var gaining, others []*steered

@@ -30,9 +30,8 @@ func (t *Tables) Status() []Status {
 	}
 	all := make([]Status, 0, len(t.tables))
 	for slot, table := range t.tables {
-		_, ours := t.slots[table.Number]
-		ours = ours && t.slots[table.Number] == slot
-		all = append(all, Status{TableStatus: table, Workloads: workloads[slot], Earlier: !ours})
+		at, known := t.slots[table.Number]
+		all = append(all, Status{TableStatus: table, Workloads: workloads[slot], Earlier: !known || at != slot})
 	}
 	slices.SortFunc(all, func(a, b Status) int {
 		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Generation, b.Generation))

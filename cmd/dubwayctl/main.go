@@ -25,6 +25,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dubway/dubway/cmd/dubwayctl/accesslog"
+	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/cmd/dubwayctl/clusters"
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
@@ -70,12 +71,11 @@ func newCommand(e *env) *cobra.Command {
 		e.statusCommand(), e.workloadsCommand(), e.routesCommand(), e.explainCommand(),
 		e.checkCommand(), e.doctorCommand(), e.demoCommand(), e.versionCommand(),
 	)
-	root.AddCommand(accesslog.Command(&accesslog.Params{Proxy: e.proxy, Write: e.writeRows}))
-	root.AddCommand(timeouts.Command(&timeouts.Params{Proxy: e.proxy, Write: e.writeRows}))
-	root.AddCommand(modes.Command(&modes.Params{Proxy: e.proxy, Write: e.writeRows}))
-	root.AddCommand(views.Command(&views.Params{Proxy: e.proxy, Write: e.writeRows}))
-	root.AddCommand(clusters.Command(&clusters.Params{Proxy: e.proxy, Write: e.writeRows}))
-	root.AddCommand(unknown.Command(&unknown.Params{Agent: e.agent, Write: e.writeRows}))
+	proxy, agent := &ask.Params{Client: e.proxy, Write: e.writeRows}, &ask.Params{Client: e.agent, Write: e.writeRows}
+	root.AddCommand(
+		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy),
+		unknown.Command(agent),
+	)
 	root.AddCommand(live.Commands(&live.Params{
 		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads,
 		JSON: func() bool { return e.output == outputJSON },

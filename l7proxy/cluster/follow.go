@@ -24,7 +24,7 @@ func (m *Manager) Update(all ...*snapshot.Snapshot) {
 	old := m.sets.Load()
 	next := m.following(all, nil)
 	m.sets.Store(next)
-	for _, set := range old.Without(next) {
+	for set := range old.Without(next) {
 		set.state.Store(nil)
 		m.watch(set, nil)
 	}
@@ -36,12 +36,25 @@ func (m *Manager) following(all []*snapshot.Snapshot, kept *register.Register[Se
 	old := m.sets.Load()
 	next := register.New(old)
 	unknown := make(map[*snapshot.Cluster]string) // and their names
-	var resolved []*snapshot.Cluster
+	m.dns.Want(func(yield func(*snapshot.Cluster) bool) {
+		for _, s := range all {
+			for _, c := range s.Clusters {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+		if kept == nil {
+			return
+		}
+		for set := range kept.All() {
+			if c := set.Config(); c != nil && !yield(c) {
+				return
+			}
+		}
+	})
 	for _, s := range all {
 		for name, c := range s.Clusters {
-			if c.Kind == snapshot.ClusterStrictDNS {
-				resolved = append(resolved, c)
-			}
 			if set := old.Of(c); set == nil || set.Config() != c {
 				unknown[c] = name
 			} else if next.Of(c) == nil { // several snapshots may have it
@@ -49,14 +62,6 @@ func (m *Manager) following(all []*snapshot.Snapshot, kept *register.Register[Se
 			}
 		}
 	}
-	if kept != nil {
-		for _, set := range kept.All() {
-			if c := set.Config(); c != nil {
-				resolved = append(resolved, c)
-			}
-		}
-	}
-	m.dns.Want(resolved)
 	for c, name := range unknown {
 		set := old.Heir(name, next)
 		if set == nil {

@@ -59,7 +59,7 @@ func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
-	for _, set := range m.sets.Load().All() {
+	for set := range m.sets.Load().All() {
 		m.watch(set, nil)
 	}
 }
@@ -119,7 +119,7 @@ func (m *Manager) prepare(set *Set, st state) {
 func (m *Manager) resolved(name names.Name) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, set := range m.sets.Load().All() {
+	for set := range m.sets.Load().All() {
 		if c := set.Config(); c != nil && names.All(c)[name] {
 			m.rebuild(set, c)
 		}

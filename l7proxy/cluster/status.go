@@ -43,7 +43,7 @@ type EndpointStatus struct {
 // Status tells of all clusters, by name; of a name that several have, of each.
 func (m *Manager) Status() []Status {
 	list := []Status{}
-	for _, set := range m.sets.Load().All() {
+	for set := range m.sets.Load().All() {
 		if st := set.state.Load(); st != nil {
 			list = append(list, m.status(set, st))
 		}

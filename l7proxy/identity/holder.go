@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/pause"
 )
 
 const (
@@ -167,6 +168,9 @@ type Status struct {
 	Err     error     // why the last question was not answered; nil if it was
 }
 
+// Off tells that there is no identity and will be none: the agent knows no authority.
+func (s *Status) Off() bool { return s.Bundle == nil && errors.Is(s.Err, ErrOff) }
+
 // Status tells of all accounts, in order.
 func (h *Holder) Status() []Status {
 	h.mu.RLock()
@@ -208,7 +212,7 @@ func (h *Holder) follow(ctx context.Context, a Account, one *holding) {
 		case errors.Is(err, ErrOff):
 			wait = latest
 		default:
-			wait = pause(failures)
+			wait = pause.After(failures, soonest, latest)
 			failures++
 		}
 		select {
@@ -217,15 +221,6 @@ func (h *Holder) follow(ctx context.Context, a Account, one *holding) {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// pause is how long to wait after so many failures before this one.
-func pause(failures int) time.Duration {
-	d := latest
-	if failures < 6 {
-		d = min(latest, soonest<<failures)
-	}
-	return d/2 + rand.N(d/2+1)
 }
 
 // note makes an answer hold. The log has each reason once.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -44,10 +43,7 @@ func (s *Secured) check() error {
 	if !s.TLS {
 		return errors.New("a server that is asked in plaintext for want of a certificate (--xds-plain-server) goes with --xds-tls")
 	}
-	if host, port, err := net.SplitHostPort(s.PlainServer); err != nil || host == "" || port == "" {
-		return fmt.Errorf("control plane %q is not HOST:PORT", s.PlainServer)
-	}
-	return nil
+	return ads.CheckServer(s.PlainServer)
 }
 
 // Proof has the identities of the node's pods, and the ways that they are proved by. Safe
@@ -130,7 +126,7 @@ func (s *Secured) config(b *identity.Bundle) (*tls.Config, error) {
 func (p *Proof) List() []admin.Identity {
 	var list []admin.Identity
 	for _, s := range p.Status() {
-		if errors.Is(s.Err, identity.ErrOff) && s.Bundle == nil {
+		if s.Off() {
 			continue
 		}
 		one := admin.Identity{Namespace: s.Account.Namespace, ServiceAccount: s.Account.Name, Pods: s.Pods}
@@ -170,7 +166,7 @@ func (p *Proof) Describe(ch chan<- *prometheus.Desc) {
 func (p *Proof) Collect(ch chan<- prometheus.Metric) {
 	missing, now := 0, time.Now()
 	for _, s := range p.Status() {
-		if s.Bundle == nil && errors.Is(s.Err, identity.ErrOff) {
+		if s.Off() {
 			continue
 		}
 		expires := int64(0)

@@ -40,16 +40,6 @@ func (s *Sight) Now(uid string) *snapshot.Snapshot { return s.Of(uid)() }
 // Views returns the views.
 func (s *Sight) Views() []snapshot.View { return *s.views.Load() }
 
-// Snapshots returns those of all views.
-func (s *Sight) Snapshots() []*snapshot.Snapshot {
-	views := s.Views()
-	all := make([]*snapshot.Snapshot, len(views))
-	for i := range views {
-		all[i] = views[i].Snapshot
-	}
-	return all
-}
-
 // Put makes workloads see what views say, and returns what those saw before that see
 // something else now. A workload that is in no view any more keeps its last one, for what
 // is left of its connections.

@@ -8,3 +8,12 @@ type View struct {
 	Snapshot  *Snapshot
 	Workloads []string // the UIDs of those that have it; nil for all
 }
+
+// Of returns the snapshots of views, in their order.
+func Of(views []View) []*Snapshot {
+	all := make([]*Snapshot, len(views))
+	for i := range views {
+		all[i] = views[i].Snapshot
+	}
+	return all
+}

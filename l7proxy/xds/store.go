@@ -157,7 +157,7 @@ func (s *Store) Good() iter.Seq2[string, Resource] {
 	defer s.taking.Unlock()
 	held, versions := s.next, s.versions
 	return func(yield func(string, Resource) bool) {
-		for at, typ := range [len(shelf.Kinds)]string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute} {
+		for at, typ := range shelf.Types {
 			for name, e := range held.Entries[at].All() {
 				if !yield(typ, Resource{Name: name, Version: versions[at].Value(name), Body: s.library.shelf.Wire(e)}) {
 					return

@@ -7,18 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/internal/admin"
 )
 
-// Params is what the command takes from dubwayctl.
-type Params struct {
-	Proxy func() *admin.Client // to be closed by whoever asked
-	// Write writes a document, or the rows of its table.
-	Write func(document any, rows [][]any) error
-}
-
 // Command returns the command.
-func Command(p *Params) *cobra.Command {
+func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
 		Use:   "accesslog [on|off|SHARE]",
 		Short: "Show or switch the proxy's access log",
@@ -27,11 +21,9 @@ func Command(p *Params) *cobra.Command {
 		Args:      cobra.MaximumNArgs(1),
 		ValidArgs: []string{"on", "off"},
 		RunE: func(c *cobra.Command, args []string) error {
-			proxy := p.Proxy()
-			defer proxy.Close()
 			var now admin.AccessLog
 			if len(args) == 0 {
-				if err := proxy.Get(c.Context(), admin.PathAccessLog, &now); err != nil {
+				if err := p.Get(c.Context(), admin.PathAccessLog, &now); err != nil {
 					return err
 				}
 				return p.Write(now, [][]any{{sentence(now)}})
@@ -41,7 +33,7 @@ func Command(p *Params) *cobra.Command {
 				return err
 			}
 			wanted := admin.AccessLog{APIVersion: admin.APIVersion, Sample: share}
-			if err := proxy.Post(c.Context(), admin.PathAccessLog, wanted, &now); err != nil {
+			if err := p.Post(c.Context(), admin.PathAccessLog, wanted, &now); err != nil {
 				return err
 			}
 			return p.Write(now, [][]any{{sentence(now)}})

@@ -9,19 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/internal/admin"
 )
 
-// Params is what the command takes from dubwayctl.
-type Params struct {
-	Proxy func() *admin.Client // to be closed by whoever asked
-	// Write writes a document, or the rows of its table, of which the first is the
-	// heading.
-	Write func(document any, rows [][]any) error
-}
-
 // Command returns the command.
-func Command(p *Params) *cobra.Command {
+func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
 		Use:     "clusters [NAME]",
 		Aliases: []string{"cluster", "endpoints"},
@@ -31,10 +24,8 @@ func Command(p *Params) *cobra.Command {
 			"outlier detection ejected them, or because they cannot be connected to.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			proxy := p.Proxy()
-			defer proxy.Close()
 			var list admin.ClusterList
-			if err := proxy.Get(c.Context(), admin.PathClusters, &list); err != nil {
+			if err := p.Get(c.Context(), admin.PathClusters, &list); err != nil {
 				return err
 			}
 			if len(args) > 0 {

@@ -5,19 +5,12 @@ package modes
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/internal/admin"
 )
 
-// Params is what the command takes from dubwayctl.
-type Params struct {
-	Proxy func() *admin.Client // to be closed by whoever asked
-	// Write writes a document, or the rows of its table, of which the first is the
-	// heading.
-	Write func(document any, rows [][]any) error
-}
-
 // Command returns the command.
-func Command(p *Params) *cobra.Command {
+func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
 		Use:     "mode [NAMESPACE/POD enforce|observe|off|default]",
 		Aliases: []string{"modes"},
@@ -38,14 +31,12 @@ func Command(p *Params) *cobra.Command {
 			return cobra.ExactArgs(2)(c, args)
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			proxy := p.Proxy()
-			defer proxy.Close()
 			var list admin.ModeList
 			var err error
 			if len(args) == 0 {
-				err = proxy.Get(c.Context(), admin.PathMode, &list)
+				err = p.Get(c.Context(), admin.PathMode, &list)
 			} else {
-				err = proxy.Post(c.Context(), admin.PathMode, admin.ModeRequest{Workload: args[0], Mode: args[1]}, &list)
+				err = p.Post(c.Context(), admin.PathMode, admin.ModeRequest{Workload: args[0], Mode: args[1]}, &list)
 			}
 			if err != nil {
 				return err

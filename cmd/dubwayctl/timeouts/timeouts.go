@@ -7,16 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/internal/admin"
 )
-
-// Params is what the command takes from dubwayctl.
-type Params struct {
-	Proxy func() *admin.Client // to be closed by whoever asked
-	// Write writes a document, or the rows of its table, of which the first is the
-	// heading.
-	Write func(document any, rows [][]any) error
-}
 
 // list is what the command prints.
 type list struct {
@@ -25,7 +18,7 @@ type list struct {
 }
 
 // Command returns the command.
-func Command(p *Params) *cobra.Command {
+func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
 		Use:   "timeouts",
 		Short: "List calls whose route allows longer than their consumer waits",
@@ -35,10 +28,8 @@ func Command(p *Params) *cobra.Command {
 			"route's timeout at or below what its consumers wait for, or let them wait longer.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			proxy := p.Proxy()
-			defer proxy.Close()
 			var status admin.ProxyStatus
-			if err := proxy.Get(c.Context(), admin.PathStatus, &status); err != nil {
+			if err := p.Get(c.Context(), admin.PathStatus, &status); err != nil {
 				return err
 			}
 			l := list{APIVersion: admin.APIVersion, Items: status.InvertedTimeouts}

@@ -9,19 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/internal/admin"
 )
 
-// Params is what the command takes from dubwayctl.
-type Params struct {
-	Agent func() *admin.Client // to be closed by whoever asked
-	// Write writes a document, or the rows of its table, of which the first is the
-	// heading.
-	Write func(document any, rows [][]any) error
-}
-
 // Command returns the command.
-func Command(p *Params) *cobra.Command {
+func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
 		Use:     "unknown [NAMESPACE/NAME]",
 		Aliases: []string{"unknowns"},
@@ -33,10 +26,8 @@ func Command(p *Params) *cobra.Command {
 			"unknown_refused and unknown_counted.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			agent := p.Agent()
-			defer agent.Close()
 			var list admin.UnknownList
-			if err := agent.Get(c.Context(), admin.PathUnknown, &list); err != nil {
+			if err := p.Get(c.Context(), admin.PathUnknown, &list); err != nil {
 				return err
 			}
 			if len(args) > 0 {

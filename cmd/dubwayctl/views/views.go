@@ -8,16 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/internal/admin"
 )
-
-// Params is what the command takes from dubwayctl.
-type Params struct {
-	Proxy func() *admin.Client // to be closed by whoever asked
-	// Write writes a document, or the rows of its table, of which the first is the
-	// heading.
-	Write func(document any, rows [][]any) error
-}
 
 // list is what the command prints.
 type list struct {
@@ -28,7 +21,7 @@ type list struct {
 }
 
 // Command returns the command.
-func Command(p *Params) *cobra.Command {
+func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
 		Use:   "xds",
 		Short: "List what the control plane is asked for, and what it said",
@@ -37,10 +30,8 @@ func Command(p *Params) *cobra.Command {
 			"came, what it holds, and how much of it is rejected. What is rejected, and why, follows.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			proxy := p.Proxy()
-			defer proxy.Close()
 			var s admin.ProxyStatus
-			if err := proxy.Get(c.Context(), admin.PathStatus, &s); err != nil {
+			if err := p.Get(c.Context(), admin.PathStatus, &s); err != nil {
 				return err
 			}
 			l := list{APIVersion: admin.APIVersion, Source: s.Source, ControlPlane: s.ControlPlane, Rejections: s.Rejections}

@@ -4,6 +4,7 @@ package names
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -90,11 +91,11 @@ func (d *Follower) Close() {
 }
 
 // Want starts to resolve the names of clusters and stops to resolve others.
-func (d *Follower) Want(clusters []*snapshot.Cluster) {
+func (d *Follower) Want(clusters iter.Seq[*snapshot.Cluster]) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	wanted := make(map[Name]bool)
-	for _, c := range clusters {
+	for c := range clusters {
 		for name := range All(c) {
 			wanted[name] = true
 			if d.lookups[name] == nil && d.ctx.Err() == nil {

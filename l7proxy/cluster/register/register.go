@@ -49,12 +49,12 @@ func (r *Register[S]) AddAll(other *Register[S]) {
 	}
 }
 
-// All lists the sets with their names.
-func (r *Register[S]) All() iter.Seq2[string, *S] {
-	return func(yield func(string, *S) bool) {
-		for name, list := range r.byName {
+// All lists the sets.
+func (r *Register[S]) All() iter.Seq[*S] {
+	return func(yield func(*S) bool) {
+		for _, list := range r.byName {
 			for _, set := range list {
-				if !yield(name, set) {
+				if !yield(set) {
 					return
 				}
 			}
@@ -62,11 +62,24 @@ func (r *Register[S]) All() iter.Seq2[string, *S] {
 	}
 }
 
-// Without lists the sets that another one has not, with their names.
-func (r *Register[S]) Without(other *Register[S]) iter.Seq2[string, *S] {
-	return func(yield func(string, *S) bool) {
-		for name, set := range r.All() {
-			if !slices.Contains(other.byName[name], set) && !yield(name, set) {
+// Without lists the sets that another one has not.
+func (r *Register[S]) Without(other *Register[S]) iter.Seq[*S] {
+	return func(yield func(*S) bool) {
+		for name := range r.byName {
+			for set := range r.without(name, other) {
+				if !yield(set) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// without lists those of a name.
+func (r *Register[S]) without(name string, other *Register[S]) iter.Seq[*S] {
+	return func(yield func(*S) bool) {
+		for _, set := range r.byName[name] {
+			if !slices.Contains(other.byName[name], set) && !yield(set) {
 				return
 			}
 		}
@@ -76,10 +89,8 @@ func (r *Register[S]) Without(other *Register[S]) iter.Seq2[string, *S] {
 // Heir is the first set of a name that r has and another one has not; nil if there is
 // none.
 func (r *Register[S]) Heir(name string, other *Register[S]) *S {
-	for _, set := range r.byName[name] {
-		if !slices.Contains(other.byName[name], set) {
-			return set
-		}
+	for set := range r.without(name, other) {
+		return set
 	}
 	return nil
 }

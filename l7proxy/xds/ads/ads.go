@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -27,6 +26,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/dubway/dubway/l7proxy/pause"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
 )
@@ -82,17 +82,20 @@ type Source struct {
 	once  bool // answered before
 }
 
+// CheckServer tells whether a control plane can be at an address: HOST:PORT.
+func CheckServer(address string) error {
+	if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+		return fmt.Errorf("control plane %q is not HOST:PORT", address)
+	}
+	return nil
+}
+
 // New returns a Source that has asked for nothing yet.
 func New(opts Options) (*Source, error) {
-	host, port, err := net.SplitHostPort(opts.Server)
-	if err != nil || host == "" || port == "" {
-		return nil, fmt.Errorf("control plane %q is not HOST:PORT", opts.Server)
-	}
-	id, err := opts.Node.parse()
-	if err != nil {
+	if err := CheckServer(opts.Server); err != nil {
 		return nil, err
 	}
-	node, err := opts.Node.message(id)
+	node, err := opts.Node.message()
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +163,7 @@ func (s *Source) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pause(failures)):
+		case <-time.After(pause.After(failures, soonest, latest)):
 		}
 	}
 }
@@ -171,11 +174,7 @@ var errPosed = errors.New("the view is asked for another of its pods")
 // Pose asks for the view of another pod, which is the same view, from now on: the one that
 // it was asked for is about to go.
 func (s *Source) Pose(n Node) error {
-	id, err := n.parse()
-	if err != nil {
-		return err
-	}
-	node, err := n.message(id)
+	node, err := n.message()
 	if err != nil {
 		return err
 	}
@@ -205,15 +204,6 @@ func (s *Source) Node() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.node.GetId()
-}
-
-// pause is how long to wait after so many failures in a row.
-func pause(failures int) time.Duration {
-	d := latest
-	if failures < 6 {
-		d = min(latest, soonest<<failures)
-	}
-	return d/2 + rand.N(d/2+1)
 }
 
 // State tells how things are.

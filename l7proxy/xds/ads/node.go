@@ -20,38 +20,35 @@ type Node struct {
 	Locality string            // region/zone/subzone, or its first parts
 }
 
-// parsed is what an ID says.
-type parsed struct {
-	address   netip.Addr
-	namespace string
-}
-
-// parse reads the ID. istiod refuses what has not four parts or no address; a view without
+// namespace reads that of the ID, and checks the rest of it. istiod refuses what has not four parts or no address; a view without
 // a namespace would lack what is private to it.
-func (n *Node) parse() (parsed, error) {
+func (n *Node) namespace() (string, error) {
 	parts := strings.Split(n.ID, "~")
 	if len(parts) != 4 || parts[0] != "sidecar" {
-		return parsed{}, fmt.Errorf("node id %q is not sidecar~IP~POD.NAMESPACE~NAMESPACE.svc.DOMAIN", n.ID)
+		return "", fmt.Errorf("node id %q is not sidecar~IP~POD.NAMESPACE~NAMESPACE.svc.DOMAIN", n.ID)
 	}
-	ip, err := netip.ParseAddr(parts[1])
-	if err != nil {
-		return parsed{}, fmt.Errorf("read address of node id %q: %w", n.ID, err)
+	if _, err := netip.ParseAddr(parts[1]); err != nil {
+		return "", fmt.Errorf("read address of node id %q: %w", n.ID, err)
 	}
 	dot := strings.LastIndexByte(parts[2], '.') // names of pods may have dots, namespaces do not
 	if dot <= 0 || dot == len(parts[2])-1 {
-		return parsed{}, fmt.Errorf("node id %q: %q is not POD.NAMESPACE", n.ID, parts[2])
+		return "", fmt.Errorf("node id %q: %q is not POD.NAMESPACE", n.ID, parts[2])
 	}
 	namespace := parts[2][dot+1:]
 	if domain := parts[3]; domain != "" && domain != namespace && !strings.HasPrefix(domain, namespace+".") {
-		return parsed{}, fmt.Errorf("node id %q: the domain %q is another namespace's than %q", n.ID, domain, parts[2])
+		return "", fmt.Errorf("node id %q: the domain %q is another namespace's than %q", n.ID, domain, parts[2])
 	}
-	return parsed{ip.Unmap(), namespace}, nil
+	return namespace, nil
 }
 
 // message is the node as it is sent. DNS_CAPTURE has istiod give each ServiceEntry without
 // an address one of its own, instead of a listener that they all share.
-func (n *Node) message(id parsed) (*corev3.Node, error) {
-	said := map[string]any{"NAMESPACE": id.namespace, "DNS_CAPTURE": "true"}
+func (n *Node) message() (*corev3.Node, error) {
+	namespace, err := n.namespace()
+	if err != nil {
+		return nil, err
+	}
+	said := map[string]any{"NAMESPACE": namespace, "DNS_CAPTURE": "true"}
 	if n.Cluster != "" {
 		said["CLUSTER_ID"] = n.Cluster
 	}

@@ -3,9 +3,6 @@ package ads
 import (
 	"strings"
 	"testing"
-	"time"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
 
 func TestNode(t *testing.T) {
@@ -27,11 +24,7 @@ func TestNode(t *testing.T) {
 		{Node{ID: "sidecar~10.0.0.1~pod.ns~", Locality: "a/b/c/d"}, "region/zone/subzone"},
 	}
 	for _, test := range tests {
-		id, err := test.node.parse()
-		var m *corev3.Node
-		if err == nil {
-			m, err = test.node.message(id)
-		}
+		m, err := test.node.message()
 		switch {
 		case test.err == "" && err != nil, test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
 			t.Errorf("%+v: %v, want %q", test.node, err, test.err)
@@ -45,24 +38,6 @@ func TestServerIsNamed(t *testing.T) {
 	for _, server := range []string{"istiod", ":15010", "istiod:", ""} {
 		if _, err := New(Options{Server: server, Node: Node{ID: "sidecar~10.0.0.1~pod.ns~"}}); err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
 			t.Errorf("New(%q) = %v", server, err)
-		}
-	}
-}
-
-// TestPause: the waits grow to a bound, and are not the same for two nodes.
-func TestPause(t *testing.T) {
-	for failures := range 100 {
-		most := min(latest, soonest<<min(failures, 10))
-		seen := make(map[time.Duration]bool)
-		for range 20 {
-			d := pause(failures)
-			if d < most/2 || d > most {
-				t.Errorf("pause(%d) = %s, want %s to %s", failures, d, most/2, most)
-			}
-			seen[d] = true
-		}
-		if len(seen) == 1 {
-			t.Errorf("pause(%d) is always the same", failures)
 		}
 	}
 }

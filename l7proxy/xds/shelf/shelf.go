@@ -111,5 +111,5 @@ func (l *Shelf) Wire(e *Entry) *anypb.Any {
 	if at < 0 {
 		return new(anypb.Any)
 	}
-	return &anypb.Any{TypeUrl: types[at], Value: l.bodies[at].Unpack(e.body)}
+	return &anypb.Any{TypeUrl: Types[at], Value: l.bodies[at].Unpack(e.body)}
 }

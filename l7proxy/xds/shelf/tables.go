@@ -9,8 +9,8 @@ import (
 // Kinds are those of the resources that are implemented, in the order of their names.
 var Kinds = [...]string{"Cluster", "ClusterLoadAssignment", "Listener", "RouteConfiguration"}
 
-// types are the kinds as control planes name them.
-var types = [len(Kinds)]string{
+// Types are the kinds as control planes name them.
+var Types = [len(Kinds)]string{
 	"type.googleapis.com/envoy.config.cluster.v3.Cluster",
 	"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
 	"type.googleapis.com/envoy.config.listener.v3.Listener",

@@ -30,10 +30,17 @@ var identifying = []string{
 	"batch.kubernetes.io/", "job-name", "controller-uid",
 }
 
-func identifies(label string) bool {
+func identifies(label, _ string) bool {
 	return slices.ContainsFunc(identifying, func(l string) bool {
 		return label == l || strings.HasSuffix(l, "/") && strings.HasPrefix(label, l)
 	})
+}
+
+// common are the labels that all pods of a kind have.
+func (w *Workload) common() map[string]string {
+	labels := maps.Clone(w.Labels)
+	maps.DeleteFunc(labels, identifies)
+	return labels
 }
 
 // key is what pods have in common that see the same: their namespace, service account and
@@ -41,10 +48,9 @@ func identifies(label string) bool {
 func key(w *Workload) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s/%s", w.Namespace, w.ServiceAccount)
-	for _, name := range slices.Sorted(maps.Keys(w.Labels)) {
-		if !identifies(name) {
-			fmt.Fprintf(&b, " %s=%s", name, w.Labels[name])
-		}
+	labels := w.common()
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		fmt.Fprintf(&b, " %s=%s", name, labels[name])
 	}
 	return b.String()
 }
@@ -60,14 +66,8 @@ func file(key string) string {
 
 // node is as whom a view is asked for: one of its pods.
 func (s *Set) node(w *Workload) ads.Node {
-	labels := make(map[string]string, len(w.Labels))
-	for name, value := range w.Labels {
-		if !identifies(name) {
-			labels[name] = value
-		}
-	}
 	return ads.Node{
 		ID:      fmt.Sprintf("sidecar~%s~%s.%s~%s.svc.%s", w.Address, w.Name, w.Namespace, w.Namespace, s.opts.Domain),
-		Cluster: s.opts.Cluster, Labels: labels, Locality: s.opts.Locality,
+		Cluster: s.opts.Cluster, Labels: w.common(), Locality: s.opts.Locality,
 	}
 }

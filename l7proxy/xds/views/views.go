@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,8 +81,8 @@ type view struct {
 
 // New returns a Set without views. It asks for nothing before Run.
 func New(opts Options) (*Set, error) {
-	if host, port, err := net.SplitHostPort(opts.Server); err != nil || host == "" || port == "" {
-		return nil, fmt.Errorf("control plane %q is not HOST:PORT", opts.Server)
+	if err := ads.CheckServer(opts.Server); err != nil {
+		return nil, err
 	}
 	return &Set{
 		opts: opts, pace: rate.NewLimiter(perSecond, burst), change: func() {}, news: make(chan struct{}, 1),
@@ -131,6 +130,7 @@ func (s *Set) Remove(uid string) {
 	delete(s.left, uid)
 	if v := s.byUID[uid]; v != nil {
 		s.leave(v, uid)
+		s.tell()
 	}
 }
 
