@@ -324,7 +324,7 @@ func (s *Session) overdue() bool {
 // everything: a close with unread requests would be a reset, which overtakes the
 // answers.
 func (s *Session) bye() {
-	_ = s.in.Conn.TCP().CloseWrite()
+	_ = s.in.Conn.CloseWrite()
 	for end := time.Now().Add(partedAfter); time.Now().Before(end); {
 		s.in.Conn.Within(partedAfter)
 		if s.in.Conn.Fill() != nil {

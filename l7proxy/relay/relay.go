@@ -111,8 +111,8 @@ func (o *Opaque) pass(to *sock.Conn, limit time.Duration) (received, sent int64)
 		go expire(limit, ended, o.Conn, to)
 	}
 	back := make(chan int64, 1)
-	go func() { back <- sock.Pipe(o.Conn.TCP(), to.TCP()) }()
-	received = sock.Pipe(to.TCP(), o.Conn.TCP())
+	go func() { back <- sock.Pipe(o.Conn, to) }()
+	received = sock.Pipe(to, o.Conn)
 	sent = <-back
 	_ = o.Conn.Close()
 	_ = to.Close()

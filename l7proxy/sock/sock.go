@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,7 +21,8 @@ type Conn struct {
 	Reader
 	writer
 
-	tcp *net.TCPConn
+	tcp    *net.TCPConn
+	secure atomic.Pointer[secured] // nil: plaintext
 }
 
 // New takes ownership of tcp.
@@ -77,7 +79,10 @@ func AddrPort(a net.Addr) netip.AddrPort {
 
 // Close ends the connection; blocked Sends and Fills return.
 func (c *Conn) Close() error {
-	c.writer.fail(net.ErrClosed)
+	idle := c.writer.fail(net.ErrClosed)
+	if s := c.secure.Load(); s != nil && idle {
+		s.farewell()
+	}
 	if err := c.tcp.Close(); err != nil {
 		return fmt.Errorf("close connection: %w", err)
 	}
@@ -134,6 +139,9 @@ func (c *Conn) Resume() { _ = c.tcp.SetReadDeadline(time.Time{}) }
 // to b without consuming them. It returns no more than seen when the peer has
 // closed its side behind them, and os.ErrDeadlineExceeded after wait (0: no limit).
 func (c *Conn) Peek(b []byte, seen int, wait time.Duration) (int, error) {
+	if c.Reader.secure != nil {
+		return c.peek(b, seen, wait)
+	}
 	if wait > 0 {
 		_ = c.tcp.SetReadDeadline(time.Now().Add(wait))
 		defer func() { _ = c.tcp.SetReadDeadline(time.Time{}) }()
