@@ -146,6 +146,7 @@ var floors = []string{
 	"l7proxy/xds/convert",
 	"l7proxy/xds/listeners",
 	"l7proxy/xds/address",
+	"l7proxy/xds/sockets",
 	"l7proxy/xds/routes",
 	"l7proxy/xds/policies",
 	"l7proxy/xds/conditions",

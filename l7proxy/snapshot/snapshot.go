@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of these types, a seam of the design.
-const Version = 7
+const Version = 8
 
 // Snapshot is one consistent configuration.
 type Snapshot struct {
@@ -290,6 +290,8 @@ type Cluster struct {
 	Outlier *Outlier
 	// Check is nil if endpoints are not checked.
 	Check *Check
+	// Sockets say which endpoints are reached by TLS (TLSOf). Empty: none.
+	Sockets []Socket
 }
 
 // Service is the service that a cluster's name tells of
@@ -335,6 +337,9 @@ type Endpoint struct {
 	// there is another.
 	Draining bool
 	Metadata Metadata
+	// Socket is filter_metadata["envoy.transport_socket_match"], which a cluster's Sockets
+	// are compared with. It may be shared.
+	Socket Metadata
 	// Workload is what Istio's endpoint metadata says of the pod, for labels:
 	// "workload;namespace;canonical service;revision;cluster" split.
 	Workload, Namespace, App, Revision string
