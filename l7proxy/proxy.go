@@ -31,9 +31,11 @@ import (
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/listener"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/overload"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/probe"
@@ -54,29 +56,32 @@ import (
 
 // Options are the proxy's flags.
 type Options struct {
-	StateDir       string
-	HandoffSocket  string
-	XDSDir         string
-	XDSServer      string   // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
-	XDSNode        ads.Node // whose view it is asked for; its locality is Locality
-	Node           string
-	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
-	MetricsAddress string // "" for none
-	HealthAddress  string // "" for none
-	AccessLog      io.Writer
-	Sample         float64       // share of requests that are logged
-	Applications   bool          // consumers' own names are a label
-	TapBodies      bool          // root and our own user may read what calls say
-	MaxFrame       int           // bytes
-	MaxConnections int64         // of one workload
-	MaxTotal       int64         // of all workloads
-	MaxBuffers     int64         // bytes of one workload's read buffers
-	MaxInFlight    int64         // requests of one workload; 0: any number
-	MaxDecoded     int64         // values of one workload's bodies that are read in a second; 0: any number
-	MemoryLimit    uint64        // bytes; 0: none
-	MemoryUsed     func() uint64 // what counts against it; nil: what the Go runtime has
-	Drain          time.Duration // how long pending requests may take at the end
-	Logger         *slog.Logger
+	StateDir      string
+	HandoffSocket string
+	XDSDir        string
+	XDSServer     string   // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
+	XDSNode       ads.Node // whose view it is asked for; its locality is Locality
+	Node          string
+	Locality      string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
+	// Identities has the certificates of the node's workloads. Nil: there are none.
+	Identities      identity.Source
+	SameNodeEncrypt Encrypt
+	MetricsAddress  string // "" for none
+	HealthAddress   string // "" for none
+	AccessLog       io.Writer
+	Sample          float64       // share of requests that are logged
+	Applications    bool          // consumers' own names are a label
+	TapBodies       bool          // root and our own user may read what calls say
+	MaxFrame        int           // bytes
+	MaxConnections  int64         // of one workload
+	MaxTotal        int64         // of all workloads
+	MaxBuffers      int64         // bytes of one workload's read buffers
+	MaxInFlight     int64         // requests of one workload; 0: any number
+	MaxDecoded      int64         // values of one workload's bodies that are read in a second; 0: any number
+	MemoryLimit     uint64        // bytes; 0: none
+	MemoryUsed      func() uint64 // what counts against it; nil: what the Go runtime has
+	Drain           time.Duration // how long pending requests may take at the end
+	Logger          *slog.Logger
 }
 
 // Proxy is the running proxy.
@@ -89,6 +94,7 @@ type Proxy struct {
 	control   *ads.Source // source, where that is a control plane; or nil
 	clusters  *cluster.Manager
 	dialer    *witness.Dialer
+	ends      *mtls.Ends
 	pool      *upstream.Pool
 	limits    *ratelimit.Client
 	recorder  *telemetry.Recorder
@@ -109,6 +115,13 @@ type Proxy struct {
 func New(opts Options) (*Proxy, error) {
 	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1), tap: &tap.Hub{}}
 	p.metrics = telemetry.NewRegistry()
+	if err := opts.SameNodeEncrypt.check(); err != nil {
+		return nil, err
+	}
+	if p.opts.Identities == nil {
+		p.opts.Identities = identity.None{}
+	}
+	p.ends = mtls.New(p.opts.Identities)
 	var err error
 	p.recorder, err = telemetry.New(telemetry.Options{
 		AccessLog: opts.AccessLog, Sample: opts.Sample, Applications: opts.Applications, Tap: p.tap,
@@ -123,13 +136,14 @@ func New(opts Options) (*Proxy, error) {
 	p.agent = handoff.NewClient(opts.HandoffSocket, opts.Node, p, p.log)
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
 	p.dialer.Guard(p.guarded)
+	encrypted := &mtls.Dialer{Dialer: p.dialer, Ends: p.ends, Workloads: p.workloads}
 	where, err := zone.Parse(opts.Locality)
 	if err != nil {
 		return nil, err
 	}
 	p.clusters = cluster.NewManager(p.log, cluster.Options{Prober: probe.New(p.dialer), Zone: where})
 	p.limits = ratelimit.New(p.clusters, p.log)
-	p.pool = upstream.NewPool(p.dialer, upstream.Limits{MaxFrame: opts.MaxFrame})
+	p.pool = upstream.NewPool(encrypted, upstream.Limits{MaxFrame: opts.MaxFrame})
 	p.env = &downstream.Env{
 		Env: relay.Env{
 			Env: plan.Env{
@@ -137,11 +151,13 @@ func New(opts Options) (*Proxy, error) {
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 				Applications: opts.Applications,
 				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
+				Identities: p.opts.Identities,
 			},
-			Dialer: p.dialer, Logger: p.log,
+			Dialer: encrypted, Logger: p.log,
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
 		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: opts.MaxFrame,
+		Ends: p.ends,
 	}
 	p.quotas = quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers)
 	p.quotas.Pace(opts.MaxDecoded)

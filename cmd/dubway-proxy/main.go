@@ -81,6 +81,8 @@ func command() *cobra.Command {
 		"labels of that view, key=value,..., if the control plane does not know its pod")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
 	s.StringVar(&o.Locality, "locality", "", "region/zone/subzone of this node, or its first parts, for zone aware load balancing")
+	s.StringVar((*string)(&o.SameNodeEncrypt), "same-node-encrypt", string(l7proxy.EncryptStrict),
+		"when calls between two pods of this node are encrypted that the mesh encrypts between nodes: never, strict (to ports that take nothing else) or always")
 	s.StringVar(&o.MetricsAddress, "metrics-address", ":15020", "address of /metrics; empty for none")
 	s.StringVar(&o.HealthAddress, "health-address", ":15021", "address of /healthz/ready and /healthz/live; empty for none")
 	s.IntVar(&o.MaxFrame, "max-frame-bytes", 16<<20, "largest Dubbo frame; larger ones are refused")

@@ -47,7 +47,12 @@ func Serve(env *Env, in *Accepted, started func(Live)) {
 	started(s)
 	bound := s.bind()
 	defer func() { s.unbind(bound) }()
-	name, app := first(env, in)
+	name, app, why := first(env, in)
+	if why != rpc.WhyNone {
+		s.hand()
+		opaque(env, in).Refuse(name, why)
+		return
+	}
 	protocol := env.Protocols.Of(name)
 	if protocol != s.protocol {
 		// It has its own connections, which die by themselves.
@@ -77,8 +82,28 @@ func declared(env *Env, in *Accepted) bool {
 	return l != nil && l.RouteName != ""
 }
 
-// first waits for the consumer's first bytes, or for those of the pod's own application.
-func first(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
+// first waits for the consumer's first bytes, or for those of the pod's own application:
+// for those inside, if they are the mesh's TLS. Why says that the connection may not be.
+func first(env *Env, in *Accepted) (name rpc.Protocol, app *sock.Conn, why rpc.Why) {
+	name, app = greet(env, in)
+	if !in.Inbound || name == rpc.ProtocolUnknown {
+		return name, app, rpc.WhyNone
+	}
+	ended, why := unseal(env, in, name)
+	if ended || why != rpc.WhyNone {
+		if app != nil {
+			_ = app.Close() // which the TLS was not for
+		}
+		app = nil
+	}
+	if ended {
+		name, app = greet(env, in)
+	}
+	return name, app, why
+}
+
+// greet waits for the first bytes.
+func greet(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
 	g := greeting.Greeting{Known: env.Protocols, Conn: in.Conn, Stopping: &env.Stopping}
 	if in.Inbound {
 		g.Connect = func() (*sock.Conn, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/mirror"
+	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/relay"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -31,6 +32,7 @@ type Env struct {
 	Mirror    *mirror.Mirror
 	Asker     Asker // nil: services of global rate limits do not answer
 	MaxFrame  int   // bytes, header included
+	Ends      *mtls.Ends
 	Stopping  atomic.Bool
 
 	patient time.Duration // instead of lastLook, for tests
@@ -144,7 +146,7 @@ func (s *Session) bind() *upstream.Group {
 	if !s.plans.Binds() {
 		return nil
 	}
-	g := s.env.Pool.Group(s.in.Key(s.protocol, s.in.Original), s.in.Remote)
+	g := s.env.Pool.Group(s.in.Bound(&s.env.Env.Env, s.protocol), s.in.Remote)
 	g.Bind(s)
 	return g
 }

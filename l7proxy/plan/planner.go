@@ -18,6 +18,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/router"
@@ -55,6 +56,7 @@ type Env struct {
 	Policies    *filter.Policies
 	TrustDomain string
 	Modes       *mode.Table // nil: everything is enforced
+	Identities  identity.Source
 	// Applications says that a metric asks for the consumers' own names, which
 	// stand behind the arguments.
 	Applications bool
@@ -69,6 +71,9 @@ type Source struct {
 	// v4-mapped.
 	Original netip.AddrPort
 	Remote   netip.AddrPort
+	// Principal is whom mutual TLS has shown the consumer to be, and Own as whom it showed
+	// the provider; "" where it was not spoken.
+	Principal, Own string
 }
 
 // Key names the connections that a source's requests to an endpoint share.

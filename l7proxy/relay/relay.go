@@ -126,6 +126,10 @@ func whyNot(err error) rpc.Why {
 	if errors.Is(err, errOverflow) {
 		return rpc.WhyOverflow
 	}
+	var told interface{ Why() rpc.Why }
+	if errors.As(err, &told) {
+		return told.Why()
+	}
 	return rpc.WhyConnectFailed
 }
 
@@ -135,6 +139,13 @@ func (o *Opaque) maxConnections(name string) *uint32 {
 		return c.MaxConnections
 	}
 	return nil
+}
+
+// Refuse ends a connection that is not to be served, and records why.
+func (o *Opaque) Refuse(protocol rpc.Protocol, why rpc.Why) {
+	call := &rpc.Call{Protocol: protocol, Original: o.Original}
+	o.describe(call)
+	o.refuse(call, why)
 }
 
 // refuse ends a connection that gets no provider.
@@ -149,6 +160,7 @@ func (o *Opaque) describe(call *rpc.Call) {
 		call.Reporter, call.Destination = rpc.ReporterDestination, o.Workload.Peer
 		call.Endpoint = o.Original
 		call.Source = o.Env.Workloads.Peer(o.Remote.Addr(), nil)
+		o.Describe(&o.Env.Env, call)
 		return
 	}
 	call.Reporter, call.Source = rpc.ReporterSource, o.Workload.Peer
@@ -168,6 +180,7 @@ func (o *Opaque) Connect() (*sock.Conn, *rpc.Call, error) {
 		if endpoint != nil {
 			key.Endpoint = endpoint.Address
 			call.Endpoint = endpoint.Address
+			key.TLS = o.tlsOf(call.Cluster, endpoint)
 		}
 		c, err := o.dial(key, call)
 		if err == nil {
@@ -196,11 +209,22 @@ func (o *Opaque) dial(key upstream.Key, call *rpc.Call) (*sock.Conn, error) {
 	if w := o.Env.Workloads.ByAddress(key.Endpoint.Addr()); w != nil && call.Destination == nil {
 		call.Destination = w.Peer
 	}
-	c, err := sock.New(way.TCP)
+	if !o.Inbound {
+		o.DescribeWay(&o.Env.Env, call, &way)
+	}
+	c, err := way.Open()
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", key.Endpoint, err)
 	}
 	return c, nil
+}
+
+// tlsOf is how an endpoint of a cluster is reached.
+func (o *Opaque) tlsOf(name string, e *cluster.Endpoint) snapshot.TLS {
+	if c := o.Env.Snapshot().Clusters[name]; c != nil {
+		return c.TLSOf(e.Info)
+	}
+	return snapshot.TLS{}
 }
 
 // target chooses an endpoint of the listener's TCP chain; nil means that the

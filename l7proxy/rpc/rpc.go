@@ -9,7 +9,7 @@ import (
 )
 
 // Version is the version of Request, Call and Record, a seam of the design.
-const Version = 7
+const Version = 8
 
 // Protocol is what a connection speaks, as its first bytes tell.
 type Protocol uint8
@@ -143,6 +143,9 @@ const (
 	WhyLimited            // a rate limit has no token for the call
 	WhyFault              // a fault is injected
 	WhyLimitUnknown       // the service of a rate limit does not answer, and the call must not pass without
+	WhyNoIdentity         // mutual TLS is asked for, and the workload has no certificate
+	WhyUntrusted          // mutual TLS could not be agreed with the peer
+	WhyPlaintext          // the provider's port takes mutual TLS only
 	numWhys
 )
 
@@ -188,6 +191,10 @@ func (w Why) Flag() string {
 		return "FI"
 	case WhyLimitUnknown:
 		return "RLSE"
+	case WhyNoIdentity, WhyUntrusted:
+		return "UF"
+	case WhyPlaintext:
+		return "NR"
 	case numWhys:
 	}
 	return "-"
@@ -234,6 +241,12 @@ func (w Why) String() string {
 		return "a fault is injected"
 	case WhyLimitUnknown:
 		return "the rate limit service does not answer"
+	case WhyNoIdentity:
+		return "the workload has no certificate for mutual TLS"
+	case WhyUntrusted:
+		return "mutual TLS could not be agreed with the peer"
+	case WhyPlaintext:
+		return "the port takes mutual TLS only"
 	case numWhys:
 	}
 	return ""
@@ -282,6 +295,30 @@ func (r Reporter) String() string {
 	return "unknown"
 }
 
+// Security is how the two ends of a connection know each other.
+type Security uint8
+
+// The ways.
+const (
+	SecurityNone   Security = iota // plaintext: neither is known
+	SecurityNode                   // both are pods of this node, whose kernel carries every byte
+	SecurityMutual                 // by mutual TLS
+)
+
+// String returns Istio's value of the label connection_security_policy, and node_local,
+// which is ours.
+func (s Security) String() string {
+	switch s {
+	case SecurityNone:
+		return "none"
+	case SecurityNode:
+		return "node_local"
+	case SecurityMutual:
+		return "mutual_tls"
+	}
+	return "none"
+}
+
 // Call holds what all requests of one kind have in common: same consumer, same
 // service and endpoint, same interface and method. It is made once and kept by
 // the connection that uses it, so that a request costs no look-up. Immutable
@@ -303,6 +340,10 @@ type Call struct {
 	Endpoint    netip.AddrPort // chosen endpoint
 	Original    netip.AddrPort // what the consumer dialled
 	SameNode    bool           // the same-node short cut was used
+	// Security is how the two ends know each other, and the principals whom they know
+	// each other as; "" where that is not known.
+	Security                              Security
+	SourcePrincipal, DestinationPrincipal string
 	// Would is why the policies of a workload that is only observed would have refused
 	// it, WhyDenied or WhyLimited, and WouldBy the policy's or the limit's name.
 	Would   Why

@@ -47,6 +47,9 @@ func (c *Conn) tick() {
 		c.Close()
 		return
 	}
+	if c.expired(time.Now()) {
+		c.Retire()
+	}
 	if b.silent >= deadAfter && !uploading && c.protocol().Events != nil || b.stall.Look(s) >= stalledAfter {
 		c.Close()
 		return
@@ -59,6 +62,16 @@ func (c *Conn) tick() {
 		// Not here: a full socket would stop the clock, which alone ends such a peer.
 		go func() { _ = s.Send(events.AppendHeartbeat(nil, heartbeatID)) }()
 	}
+}
+
+// expired tells whether the connection is older than what its ends showed of who they
+// are. New requests then take another; one that is a consumer connection's alone would take
+// that with it, and stays.
+func (c *Conn) expired(now time.Time) bool {
+	c.mu.Lock()
+	due := c.state == open && !c.until.IsZero() && now.After(c.until)
+	c.mu.Unlock()
+	return due && c.follows()
 }
 
 // event takes a heartbeat, its answer, or a READONLY. They are this hop's own

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type Conn struct {
 	answered  bool      // bulk: since it was parked
 	uploading bool      // bulk: the request is not complete
 	since     time.Time // open
+	until     time.Time // its ends are who they are; zero: for ever
 	number    uint64    // from 1, once it is open
 	sock      *sock.Conn
 	sameNode  bool
@@ -171,14 +173,14 @@ func (c *Conn) run(ctx context.Context, client netip.AddrPort) {
 	way, err := c.group.pool.dialer.Dial(ctx, c.group.key, client)
 	var s *sock.Conn
 	if err == nil {
-		s, err = sock.New(way.TCP)
+		s, err = way.Open()
 	}
 	c.group.dialled(err)
 	if err != nil {
 		c.failed(err)
 		return
 	}
-	c.opened(s, way.SameNode)
+	c.opened(s, way)
 	c.read()
 	c.Close()
 	c.settle()
@@ -186,9 +188,10 @@ func (c *Conn) run(ctx context.Context, client netip.AddrPort) {
 }
 
 // opened sends what waited and lets others send.
-func (c *Conn) opened(s *sock.Conn, sameNode bool) {
+func (c *Conn) opened(s *sock.Conn, way Way) {
+	sameNode := way.SameNode
 	c.mu.Lock()
-	c.sock, c.sameNode, c.since = s, sameNode, time.Now()
+	c.sock, c.sameNode, c.since, c.until = s, sameNode, time.Now(), way.Until
 	c.number = c.group.pool.serial.Add(1)
 	if c.state == closed {
 		c.mu.Unlock()
@@ -232,7 +235,12 @@ func (c *Conn) opened(s *sock.Conn, sameNode bool) {
 }
 
 // failed routes what waited anew.
-func (c *Conn) failed(error) {
+func (c *Conn) failed(err error) {
+	why := rpc.WhyConnectFailed
+	var told interface{ Why() rpc.Why }
+	if errors.As(err, &told) {
+		why = told.Why()
+	}
 	c.group.forget(c)
 	// Before anybody is told: what waited is routed without this connection.
 	c.part(false)
@@ -244,6 +252,7 @@ func (c *Conn) failed(error) {
 	for _, r := range early {
 		r.End()
 		r.Attempt++
+		r.Unmade = why
 		// Each by itself: an owner may be busy, and the others must not wait.
 		c.group.pool.begin(func() { r.Owner.Again(r.Request) })
 	}

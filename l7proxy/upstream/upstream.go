@@ -8,11 +8,15 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/sock"
 )
 
 // Key names a group of connections that may be shared. Connections are never
@@ -23,6 +27,7 @@ type Key struct {
 	Endpoint netip.AddrPort // the provider
 	Inbound  bool           // Workload is the provider itself
 	Client   netip.Addr     // inbound: the consumer; one group for each
+	TLS      snapshot.TLS   // how the connections are encrypted
 }
 
 // Way is a connection and how it was made.
@@ -31,6 +36,23 @@ type Way struct {
 	// SameNode says that the provider's application was dialled in its own
 	// network namespace: both sides' telemetry is this proxy's.
 	SameNode bool
+	// Secured is TCP with TLS on it; nil: plaintext. Then the rest says whom it was agreed
+	// with, as whom, and until when both are who they are.
+	Secured        *sock.Conn
+	Principal, Own string
+	Until          time.Time
+}
+
+// Open returns the connection, which is the caller's.
+func (w *Way) Open() (*sock.Conn, error) {
+	if w.Secured != nil {
+		return w.Secured, nil
+	}
+	c, err := sock.New(w.TCP)
+	if err != nil {
+		return nil, fmt.Errorf("open way: %w", err)
+	}
+	return c, nil
 }
 
 // Dialer connects to endpoints. Client is the address that a provider's
