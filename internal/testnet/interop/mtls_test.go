@@ -250,8 +250,7 @@ func TestFromEnvoy(t *testing.T) {
 
 // TestOpenSSL is a second opinion on our server.
 func TestOpenSSL(t *testing.T) {
-	binary, err := exec.LookPath("openssl")
-	if err != nil {
+	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("needs openssl")
 	}
 	ours := identitytest.New(t)
@@ -266,18 +265,14 @@ func TestOpenSSL(t *testing.T) {
 		passes bool
 	}{
 		{"TLS 1.3", own, []string{"TLSv1.3", "Verify return code: 0 (ok)", "ALPN protocol: istio", "No client certificate CA names sent"}, true},
-		{"TLS 1.2", append([]string{"-tls1_2"}, own...), []string{"TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", "Verify return code: 0 (ok)", "Secure Renegotiation IS supported"}, true},
+		{"TLS 1.2", append([]string{"-tls1_2"}, own...), []string{"TLSv1.2", "Cipher is ECDHE-ECDSA-AES", "GCM-SHA", "Verify return code: 0 (ok)", "Secure Renegotiation IS supported"}, true},
 		{"no certificate", nil, []string{"alert bad certificate"}, false},
 		{"TLS 1.1", append([]string{"-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0"}, own...), []string{"alert protocol version"}, false},
 		{"an old cipher", append([]string{"-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"}, own...), []string{"handshake failure"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			args := append([]string{"s_client", "-connect", local(port), "-CAfile", filepath.Join(dir, "ca.pem"),
-				"-verify_return_error", "-servername", sni, "-alpn", "istio-peer-exchange,istio", "-ign_eof"}, test.more...)
-			cmd := exec.CommandContext(t.Context(), binary, args...)
-			// The end of what is said ends it: the application sends that back, and then its own.
-			cmd.Stdin = strings.NewReader("are you there\nQ\n")
-			text, _ := cmd.CombinedOutput() // its status is no help: a refusal may come late
+			text := ask(t, append([]string{"s_client", "-connect", local(port), "-CAfile", filepath.Join(dir, "ca.pem"),
+				"-verify_return_error", "-servername", sni, "-alpn", "istio-peer-exchange,istio"}, test.more...)...)
 			for _, part := range test.says {
 				if !strings.Contains(string(text), part) {
 					t.Errorf("openssl does not say %q:\n%s", part, text)
@@ -287,5 +282,39 @@ func TestOpenSSL(t *testing.T) {
 				t.Errorf("the application answered: %v, want %v:\n%s", got, test.passes, text)
 			}
 		})
+	}
+}
+
+// ask runs OpenSSL until it has printed an answer of the application, or ends.
+func ask(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "openssl", args...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(in, "are you there\n")
+	var text []byte
+	b := make([]byte, 4096)
+	for {
+		n, err := out.Read(b)
+		text = append(text, b[:n]...)
+		if bytes.Contains(text, []byte("are you there")) {
+			_ = in.Close() // which ends it
+		}
+		if err != nil {
+			_ = cmd.Wait()
+			return string(text)
+		}
 	}
 }
