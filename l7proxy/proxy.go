@@ -144,21 +144,7 @@ func New(opts Options) (*Proxy, error) {
 	p.clusters = cluster.NewManager(p.log, cluster.Options{Prober: probe.New(p.dialer), Zone: where})
 	p.limits = ratelimit.New(p.clusters, p.log)
 	p.pool = upstream.NewPool(encrypted, upstream.Limits{MaxFrame: opts.MaxFrame})
-	p.env = &downstream.Env{
-		Env: relay.Env{
-			Env: plan.Env{
-				Snapshot: p.snap.Load, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
-				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
-				Applications: opts.Applications,
-				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
-				Identities: p.opts.Identities,
-			},
-			Dialer: encrypted, Logger: p.log,
-		},
-		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
-		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: opts.MaxFrame,
-		Ends: p.ends,
-	}
+	p.env = p.newEnv(encrypted)
 	p.quotas = quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers)
 	p.quotas.Pace(opts.MaxDecoded)
 	p.quotas.Fly(opts.MaxInFlight)
@@ -180,6 +166,25 @@ func New(opts Options) (*Proxy, error) {
 		return nil, fmt.Errorf("register verdicts: %w", err)
 	}
 	return p, nil
+}
+
+// newEnv is what all connections share. Dialer makes those to providers.
+func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
+	return &downstream.Env{
+		Env: relay.Env{
+			Env: plan.Env{
+				Snapshot: p.snap.Load, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
+				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
+				Applications: p.opts.Applications,
+				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
+				Identities: p.opts.Identities,
+			},
+			Dialer: dialer, Logger: p.log,
+		},
+		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
+		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: p.opts.MaxFrame,
+		Ends: p.ends,
+	}
 }
 
 // Run runs until ctx ends, then drains: no new connections, pending requests

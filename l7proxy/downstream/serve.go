@@ -85,31 +85,14 @@ func declared(env *Env, in *Accepted) bool {
 // first waits for the consumer's first bytes, or for those of the pod's own application:
 // for those inside, if they are the mesh's TLS. Why says that the connection may not be.
 func first(env *Env, in *Accepted) (name rpc.Protocol, app *sock.Conn, why rpc.Why) {
-	name, app = greet(env, in)
-	if !in.Inbound || name == rpc.ProtocolUnknown {
+	g := greeting.Greeting{Known: env.Protocols, Conn: in.Conn, Stopping: &env.Stopping}
+	if !in.Inbound {
+		name, app = g.First()
 		return name, app, rpc.WhyNone
 	}
-	ended, why := unseal(env, in, name)
-	if ended || why != rpc.WhyNone {
-		if app != nil {
-			_ = app.Close() // which the TLS was not for
-		}
-		app = nil
+	g.Connect = func() (*sock.Conn, error) {
+		app, _, err := opaque(env, in).Connect()
+		return app, err
 	}
-	if ended {
-		name, app = greet(env, in)
-	}
-	return name, app, why
-}
-
-// greet waits for the first bytes.
-func greet(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
-	g := greeting.Greeting{Known: env.Protocols, Conn: in.Conn, Stopping: &env.Stopping}
-	if in.Inbound {
-		g.Connect = func() (*sock.Conn, error) {
-			app, _, err := opaque(env, in).Connect()
-			return app, err
-		}
-	}
-	return g.First()
+	return g.Inside(&greeting.Seal{Env: &env.Env.Env, Source: &in.Source, Ends: env.Ends, Conn: in.Conn, Logger: env.Logger})
 }

@@ -146,7 +146,7 @@ func (s *Session) bind() *upstream.Group {
 	if !s.plans.Binds() {
 		return nil
 	}
-	g := s.env.Pool.Group(s.in.Bound(&s.env.Env.Env, s.protocol), s.in.Remote)
+	g := s.env.Pool.Group(s.in.Bound(s.env.Snapshot(), s.protocol), s.in.Remote)
 	g.Bind(s)
 	return g
 }

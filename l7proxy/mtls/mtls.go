@@ -79,13 +79,18 @@ func (e *Ends) Client(ctx context.Context, c *sock.Conn, a identity.Account, t s
 	})
 }
 
-// Server ends the TLS of c, which offers the given protocols (Offers), for an account's
-// provider. An error is as of Client.
-func (e *Ends) Server(ctx context.Context, c *sock.Conn, a identity.Account, names snapshot.Names, offers []string) (Peer, error) {
+// Client is what a Server knows of its client before.
+type Client struct {
+	Names  snapshot.Names // whom it may be
+	Offers []string       // what it offers, as the function Offers tells
+}
+
+// Server ends the TLS of c for an account's provider. An error is as of Client.
+func (e *Ends) Server(ctx context.Context, c *sock.Conn, a identity.Account, client Client) (Peer, error) {
 	// Without one in common Go refuses; a sidecar answers without a protocol.
-	common := slices.DeleteFunc(slices.Clone(choices), func(one string) bool { return !slices.Contains(offers, one) })
+	common := slices.DeleteFunc(slices.Clone(choices), func(one string) bool { return !slices.Contains(client.Offers, one) })
 	return e.handshake(ctx, c, &end{
-		side: ServerSide, make: tls.Server, account: a, names: names, usage: x509.ExtKeyUsageClientAuth,
+		side: ServerSide, make: tls.Server, account: a, names: client.Names, usage: x509.ExtKeyUsageClientAuth,
 		// Tickets would outlive the identities that they were given for.
 		config: tls.Config{NextProtos: common, ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true},
 	})

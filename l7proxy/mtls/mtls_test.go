@@ -71,7 +71,7 @@ func (e *ends) shake(t *testing.T) (nearPeer, farPeer mtls.Peer, nearErr, farErr
 		if !ok || strings.Join(offers, " ") != "istio" {
 			t.Errorf("offers %q, %v, want istio alone", offers, ok)
 		}
-		if farPeer, farErr = e.farEnds.Server(context.Background(), e.far, provider, e.names, offers); farErr != nil {
+		if farPeer, farErr = e.farEnds.Server(context.Background(), e.far, provider, mtls.Client{Names: e.names, Offers: offers}); farErr != nil {
 			_ = e.far.Close()
 		}
 	}()
@@ -207,7 +207,7 @@ func TestStrangers(t *testing.T) {
 					_, _ = io.ReadAll(c)
 				}
 			}()
-			if _, err := e.Server(t.Context(), far, provider, "", nil); reasonOf(err) != test.want {
+			if _, err := e.Server(t.Context(), far, provider, mtls.Client{}); reasonOf(err) != test.want {
 				t.Errorf("error %v, want %s", err, test.want)
 			}
 		})
@@ -250,7 +250,7 @@ func TestVersions(t *testing.T) {
 		if !ok || strings.Join(offers, " ") != strings.Join(test.offers, " ") {
 			t.Errorf("Offers = %q, %v, want %q", offers, ok, test.offers)
 		}
-		peer, err := server.Server(t.Context(), far, provider, "", offers)
+		peer, err := server.Server(t.Context(), far, provider, mtls.Client{Offers: offers})
 		if err != nil || peer.Principal != consumerID {
 			t.Fatalf("%q: %+v, %v", test.offers, peer, err)
 		}

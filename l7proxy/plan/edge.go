@@ -49,8 +49,9 @@ func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint, tls snapshot
 	e.Protocol, e.Endpoint, e.Remote, e.Downstream = p.protocol, endpoint, call, p.source.Remote
 	e.Remote.Reporter = rpc.ReporterSource
 	same := *e.Remote
-	p.source.describeTo(p.env, e.Remote, tls)
-	p.source.describeTo(p.env, &same, snapshot.TLS{})
+	book, account := p.env.Book(), p.source.Workload.Account()
+	book.Planned(e.Remote, account, tls)
+	book.Planned(&same, account, snapshot.TLS{})
 	same.SameNode, same.Reporter = true, rpc.ReporterSource|rpc.ReporterDestination
 	e.SameNode = &same
 	e.Remote.Observer = p.env.Recorder.Prepare(e.Remote)

@@ -97,7 +97,7 @@ func (p *Planner) inboundCall(pl *plan) *rpc.Call {
 	if p.listener != nil {
 		call.Listener = p.listener.Name
 	}
-	p.source.Describe(p.env, call)
+	p.env.Book().Accepted(call, p.source.Remote.Addr(), p.source.Principal, p.source.Own)
 	p.would.tell(call)
 	call.Observer = p.env.Recorder.Prepare(call)
 	return call

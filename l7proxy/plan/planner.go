@@ -20,6 +20,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/principal"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -62,6 +63,11 @@ type Env struct {
 	Applications bool
 }
 
+// Book says who the pods of this node are.
+func (e *Env) Book() principal.Book {
+	return principal.Book{Workloads: e.Workloads, Identities: e.Identities, TrustDomain: e.TrustDomain}
+}
+
 // Source is where the requests of a connection come from.
 type Source struct {
 	Workload *workload.Workload // in whose namespace the connection was accepted
@@ -74,6 +80,14 @@ type Source struct {
 	// Principal is whom mutual TLS has shown the consumer to be, and Own as whom it showed
 	// the provider; "" where it was not spoken.
 	Principal, Own string
+}
+
+// Bound names the connections to the provider that a consumer dialled, before any of his
+// requests has come.
+func (s *Source) Bound(snap *snapshot.Snapshot, p *codec.Protocol) upstream.Key {
+	k := s.Key(p, s.Original)
+	k.TLS = snap.TLSAt(s.Original)
+	return k
 }
 
 // Key names the connections that a source's requests to an endpoint share.

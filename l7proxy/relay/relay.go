@@ -126,11 +126,7 @@ func whyNot(err error) rpc.Why {
 	if errors.Is(err, errOverflow) {
 		return rpc.WhyOverflow
 	}
-	var told interface{ Why() rpc.Why }
-	if errors.As(err, &told) {
-		return told.Why()
-	}
-	return rpc.WhyConnectFailed
+	return rpc.WhyOf(err)
 }
 
 // maxConnections is the threshold of a cluster; nil: none.
@@ -160,7 +156,7 @@ func (o *Opaque) describe(call *rpc.Call) {
 		call.Reporter, call.Destination = rpc.ReporterDestination, o.Workload.Peer
 		call.Endpoint = o.Original
 		call.Source = o.Env.Workloads.Peer(o.Remote.Addr(), nil)
-		o.Describe(&o.Env.Env, call)
+		o.Env.Book().Accepted(call, o.Remote.Addr(), o.Principal, o.Own)
 		return
 	}
 	call.Reporter, call.Source = rpc.ReporterSource, o.Workload.Peer
@@ -210,9 +206,9 @@ func (o *Opaque) dial(key upstream.Key, call *rpc.Call) (*sock.Conn, error) {
 		call.Destination = w.Peer
 	}
 	if !o.Inbound {
-		o.DescribeWay(&o.Env.Env, call, &way)
+		o.Env.Book().Dialled(call, way.Principal, way.Own)
 	}
-	c, err := way.Open()
+	c, err := sock.Open(way.TCP, way.Secured)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", key.Endpoint, err)
 	}

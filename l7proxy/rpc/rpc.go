@@ -295,30 +295,6 @@ func (r Reporter) String() string {
 	return "unknown"
 }
 
-// Security is how the two ends of a connection know each other.
-type Security uint8
-
-// The ways.
-const (
-	SecurityNone   Security = iota // plaintext: neither is known
-	SecurityNode                   // both are pods of this node, whose kernel carries every byte
-	SecurityMutual                 // by mutual TLS
-)
-
-// String returns Istio's value of the label connection_security_policy, and node_local,
-// which is ours.
-func (s Security) String() string {
-	switch s {
-	case SecurityNone:
-		return "none"
-	case SecurityNode:
-		return "node_local"
-	case SecurityMutual:
-		return "mutual_tls"
-	}
-	return "none"
-}
-
 // Call holds what all requests of one kind have in common: same consumer, same
 // service and endpoint, same interface and method. It is made once and kept by
 // the connection that uses it, so that a request costs no look-up. Immutable

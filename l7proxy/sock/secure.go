@@ -32,6 +32,14 @@ func (c *Conn) Secure(ctx context.Context, side func(net.Conn, *tls.Config) *tls
 	return t.ConnectionState(), nil
 }
 
+// Open returns secured, which is tcp with TLS on it, or, where that is nil, tcp as New does.
+func Open(tcp *net.TCPConn, secured *Conn) (*Conn, error) {
+	if secured != nil {
+		return secured, nil
+	}
+	return New(tcp)
+}
+
 // Secured tells whether the connection speaks TLS.
 func (c *Conn) Secured() bool { return c.secure.Load() != nil }
 

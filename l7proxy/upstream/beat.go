@@ -33,6 +33,9 @@ type beat struct {
 func (c *Conn) tick() {
 	c.mu.Lock()
 	s, live, uploading := c.sock, c.state == open || c.state == retiring, c.uploading
+	// Older than what its ends have shown of who they are. New requests then take another;
+	// one that is a consumer connection's alone would take that with it, and stays.
+	expired := c.state == open && !c.until.IsZero() && time.Now().After(c.until)
 	c.mu.Unlock()
 	if !live {
 		return
@@ -47,7 +50,7 @@ func (c *Conn) tick() {
 		c.Close()
 		return
 	}
-	if c.expired(time.Now()) {
+	if expired && c.follows() {
 		c.Retire()
 	}
 	if b.silent >= deadAfter && !uploading && c.protocol().Events != nil || b.stall.Look(s) >= stalledAfter {
@@ -62,16 +65,6 @@ func (c *Conn) tick() {
 		// Not here: a full socket would stop the clock, which alone ends such a peer.
 		go func() { _ = s.Send(events.AppendHeartbeat(nil, heartbeatID)) }()
 	}
-}
-
-// expired tells whether the connection is older than what its ends showed of who they
-// are. New requests then take another; one that is a consumer connection's alone would take
-// that with it, and stays.
-func (c *Conn) expired(now time.Time) bool {
-	c.mu.Lock()
-	due := c.state == open && !c.until.IsZero() && now.After(c.until)
-	c.mu.Unlock()
-	return due && c.follows()
 }
 
 // event takes a heartbeat, its answer, or a READONLY. They are this hop's own

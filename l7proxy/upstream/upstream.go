@@ -8,7 +8,6 @@ package upstream
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -41,18 +40,6 @@ type Way struct {
 	Secured        *sock.Conn
 	Principal, Own string
 	Until          time.Time
-}
-
-// Open returns the connection, which is the caller's.
-func (w *Way) Open() (*sock.Conn, error) {
-	if w.Secured != nil {
-		return w.Secured, nil
-	}
-	c, err := sock.New(w.TCP)
-	if err != nil {
-		return nil, fmt.Errorf("open way: %w", err)
-	}
-	return c, nil
 }
 
 // Dialer connects to endpoints. Client is the address that a provider's

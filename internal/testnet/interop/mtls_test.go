@@ -175,7 +175,7 @@ func serve(t *testing.T, e *mtls.Ends, app int) (port int, results <-chan error,
 					errs <- errors.New("no TLS of the mesh")
 					return
 				}
-				peer, err := e.Server(context.Background(), c, provider, "spiffe://cluster.local/*", offers)
+				peer, err := e.Server(context.Background(), c, provider, mtls.Client{Names: "spiffe://cluster.local/*", Offers: offers})
 				if errs <- err; err != nil {
 					return
 				}

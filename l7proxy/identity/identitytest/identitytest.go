@@ -37,7 +37,7 @@ func New(t testing.TB) *Authority {
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	a.cert = sign(t, template, template, a.key, a.key)
+	a.cert = sign(t, signing{template, template, a.key, a.key})
 	return a
 }
 
@@ -65,7 +65,7 @@ func (a *Authority) IssueNames(id identity.ID, end time.Time, uris ...string) *i
 		}
 		template.URIs = append(template.URIs, u)
 	}
-	leaf := sign(a.t, template, a.cert, key, a.key)
+	leaf := sign(a.t, signing{template, a.cert, key, a.key})
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)
 	return &identity.Bundle{
@@ -129,9 +129,15 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+// signing is what a certificate is made of.
+type signing struct {
+	template, parent *x509.Certificate
+	key, by          *ecdsa.PrivateKey
+}
+
+func sign(t testing.TB, s signing) *x509.Certificate {
 	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
+	der, err := x509.CreateCertificate(rand.Reader, s.template, s.parent, s.key.Public(), s.by)
 	if err != nil {
 		t.Fatal(err)
 	}
