@@ -200,7 +200,7 @@ func TestStrangersTLS(t *testing.T) {
 		h := newHop(t, mutual, &snapshot.Listener{})
 		at := addrPortOf(l)
 		h.dst.Store(&at)
-		c := tls.Client(h.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"my-own"}}) //nolint:gosec // any peer
+		c := tls.Client(h.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"my-own"}})
 		b, _ := io.ReadAll(c)
 		if string(b) != want {
 			t.Errorf("strict %v: read %q, want %q", mutual.Strict, b, want)

@@ -2,8 +2,10 @@ package mtls
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -41,17 +43,17 @@ var errSeen = errors.New("seen")
 
 // parse reads a ClientHello. Whole is false while more of it is to come.
 func parse(b []byte) (offers []string, whole bool, err error) {
-	t := tls.Server(&recorded{Reader: bytes.NewReader(b)}, &tls.Config{ //nolint:gosec // nothing is agreed
+	t := tls.Server(&recorded{Reader: bytes.NewReader(b)}, &tls.Config{
 		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 			offers, whole = h.SupportedProtos, true
 			return nil, errSeen
 		},
 	})
-	err = t.Handshake()
+	err = t.HandshakeContext(context.Background())
 	if whole || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return offers, whole, nil
 	}
-	return nil, false, err
+	return nil, false, fmt.Errorf("read ClientHello: %w", err)
 }
 
 // recorded is a connection on which nothing comes but what has come.
@@ -60,7 +62,7 @@ type recorded struct {
 	net.Conn // nil: of the rest nothing is used
 }
 
-func (r *recorded) Read(b []byte) (int, error) { return r.Reader.Read(b) }
+func (r *recorded) Read(b []byte) (int, error) { return r.Reader.Read(b) } //nolint:wrapcheck // TLS asks for io.EOF
 
 // Write takes the alert.
 func (r *recorded) Write(b []byte) (int, error) { return len(b), nil }

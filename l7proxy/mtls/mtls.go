@@ -75,7 +75,10 @@ func (e *Ends) Refuse() { e.stats.Refused[ServerSide][Plaintext].Add(1) }
 func (e *Ends) Client(ctx context.Context, c *sock.Conn, a identity.Account, t snapshot.TLS) (Peer, error) {
 	return e.handshake(ctx, c, &end{
 		side: ClientSide, make: tls.Client, account: a, names: t.Names, usage: x509.ExtKeyUsageServerAuth,
-		config: tls.Config{ServerName: t.SNI, NextProtos: []string{offer}, InsecureSkipVerify: true}, //nolint:gosec // verified by names that no host has
+		config: tls.Config{
+			ServerName: t.SNI, NextProtos: []string{offer},
+			InsecureSkipVerify: true, //nolint:gosec // verified by names that no host has
+		},
 	})
 }
 

@@ -196,8 +196,8 @@ func TestStrangers(t *testing.T) {
 		config *tls.Config
 		want   mtls.Reason
 	}{
-		"no certificate": {&tls.Config{InsecureSkipVerify: true}, mtls.NoCertificate},                                                         //nolint:gosec // any peer
-		"old TLS":        {&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, mtls.Handshake}, //nolint:gosec // any peer
+		"no certificate": {&tls.Config{InsecureSkipVerify: true}, mtls.NoCertificate},
+		"old TLS":        {&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, mtls.Handshake},
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := connected(t)
@@ -240,7 +240,7 @@ func TestVersions(t *testing.T) {
 		{tls.VersionTLS13, nil, ""},
 	} {
 		near, far := connected(t)
-		c := tls.Client(near.TCP(), &tls.Config{ //nolint:gosec // any peer
+		c := tls.Client(near.TCP(), &tls.Config{
 			InsecureSkipVerify: true, MaxVersion: test.version, NextProtos: test.offers,
 			Certificates: []tls.Certificate{*client.Certificate},
 		})
@@ -266,7 +266,7 @@ func TestVersions(t *testing.T) {
 // TestOffersInPieces: a ClientHello comes byte by byte, or ends inside.
 func TestOffersInPieces(t *testing.T) {
 	recorder := &recording{}
-	_ = tls.Client(recorder, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"istio"}}).Handshake() //nolint:gosec // nobody
+	_ = tls.Client(recorder, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"istio"}}).Handshake()
 	near, far := connected(t)
 	found := make(chan []string, 1)
 	go func() { offers, _ := mtls.Offers(far); found <- offers }()

@@ -21,7 +21,7 @@ func Pipe(dst, src *Conn) int64 {
 // move copies until the end of src, within the kernel where no byte is TLS's.
 func move(dst, src *Conn) (n int64, err error) {
 	if !dst.Secured() && !src.Secured() {
-		return io.Copy(dst.tcp, src.tcp)
+		return io.Copy(dst.tcp, src.tcp) //nolint:wrapcheck // Pipe tells nobody
 	}
 	for {
 		if err := src.Fill(); err != nil {

@@ -127,8 +127,7 @@ func (s *secured) write(spans [][]byte) error {
 
 func (s *secured) seal(spans [][]byte) error {
 	if len(spans) == 1 {
-		_, err := s.tls.Write(spans[0])
-		return err
+		return s.put(spans[0])
 	}
 	plain := take(small)
 	defer give(plain)
@@ -140,7 +139,7 @@ func (s *secured) seal(spans [][]byte) error {
 			if n < len(*plain) {
 				continue
 			}
-			if _, err := s.tls.Write(*plain); err != nil {
+			if err := s.put(*plain); err != nil {
 				return err
 			}
 			n = 0
@@ -149,6 +148,12 @@ func (s *secured) seal(spans [][]byte) error {
 	if n == 0 {
 		return nil
 	}
-	_, err := s.tls.Write((*plain)[:n])
-	return err
+	return s.put((*plain)[:n])
+}
+
+func (s *secured) put(b []byte) error {
+	if _, err := s.tls.Write(b); err != nil {
+		return fmt.Errorf("encrypt: %w", err)
+	}
+	return nil
 }

@@ -20,16 +20,16 @@ import (
 )
 
 // selfSigned is the certificate of these tests: who the peer is, is its users' to check.
-func selfSigned(t testing.TB) tls.Certificate {
-	t.Helper()
+func selfSigned(tb testing.TB) tls.Certificate {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
@@ -41,7 +41,7 @@ func securePair(t *testing.T, version uint16) (*Conn, *tls.Conn, net.Conn) {
 	peer := tls.Server(tcp, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}, MaxVersion: version})
 	done := make(chan error, 1)
 	go func() { done <- peer.Handshake() }()
-	config := &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true} //nolint:gosec // any peer
+	config := &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true}
 	state, err := c.Secure(t.Context(), tls.Client, config)
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestSecuredInterrupt(t *testing.T) {
 	half := &halving{Conn: tcp, rest: make(chan struct{})}
 	peer := tls.Server(half, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})
 	go func() { _ = peer.Handshake() }()
-	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // any peer
+	config := &tls.Config{InsecureSkipVerify: true}
 	if _, err := c.Secure(t.Context(), tls.Client, config); err != nil {
 		t.Fatal(err)
 	}

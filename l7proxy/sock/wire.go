@@ -45,7 +45,7 @@ var _ net.Conn = (*wire)(nil)
 // Read is TLS's.
 func (w *wire) Read(b []byte) (int, error) {
 	if !w.open {
-		return w.TCPConn.Read(b)
+		return w.TCPConn.Read(b) //nolint:wrapcheck // TLS asks what it is
 	}
 	if w.start == w.end {
 		if err := w.fill(); err != nil {
@@ -103,7 +103,7 @@ func (w *wire) Write(b []byte) (int, error) {
 	case w.closing:
 		return w.offer(b)
 	case !w.gather:
-		return w.TCPConn.Write(b)
+		return w.TCPConn.Write(b) //nolint:wrapcheck // TLS asks what it is
 	}
 	if w.out != nil && w.n+len(b) > len(*w.out) {
 		if err := w.send(); err != nil {

@@ -274,11 +274,11 @@ func TestOpenSSL(t *testing.T) {
 			text := ask(t, append([]string{"s_client", "-connect", local(port), "-CAfile", filepath.Join(dir, "ca.pem"),
 				"-verify_return_error", "-servername", sni, "-alpn", "istio-peer-exchange,istio"}, test.more...)...)
 			for _, part := range test.says {
-				if !strings.Contains(string(text), part) {
+				if !strings.Contains(text, part) {
 					t.Errorf("openssl does not say %q:\n%s", part, text)
 				}
 			}
-			if got := strings.Contains(string(text), "are you there"); got != test.passes {
+			if got := strings.Contains(text, "are you there"); got != test.passes {
 				t.Errorf("the application answered: %v, want %v:\n%s", got, test.passes, text)
 			}
 		})

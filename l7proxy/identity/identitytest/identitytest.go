@@ -29,15 +29,15 @@ type Authority struct {
 }
 
 // New returns an authority that nobody trusts yet.
-func New(t testing.TB) *Authority {
-	t.Helper()
-	a := &Authority{t: t, key: newKey(t)}
+func New(tb testing.TB) *Authority {
+	tb.Helper()
+	a := &Authority{t: tb, key: newKey(tb)}
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{Organization: []string{"cluster.local"}},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	a.cert = sign(t, signing{template, template, a.key, a.key})
+	a.cert = sign(tb, signing{template, template, a.key, a.key})
 	return a
 }
 
@@ -77,14 +77,14 @@ func (a *Authority) IssueNames(id identity.ID, end time.Time, uris ...string) *i
 // Write puts a bundle and the authority into a folder, as NAME.pem, NAME.key and ca.pem.
 func (a *Authority) Write(dir, name string, b *identity.Bundle) {
 	a.t.Helper()
-	key, err := x509.MarshalECPrivateKey(b.Certificate.PrivateKey.(*ecdsa.PrivateKey))
+	key, err := x509.MarshalPKCS8PrivateKey(b.Certificate.PrivateKey)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	for file, block := range map[string]*pem.Block{
 		"ca.pem":      {Type: "CERTIFICATE", Bytes: a.cert.Raw},
 		name + ".pem": {Type: "CERTIFICATE", Bytes: b.Certificate.Certificate[0]},
-		name + ".key": {Type: "EC PRIVATE KEY", Bytes: key},
+		name + ".key": {Type: "PRIVATE KEY", Bytes: key},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
 			a.t.Fatal(err)
@@ -120,11 +120,11 @@ func (s *Source) Bundle(a identity.Account) (*identity.Bundle, error) {
 	return identity.None{}.Bundle(a)
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
+func newKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key
 }
@@ -135,15 +135,15 @@ type signing struct {
 	key, by          *ecdsa.PrivateKey
 }
 
-func sign(t testing.TB, s signing) *x509.Certificate {
-	t.Helper()
+func sign(tb testing.TB, s signing) *x509.Certificate {
+	tb.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, s.template, s.parent, s.key.Public(), s.by)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }

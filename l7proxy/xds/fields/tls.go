@@ -4,7 +4,7 @@ import "google.golang.org/protobuf/reflect/protoreflect"
 
 const (
 	ownBundle = "certificates and roots are the workload's own, whatever the source: sds-grpc is a sidecar's own agent"
-	goCiphers = "the ECDHE ones are spoken, and in TLS 1.3 its own"
+	goCiphers = "The ECDHE ones are spoken, and in TLS 1.3 its own"
 )
 
 // tlsMessages are those of both TLS contexts: the mesh's own mutual TLS and no other.

@@ -90,7 +90,7 @@ func names(p *problems.List, path string, m *tlsv3.CertificateValidationContext)
 		list = append(list, name(p, fmt.Sprintf("%s.match_typed_subject_alt_names[%d].matcher", path, i), s.GetMatcher()))
 	}
 	if len(list) == 0 { // as in Envoy, which reads either
-		for i, s := range m.GetMatchSubjectAltNames() { //nolint:staticcheck // istiod sends these
+		for i, s := range m.GetMatchSubjectAltNames() {
 			list = append(list, name(p, fmt.Sprintf("%s.match_subject_alt_names[%d]", path, i), s))
 		}
 	}
