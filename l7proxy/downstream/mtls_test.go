@@ -129,14 +129,14 @@ func TestMutualRefused(t *testing.T) {
 		set  func(h *hop, r *rig)
 		want rpc.Why
 	}{
-		{"no identity", func(_ *hop, r *rig) { *r.ids = identitytest.Source{} }, rpc.WhyNoIdentity},
+		{"no identity", func(_ *hop, r *rig) { r.ids.Forget() }, rpc.WhyNoIdentity},
 		{"another provider", func(h *hop, _ *rig) {
 			h.ids.Put(h.ca.IssueNames(identity.ID{Account: web}, time.Now().Add(time.Hour), webID+"x"))
 		}, rpc.WhyUntrusted},
 		{"another mesh", func(h *hop, _ *rig) {
 			h.ids.Put(identitytest.New(h.t).Issue(web, time.Now().Add(time.Hour)))
 		}, rpc.WhyUntrusted},
-		{"the provider has none", func(h *hop, _ *rig) { *h.ids = identitytest.Source{} }, rpc.WhyUntrusted},
+		{"the provider has none", func(h *hop, _ *rig) { h.ids.Forget() }, rpc.WhyUntrusted},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

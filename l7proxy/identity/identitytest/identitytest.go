@@ -110,6 +110,13 @@ func (s *Source) Put(b *identity.Bundle) {
 	s.bundles[b.ID.Account] = b
 }
 
+// Forget takes every bundle.
+func (s *Source) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bundles = nil
+}
+
 // Bundle returns what was Put. Part of identity.Source.
 func (s *Source) Bundle(a identity.Account) (*identity.Bundle, error) {
 	s.mu.Lock()
