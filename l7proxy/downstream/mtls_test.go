@@ -290,3 +290,66 @@ func TestRotation(t *testing.T) {
 		t.Errorf("%d connections, want one for each renewal at least", n)
 	}
 }
+
+// TestMutualServerFirst: an application that speaks first does so inside the TLS too.
+func TestMutualServerFirst(t *testing.T) {
+	h := newHop(t, strict(), &snapshot.Listener{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.WriteString(c, "220 ready\r\n")
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			}()
+		}
+	}()
+	at := addrPortOf(l)
+	h.dst.Store(&at)
+	c := h.mesh(t, webID)
+	b := make([]byte, 11)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "220 ready\r\n" {
+		t.Fatalf("read %q, %v", b, err)
+	}
+	_, _ = io.WriteString(c, "HELO\r\n")
+	_ = c.CloseWrite()
+	if rest, err := io.ReadAll(c); err != nil || string(rest) != "HELO\r\n" {
+		t.Errorf("read %q, %v", rest, err)
+	}
+}
+
+// mesh is a connection of a sidecar to the hop, as who has a name.
+func (h *hop) mesh(t *testing.T, name string) *tls.Conn {
+	t.Helper()
+	b := h.ca.IssueNames(identity.ID{Account: web}, time.Now().Add(time.Hour), name)
+	return tls.Client(h.dial(), &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{"istio-peer-exchange", "istio"}, Certificates: []tls.Certificate{*b.Certificate},
+	})
+}
+
+// TestMutualInside: whatever is inside the mesh's TLS, TLS too, is held against what is for
+// consumers whom mutual TLS vouches for.
+func TestMutualInside(t *testing.T) {
+	nobody := &snapshot.Gate{RBAC: []*snapshot.RBAC{{Name: "nobody", Rules: &snapshot.Rules{}}}}
+	for _, first := range []string{"hello, is anybody in?", "\x16\x03\x01\x00\x05\x01hey"} {
+		h := newHop(t, permissive(), &snapshot.Listener{TCPGate: nobody})
+		c := h.mesh(t, webID)
+		_, _ = io.WriteString(c, first)
+		if b, err := io.ReadAll(c); len(b) > 0 || err == nil {
+			t.Errorf("%q: read %q, %v, want a reset", first, b, err)
+		}
+		waitFor(t, "the record", func() bool {
+			h.rec.mu.Lock()
+			defer h.rec.mu.Unlock()
+			return len(h.rec.conns) == 1 && h.rec.conns[0].Why == rpc.WhyDenied && h.rec.conns[0].Call.SourcePrincipal == webID
+		})
+	}
+}

@@ -29,14 +29,14 @@ func (s *Source) Consumer(env *Env) (c *subject.Consumer, known bool) {
 }
 
 // Entrance returns what is held against a connection at its provider; nil: nothing.
-// Sealed says that its bytes are TLS.
+// Sealed says that its bytes are TLS: inside the mesh's own that makes no difference.
 func (s *Source) Entrance(env *Env, snap *snapshot.Snapshot, sealed bool) *snapshot.Listener {
 	in := snap.Inbound(s.Original, s.Workload.Whole())
 	if in == nil {
 		return nil
 	}
 	known := s.Principal != "" || env.Workloads.ByAddress(s.Remote.Addr()) != nil
-	return in.Listener(known, sealed)
+	return in.Listener(known, sealed && s.Principal == "")
 }
 
 // enter holds a request against the policies of its provider, and leads to the

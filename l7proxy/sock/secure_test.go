@@ -246,6 +246,11 @@ func TestSecuredClose(t *testing.T) {
 	if b, err := io.ReadAll(peer); err != nil || string(b) != "last" {
 		t.Errorf("the peer read %q, %v", b, err)
 	}
+	c, peer, _ = securePair(t, tls.VersionTLS13)
+	_ = c.Reset()
+	if b, err := io.ReadAll(peer); err == nil {
+		t.Errorf("the peer read %q and an end as it should be, want a reset", b)
+	}
 	c, _, _ = securePair(t, tls.VersionTLS13)
 	sent := make(chan error, 1)
 	go func() { sent <- c.Send(make([]byte, 16<<20)) }()

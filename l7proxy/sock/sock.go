@@ -83,6 +83,10 @@ func (c *Conn) Close() error {
 	if s := c.secure.Load(); s != nil && idle {
 		s.farewell()
 	}
+	return c.close()
+}
+
+func (c *Conn) close() error {
 	if err := c.tcp.Close(); err != nil {
 		return fmt.Errorf("close connection: %w", err)
 	}
@@ -110,7 +114,8 @@ func (c *Conn) Drained() {
 // reached is dead.
 func (c *Conn) Reset() error {
 	_ = c.tcp.SetLinger(0)
-	return c.Close()
+	c.writer.fail(net.ErrClosed)
+	return c.close() // without a farewell, which TLS would take for an end as it should be
 }
 
 // Silence returns for how long nothing has moved on the connection either way, as its
