@@ -55,6 +55,7 @@ type Holder struct {
 	running sync.WaitGroup
 	renewed atomic.Uint64
 	failed  atomic.Uint64
+	domain  atomic.Pointer[string] // of TrustDomain; nil: no bundle came yet
 
 	mu   sync.RWMutex
 	pods map[string]Account // by UID
@@ -148,6 +149,14 @@ func (h *Holder) Bundle(a Account) (*Bundle, error) {
 	return one.bundle, nil
 }
 
+// TrustDomain is part of Source.
+func (h *Holder) TrustDomain() string {
+	if domain := h.domain.Load(); domain != nil {
+		return *domain
+	}
+	return DefaultTrustDomain
+}
+
 // Changed returns a channel that is closed when an account's bundle is not any more what
 // Bundle returned before; nil if it has none and will have none.
 func (h *Holder) Changed(a Account) <-chan struct{} {
@@ -235,6 +244,9 @@ func (h *Holder) note(a Account, one *holding, bundle *Bundle, err error) {
 	if err == nil {
 		h.renewed.Add(1)
 		one.bundle, one.since = bundle, time.Now()
+		if h.TrustDomain() != bundle.ID.TrustDomain {
+			h.domain.Store(&bundle.ID.TrustDomain)
+		}
 		close(one.changed)
 		one.changed = make(chan struct{})
 		h.log.Info("certificate", "identity", bundle.ID.String(), "expires", bundle.Expires)

@@ -29,7 +29,7 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 	if e := pl.edges[k]; e != nil {
 		return e
 	}
-	e := p.newEdge(p.call(pl, k), p.guarded(k.cluster, k.endpoint))
+	e := p.newEdge(p.call(pl, k), p.guarded(k.cluster, k.endpoint), p.tlsOf(k))
 	if !k.observed {
 		e.Retry = k.route.Action.Retry
 	}
@@ -42,16 +42,29 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 }
 
 // newEdge makes what is remembered of one way through the mesh.
-func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint) *upstream.Edge {
-	e := &upstream.Edge{Group: p.group(p.source.Key(p.protocol, call.Endpoint))}
+func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint, tls snapshot.TLS) *upstream.Edge {
+	key := p.source.Key(p.protocol, call.Endpoint)
+	key.TLS = tls
+	e := &upstream.Edge{Group: p.group(key)}
 	e.Protocol, e.Endpoint, e.Remote, e.Downstream = p.protocol, endpoint, call, p.source.Remote
 	e.Remote.Reporter = rpc.ReporterSource
 	same := *e.Remote
+	book, account := p.env.Book(), p.source.Workload.Account()
+	book.Planned(e.Remote, account, tls)
+	book.Planned(&same, account, snapshot.TLS{})
 	same.SameNode, same.Reporter = true, rpc.ReporterSource|rpc.ReporterDestination
 	e.SameNode = &same
 	e.Remote.Observer = p.env.Recorder.Prepare(e.Remote)
 	e.SameNode.Observer = p.env.Recorder.Prepare(e.SameNode)
 	return e
+}
+
+// tlsOf is how an endpoint of a cluster is reached.
+func (p *Planner) tlsOf(k edgeKey) snapshot.TLS {
+	if c := p.snap.Clusters[k.cluster]; c != nil && len(c.Sockets) > 0 {
+		return c.TLSOf(k.endpoint.Info)
+	}
+	return snapshot.TLS{}
 }
 
 // refuse returns an edge that leads nowhere, for the refusal's record.

@@ -7,10 +7,9 @@ import (
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
-// Consumer returns whose connection it is, as policies know him, and whether this node
-// vouches for him. It vouches for its own pods: it accepted the connection in the pod's
-// namespace, or the address is a pod's of its own. Nobody vouches for others yet: there
-// is no mutual TLS.
+// Consumer returns whose connection it is, as policies know him, and whether anybody
+// vouches for him. Mutual TLS does, and this node for its own pods: it accepted the
+// connection in the pod's namespace, or the address is a pod's of its own.
 func (s *Source) Consumer(env *Env) (c *subject.Consumer, known bool) {
 	peer := s.Workload.Peer
 	known = true
@@ -22,17 +21,22 @@ func (s *Source) Consumer(env *Env) (c *subject.Consumer, known bool) {
 			peer = nil
 		}
 	}
-	return subject.NewConsumer(peer, s.Remote.Addr(), env.TrustDomain, known), known
+	c = subject.NewConsumer(peer, s.Remote.Addr(), env.Identities.TrustDomain(), known)
+	if s.Principal != "" {
+		c.Principal, known = s.Principal, true
+	}
+	return c, known
 }
 
 // Entrance returns what is held against a connection at its provider; nil: nothing.
-// Sealed says that its bytes are TLS.
+// Sealed says that its bytes are TLS: inside the mesh's own that makes no difference.
 func (s *Source) Entrance(env *Env, snap *snapshot.Snapshot, sealed bool) *snapshot.Listener {
 	in := snap.Inbound(s.Original, s.Workload.Whole())
 	if in == nil {
 		return nil
 	}
-	return in.Listener(env.Workloads.ByAddress(s.Remote.Addr()) != nil, sealed)
+	known := s.Principal != "" || env.Workloads.ByAddress(s.Remote.Addr()) != nil
+	return in.Listener(known, sealed && s.Principal == "")
 }
 
 // enter holds a request against the policies of its provider, and leads to the
@@ -93,6 +97,7 @@ func (p *Planner) inboundCall(pl *plan) *rpc.Call {
 	if p.listener != nil {
 		call.Listener = p.listener.Name
 	}
+	p.env.Book().Accepted(call, p.source.Remote.Addr(), p.source.Principal, p.source.Own)
 	p.would.tell(call)
 	call.Observer = p.env.Recorder.Prepare(call)
 	return call

@@ -301,6 +301,8 @@ type Cluster struct {
 	Outlier *Outlier
 	// Check is nil if endpoints are not checked.
 	Check *Check
+	// Sockets say which endpoints are reached by TLS (TLSOf). Empty: none.
+	Sockets []Socket
 }
 
 // Called returns the name, by which those at one address are in order.
@@ -352,6 +354,9 @@ type Endpoint struct {
 	// there is another.
 	Draining bool
 	Metadata Metadata
+	// Socket is filter_metadata["envoy.transport_socket_match"], which a cluster's Sockets
+	// are compared with. It may be shared.
+	Socket Metadata
 	// Workload is what Istio's endpoint metadata says of the pod, for labels:
 	// "workload;namespace;canonical service;revision;cluster" split.
 	Workload, Namespace, App, Revision string

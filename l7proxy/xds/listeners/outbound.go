@@ -57,7 +57,8 @@ func onlyInbound(p *problems.List, m *listenerv3.Listener) {
 		p.Addf(`metadata.filter_metadata["`+ourMetadata+`"]`, "not implemented: only where traffic_direction is INBOUND")
 	}
 	check := func(path string, c *listenerv3.FilterChain) {
-		if typ, _, _ := typed.TypeOf(c.GetTransportSocket().GetTypedConfig()); typ == fields.TypeDownstreamTLS {
+		typ, _, _ := typed.TypeOf(c.GetTransportSocket().GetTypedConfig())
+		if typ == fields.TypeDownstreamTLS || typ == fields.TypeUpstreamTLS {
 			p.Addf(path+".transport_socket.typed_config", "%s: not implemented: only where traffic_direction is INBOUND", typ)
 		}
 		path += ".filter_chain_match."
@@ -99,6 +100,7 @@ type part struct {
 	requests string // path of the chain that set RouteName
 	opaque   string // path of the chain that set TCP
 	plain    bool   // the chain for requests names no application protocol
+	mutual   *snapshot.Mutual
 }
 
 // builder gathers the parts of one listener.
