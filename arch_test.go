@@ -206,7 +206,9 @@ var floors = []string{
 	"l7proxy/pause",
 	"l7proxy/sight",
 	"l7proxy/snapshot/words",
+	"l7proxy/snapshot/destinations",
 	"l7proxy/snapshot",
+	"l7proxy/snapshot/mutual",
 	"l7proxy/snapshot/table",
 	"l7proxy/rpc",
 

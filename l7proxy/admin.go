@@ -164,7 +164,7 @@ func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 			admin.WriteError(w, http.StatusNotFound, fmt.Errorf("no enrolled workload is called %q", q.From))
 			return
 		}
-		consumer = subject.NewConsumer(from.Peer, from.Peer.Address, p.identities.TrustDomain(), true)
+		consumer = p.env.Book().Own(from.Peer, from.Peer.Address)
 		seen = p.sight.Now(from.UID)
 	}
 	answer, err := explained(seen, q, consumer)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
@@ -43,7 +44,7 @@ func (e Encrypt) check() error {
 }
 
 // asks tells whether the way to a port that ends TLS is encrypted.
-func (e Encrypt) asks(m *snapshot.Mutual) bool {
+func (e Encrypt) asks(m *mutual.Port) bool {
 	switch {
 	case m == nil, e == EncryptNever:
 		return false

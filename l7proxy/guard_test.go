@@ -6,6 +6,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
@@ -15,11 +16,11 @@ import (
 func TestSameNodeEncrypt(t *testing.T) {
 	at := netip.MustParseAddrPort("10.0.0.1:20880")
 	pod := workload.New(handoff.Workload{Namespace: "shop", Name: "orders", Addresses: []netip.Addr{at.Addr()}, Ports: []uint16{at.Port()}})
-	strict, permissive := &snapshot.Mutual{Strict: true}, &snapshot.Mutual{Offers: []string{"istio"}}
+	strict, permissive := &mutual.Port{Strict: true}, &mutual.Port{Offers: []string{"istio"}}
 	tests := []struct {
 		mode   Encrypt
 		tls    bool // the mesh would encrypt it between two nodes
-		mutual *snapshot.Mutual
+		mutual *mutual.Port
 		want   bool
 	}{
 		{EncryptNever, true, strict, false},
@@ -40,7 +41,7 @@ func TestSameNodeEncrypt(t *testing.T) {
 			Workload: "shop/orders", Mutual: test.mutual, Known: &snapshot.Listener{}, Plain: &snapshot.Listener{}, TLS: &snapshot.Listener{},
 		}}}).Seal()
 		p := &Proxy{opts: Options{SameNodeEncrypt: test.mode}}
-		if got := p.guards(s, pod, upstream.Key{Endpoint: at, TLS: snapshot.TLS{On: test.tls}}); got != test.want {
+		if got := p.guards(s, pod, upstream.Key{Endpoint: at, TLS: mutual.TLS{On: test.tls}}); got != test.want {
 			t.Errorf("%q, TLS %v, port %+v: off the short cut %v, want %v", test.mode, test.tls, test.mutual, got, test.want)
 		}
 	}

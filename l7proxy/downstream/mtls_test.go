@@ -17,6 +17,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
@@ -34,7 +35,7 @@ type hop struct {
 }
 
 // newHop returns a provider whose port takes what mutual says.
-func newHop(t *testing.T, mutual *snapshot.Mutual, known *snapshot.Listener) *hop {
+func newHop(t *testing.T, mutual *mutual.Port, known *snapshot.Listener) *hop {
 	t.Helper()
 	h := &hop{app: newProvider(t), ca: identitytest.New(t)}
 	h.rig = newRig(t, h.app.addr)
@@ -48,14 +49,14 @@ func newHop(t *testing.T, mutual *snapshot.Mutual, known *snapshot.Listener) *ho
 }
 
 // consumer returns the proxy of a consumer of the hop, who finds the provider by name.
-func (h *hop) consumer(t *testing.T, name snapshot.Names) *rig {
+func (h *hop) consumer(t *testing.T, name mutual.Names) *rig {
 	t.Helper()
 	r := newRig(t)
 	r.ids.Put(h.ca.Issue(web, time.Now().Add(time.Hour)))
 	r.configureWith(func(s *snapshot.Snapshot) {
 		c := s.Clusters["c"]
-		c.Sockets = []snapshot.Socket{{
-			Match: snapshot.Metadata{"tlsMode": "istio"}, TLS: snapshot.TLS{On: true, SNI: "outbound_.1_._.c", Names: name},
+		c.Sockets = []mutual.Socket{{
+			Match: snapshot.Metadata{"tlsMode": "istio"}, TLS: mutual.TLS{On: true, SNI: "outbound_.1_._.c", Names: name},
 		}}
 		for _, e := range c.Localities[0].Endpoints {
 			e.Socket = snapshot.Metadata{"tlsMode": "istio"}
@@ -65,12 +66,12 @@ func (h *hop) consumer(t *testing.T, name snapshot.Names) *rig {
 }
 
 // permissive and strict are ports as istiod makes them.
-func permissive() *snapshot.Mutual {
-	return &snapshot.Mutual{Offers: []string{"istio", "istio-peer-exchange"}, Names: "spiffe://cluster.local/*"}
+func permissive() *mutual.Port {
+	return &mutual.Port{Offers: []string{"istio", "istio-peer-exchange"}, Names: "spiffe://cluster.local/*"}
 }
 
-func strict() *snapshot.Mutual {
-	return &snapshot.Mutual{Names: "spiffe://cluster.local/*", Strict: true}
+func strict() *mutual.Port {
+	return &mutual.Port{Names: "spiffe://cluster.local/*", Strict: true}
 }
 
 // only lets one principal in.
@@ -95,7 +96,7 @@ func (r *rig) secured(t *testing.T, want rpc.Security, source, destination strin
 
 // TestMutual: calls of every size pass two proxies by mutual TLS; both know who calls.
 func TestMutual(t *testing.T) {
-	for name, mutual := range map[string]*snapshot.Mutual{"permissive": permissive(), "strict": strict()} {
+	for name, mutual := range map[string]*mutual.Port{"permissive": permissive(), "strict": strict()} {
 		t.Run(name, func(t *testing.T) {
 			h := newHop(t, mutual, only(webID))
 			r := h.consumer(t, webID)
@@ -196,7 +197,7 @@ func TestStrangersTLS(t *testing.T) {
 			go func() { _, _ = io.WriteString(c, "from the application"); _ = c.Close() }()
 		}
 	}()
-	for mutual, want := range map[*snapshot.Mutual]string{permissive(): "from the application", strict(): ""} {
+	for mutual, want := range map[*mutual.Port]string{permissive(): "from the application", strict(): ""} {
 		h := newHop(t, mutual, &snapshot.Listener{})
 		at := addrPortOf(l)
 		h.dst.Store(&at)

@@ -10,7 +10,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -57,7 +57,7 @@ func (s *Seal) Break(name rpc.Protocol) (broken bool, why rpc.Why) {
 }
 
 // meant tells whether TLS that offers some protocols is the mesh's.
-func meant(m *snapshot.Mutual, offers []string) bool {
+func meant(m *mutual.Port, offers []string) bool {
 	return len(m.Offers) == 0 || slices.ContainsFunc(m.Offers, func(one string) bool { return slices.Contains(offers, one) })
 }
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/identity"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -19,7 +19,7 @@ type end struct {
 	side    int
 	make    func(net.Conn, *tls.Config) *tls.Conn
 	account identity.Account
-	names   snapshot.Names // of the peer
+	names   mutual.Names // of the peer
 	usage   x509.ExtKeyUsage
 	config  tls.Config
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/identity"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -72,7 +72,7 @@ func (e *Ends) Refuse() { e.stats.Refused[ServerSide][Plaintext].Add(1) }
 
 // Client makes c encrypted, as an account's client of a provider. An error is an *Error;
 // then c is to be closed.
-func (e *Ends) Client(ctx context.Context, c *sock.Conn, a identity.Account, t snapshot.TLS) (Peer, error) {
+func (e *Ends) Client(ctx context.Context, c *sock.Conn, a identity.Account, t mutual.TLS) (Peer, error) {
 	return e.handshake(ctx, c, &end{
 		side: ClientSide, make: tls.Client, account: a, names: t.Names, usage: x509.ExtKeyUsageServerAuth,
 		config: tls.Config{
@@ -84,8 +84,8 @@ func (e *Ends) Client(ctx context.Context, c *sock.Conn, a identity.Account, t s
 
 // Client is what a Server knows of its client before.
 type Client struct {
-	Names  snapshot.Names // whom it may be
-	Offers []string       // what it offers, as the function Offers tells
+	Names  mutual.Names // whom it may be
+	Offers []string     // what it offers, as the function Offers tells
 }
 
 // Server ends the TLS of c for an account's provider. An error is as of Client.

@@ -14,7 +14,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/identity/identitytest"
 	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/rpc"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -57,8 +57,8 @@ type ends struct {
 	near, far *sock.Conn
 	nearEnds  *mtls.Ends
 	farEnds   *mtls.Ends
-	want      snapshot.TLS
-	names     snapshot.Names
+	want      mutual.TLS
+	names     mutual.Names
 }
 
 // shake makes both ends agree.
@@ -101,7 +101,7 @@ func TestPeers(t *testing.T) {
 	tests := []struct {
 		name      string
 		near, far *identity.Bundle
-		want      snapshot.Names // of the provider; "" for the usual
+		want      mutual.Names   // of the provider; "" for the usual
 		reason    [2]mtls.Reason // at the consumer, at the provider
 	}{
 		{"as it should be", ours.Issue(consumer, later), ours.Issue(provider, later), "", [2]mtls.Reason{fine, fine}},
@@ -119,7 +119,7 @@ func TestPeers(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			e := ends{names: "spiffe://cluster.local/*", want: snapshot.TLS{On: true, SNI: "outbound_.20880_._.orders.shop", Names: providerID}}
+			e := ends{names: "spiffe://cluster.local/*", want: mutual.TLS{On: true, SNI: "outbound_.20880_._.orders.shop", Names: providerID}}
 			if test.want != "" {
 				e.want.Names = test.want
 			}

@@ -4,8 +4,10 @@ import (
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
@@ -29,7 +31,7 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 	if e := pl.edges[k]; e != nil {
 		return e
 	}
-	e := p.newEdge(p.call(pl, k), p.guarded(k.cluster, k.endpoint), p.tlsOf(k))
+	e := p.newEdge(p.call(pl, k), p.guarded(k.cluster, k.endpoint), router.TLSOf(p.snap, k.cluster, k.endpoint.Info))
 	if !k.observed {
 		e.Retry = k.route.Action.Retry
 	}
@@ -42,7 +44,7 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 }
 
 // newEdge makes what is remembered of one way through the mesh.
-func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint, tls snapshot.TLS) *upstream.Edge {
+func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint, tls mutual.TLS) *upstream.Edge {
 	key := p.source.Key(p.protocol, call.Endpoint)
 	key.TLS = tls
 	e := &upstream.Edge{Group: p.group(key)}
@@ -51,20 +53,12 @@ func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint, tls snapshot
 	same := *e.Remote
 	book, account := p.env.Book(), p.source.Workload.Account()
 	book.Planned(e.Remote, account, tls)
-	book.Planned(&same, account, snapshot.TLS{})
+	book.Planned(&same, account, mutual.TLS{})
 	same.SameNode, same.Reporter = true, rpc.ReporterSource|rpc.ReporterDestination
 	e.SameNode = &same
 	e.Remote.Observer = p.env.Recorder.Prepare(e.Remote)
 	e.SameNode.Observer = p.env.Recorder.Prepare(e.SameNode)
 	return e
-}
-
-// tlsOf is how an endpoint of a cluster is reached.
-func (p *Planner) tlsOf(k edgeKey) snapshot.TLS {
-	if c := p.snap.Clusters[k.cluster]; c != nil && len(c.Sockets) > 0 {
-		return c.TLSOf(k.endpoint.Info)
-	}
-	return snapshot.TLS{}
 }
 
 // refuse returns an edge that leads nowhere, for the refusal's record.

@@ -8,24 +8,12 @@ import (
 )
 
 // Consumer returns whose connection it is, as policies know him, and whether anybody
-// vouches for him. Mutual TLS does, and this node for its own pods: it accepted the
-// connection in the pod's namespace, or the address is a pod's of its own.
+// vouches for him.
 func (s *Source) Consumer(env *Env) (c *subject.Consumer, known bool) {
-	peer := s.Workload.Peer
-	known = true
 	if s.Inbound {
-		w := env.Workloads.ByAddress(s.Remote.Addr())
-		if known = w != nil; known {
-			peer = w.Peer
-		} else {
-			peer = nil
-		}
+		return env.Book().Visitor(s.Remote.Addr(), s.Principal)
 	}
-	c = subject.NewConsumer(peer, s.Remote.Addr(), env.Identities.TrustDomain(), known)
-	if s.Principal != "" {
-		c.Principal, known = s.Principal, true
-	}
-	return c, known
+	return env.Book().Own(s.Workload.Peer, s.Remote.Addr()), true
 }
 
 // Entrance returns what is held against a connection at its provider; nil: nothing.

@@ -85,7 +85,7 @@ type Source struct {
 // requests has come.
 func (s *Source) Bound(snap *snapshot.Snapshot, p *codec.Protocol) upstream.Key {
 	k := s.Key(p, s.Original)
-	k.TLS = snap.TLSAt(s.Original)
+	k.TLS = router.TLSAt(snap, s.Original)
 	return k
 }
 

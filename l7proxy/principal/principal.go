@@ -6,9 +6,10 @@ package principal
 import (
 	"net/netip"
 
+	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/rpc"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
 
@@ -16,6 +17,27 @@ import (
 type Book struct {
 	Workloads  *workload.Registry
 	Identities identity.Source
+}
+
+// Own is a pod of this node, as policies know it: its connection was accepted in its
+// namespace.
+func (b Book) Own(pod *rpc.Peer, from netip.Addr) *subject.Consumer {
+	return subject.NewConsumer(pod, from, b.Identities.TrustDomain(), true)
+}
+
+// Visitor is who has connected to a provider of this node, as policies know him, and
+// whether anybody vouches for him: mutual TLS does, which has shown shown, or this node, if
+// the address is one of its own pods.
+func (b Book) Visitor(from netip.Addr, shown string) (c *subject.Consumer, known bool) {
+	if w := b.Workloads.ByAddress(from); w != nil {
+		c, known = b.Own(w.Peer, from), true
+	} else {
+		c = subject.NewConsumer(nil, from, "", false)
+	}
+	if shown != "" {
+		c.Principal, known = shown, true
+	}
+	return c, known
 }
 
 // Accepted describes a connection to a provider of this node, from an address: mutual TLS
@@ -31,7 +53,7 @@ func (b Book) Accepted(call *rpc.Call, from netip.Addr, peer, own string) {
 
 // Planned describes the way to an endpoint that will be reached by tls, as a consumer of an
 // account.
-func (b Book) Planned(call *rpc.Call, account identity.Account, tls snapshot.TLS) {
+func (b Book) Planned(call *rpc.Call, account identity.Account, tls mutual.TLS) {
 	if !tls.On {
 		b.Dialled(call, "", "")
 		return

@@ -10,7 +10,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/identity/identitytest"
 	"github.com/dubway/dubway/l7proxy/principal"
 	"github.com/dubway/dubway/l7proxy/rpc"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
 
@@ -26,7 +26,7 @@ func TestBook(t *testing.T) {
 	book.Workloads.Put(w)
 	const shown, ours, local = "spiffe://a", "spiffe://b", "spiffe://cluster.local/ns/shop/sa/web"
 	there := netip.MustParseAddrPort("10.0.9.9:20880")
-	mesh := snapshot.TLS{On: true, Names: shown}
+	mesh := mutual.TLS{On: true, Names: shown}
 	tests := []struct {
 		name                string
 		endpoint            netip.AddrPort
@@ -41,11 +41,11 @@ func TestBook(t *testing.T) {
 		{"planned by mutual TLS", there, func(c *rpc.Call) { book.Planned(c, account, mesh) }, rpc.SecurityMutual, "spiffe://cluster.local/ns/shop/sa/web", shown},
 		{"planned as nobody", there, func(c *rpc.Call) { book.Planned(c, identity.Account{}, mesh) }, rpc.SecurityMutual, "", shown},
 		{
-			"planned to one of several", there, func(c *rpc.Call) { book.Planned(c, account, snapshot.TLS{On: true, Names: "spiffe://a spiffe://b"}) },
+			"planned to one of several", there, func(c *rpc.Call) { book.Planned(c, account, mutual.TLS{On: true, Names: "spiffe://a spiffe://b"}) },
 			rpc.SecurityMutual, "spiffe://cluster.local/ns/shop/sa/web", "",
 		},
-		{"planned within this node", here, func(c *rpc.Call) { book.Planned(c, account, snapshot.TLS{}) }, rpc.SecurityNode, local, local},
-		{"planned to anywhere", there, func(c *rpc.Call) { book.Planned(c, account, snapshot.TLS{}) }, rpc.SecurityNone, "", ""},
+		{"planned within this node", here, func(c *rpc.Call) { book.Planned(c, account, mutual.TLS{}) }, rpc.SecurityNode, local, local},
+		{"planned to anywhere", there, func(c *rpc.Call) { book.Planned(c, account, mutual.TLS{}) }, rpc.SecurityNone, "", ""},
 		{"dialled by mutual TLS", there, func(c *rpc.Call) { book.Dialled(c, shown, ours) }, rpc.SecurityMutual, ours, shown},
 		{"dialled at a port that is not enrolled", netip.AddrPortFrom(here.Addr(), 1), func(c *rpc.Call) { book.Dialled(c, "", "") }, rpc.SecurityNone, "", ""},
 	}

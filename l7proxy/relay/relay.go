@@ -183,7 +183,7 @@ func (o *Opaque) Connect() (*sock.Conn, *rpc.Call, error) {
 		if endpoint != nil {
 			key.Endpoint = endpoint.Address
 			call.Endpoint = endpoint.Address
-			key.TLS = o.tlsOf(call.Cluster, endpoint)
+			key.TLS = router.TLSOf(o.snapshot(), call.Cluster, endpoint.Info)
 		}
 		c, err := o.dial(key, call)
 		if err == nil {
@@ -220,14 +220,6 @@ func (o *Opaque) dial(key upstream.Key, call *rpc.Call) (*sock.Conn, error) {
 		return nil, fmt.Errorf("connect to %s: %w", key.Endpoint, err)
 	}
 	return c, nil
-}
-
-// tlsOf is how an endpoint of a cluster is reached.
-func (o *Opaque) tlsOf(name string, e *cluster.Endpoint) snapshot.TLS {
-	if c := o.snapshot().Clusters[name]; c != nil {
-		return c.TLSOf(e.Info)
-	}
-	return snapshot.TLS{}
 }
 
 // target chooses an endpoint of the listener's TCP chain; nil means that the

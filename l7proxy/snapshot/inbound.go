@@ -3,6 +3,8 @@ package snapshot
 import (
 	"iter"
 	"net/netip"
+
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 )
 
 // Viewer stands for the address of whoever sees the snapshot: what a control plane says
@@ -24,7 +26,7 @@ type Inbound struct {
 	// whose bytes are TLS of the application's own, of either. None is nil.
 	Known, Plain, TLS *Listener
 	// Mutual is how the mesh's TLS is ended here; who comes by it is Known. Nil: it is not.
-	Mutual *Mutual
+	Mutual *mutual.Port
 }
 
 // Listener returns what holds for a connection.

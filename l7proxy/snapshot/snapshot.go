@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 )
 
 // Version is the version of these types, a seam of the design.
@@ -301,8 +303,8 @@ type Cluster struct {
 	Outlier *Outlier
 	// Check is nil if endpoints are not checked.
 	Check *Check
-	// Sockets say which endpoints are reached by TLS (TLSOf). Empty: none.
-	Sockets []Socket
+	// Sockets say which endpoints are reached by TLS (mutual.Of). Empty: none.
+	Sockets []mutual.Socket
 }
 
 // Called returns the name, by which those at one address are in order.

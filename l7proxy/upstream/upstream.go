@@ -14,7 +14,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -26,7 +26,7 @@ type Key struct {
 	Endpoint netip.AddrPort // the provider
 	Inbound  bool           // Workload is the provider itself
 	Client   netip.Addr     // inbound: the consumer; one group for each
-	TLS      snapshot.TLS   // how the connections are encrypted
+	TLS      mutual.TLS     // how the connections are encrypted
 }
 
 // Way is a connection and how it was made.

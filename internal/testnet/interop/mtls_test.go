@@ -17,7 +17,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/identity/identitytest"
 	"github.com/dubway/dubway/l7proxy/mtls"
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -28,7 +28,7 @@ const fine = mtls.Reason(mtls.Reasons)
 const limit = 30 * time.Second
 
 // wanted is what istiod tells the provider's consumers.
-var wanted = snapshot.TLS{On: true, SNI: sni, Names: providerID}
+var wanted = mutual.TLS{On: true, SNI: sni, Names: providerID}
 
 // endsOf are the ends of a node that has one bundle.
 func endsOf(b *identity.Bundle) *mtls.Ends {
@@ -93,14 +93,14 @@ func TestToEnvoy(t *testing.T) {
 		by       *identitytest.Authority // of Envoy's certificate and of what it trusts
 		provider *identity.Bundle
 		consumer *identity.Bundle
-		want     snapshot.TLS
+		want     mutual.TLS
 		reason   mtls.Reason // of the handshake
 		passes   bool
 		says     string // Envoy's log of a connection that it refuses
 	}{
 		{"as it should be", ours, ours.Issue(provider, later()), ours.Issue(consumer, later()), wanted, fine, true, ""},
 		{"the provider is another", ours, ours.Issue(provider, later()), ours.Issue(consumer, later()),
-			snapshot.TLS{On: true, SNI: sni, Names: consumerID}, mtls.WrongName, false, ""},
+			mutual.TLS{On: true, SNI: sni, Names: consumerID}, mtls.WrongName, false, ""},
 		{"the provider is of another mesh", theirs, theirs.Issue(provider, later()), ours.Issue(consumer, later()), wanted, mtls.Untrusted, false, ""},
 		{"the provider has expired", ours, ours.Issue(provider, time.Now().Add(-time.Minute)), ours.Issue(consumer, later()), wanted, mtls.Expired, false, ""},
 		// In TLS 1.3 what a server thinks of a client shows at the first read.

@@ -12,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
@@ -123,11 +124,11 @@ func discovery(p *problems.List, m *clusterv3.Cluster, c *snapshot.Cluster) {
 
 // transport converts the sockets of a cluster, of which an endpoint gets the first that
 // its metadata match; none if all of them are plaintext.
-func transport(p *problems.List, m *clusterv3.Cluster) []snapshot.Socket {
-	var list []snapshot.Socket
+func transport(p *problems.List, m *clusterv3.Cluster) []mutual.Socket {
+	var list []mutual.Socket
 	on := false
 	add := func(path string, match snapshot.Metadata, m *corev3.TransportSocket) {
-		s := snapshot.Socket{Match: match, TLS: sockets.Client(p, path, m)}
+		s := mutual.Socket{Match: match, TLS: sockets.Client(p, path, m)}
 		on = on || s.TLS.On
 		list = append(list, s)
 	}

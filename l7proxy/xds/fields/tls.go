@@ -9,14 +9,8 @@ const (
 
 // tlsMessages are those of both TLS contexts: the mesh's own mutual TLS and no other.
 var tlsMessages = []Message{
-	{TypeUpstreamTLS, []Field{
-		yes("common_tls_context"),
-		yes("sni"),
-	}},
-	{TypeDownstreamTLS, []Field{
-		yes("common_tls_context"),
-		only("require_client_certificate", isTrue, "only true"),
-	}},
+	{TypeUpstreamTLS, []Field{yes("common_tls_context"), yes("sni")}},
+	{TypeDownstreamTLS, []Field{yes("common_tls_context"), only("require_client_certificate", isTrue, "only true")}},
 	{"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", []Field{
 		yes("tls_params"),
 		yes("tls_certificate_sds_secret_configs", "one, of the name default"),
@@ -35,14 +29,8 @@ var tlsMessages = []Message{
 		only("name", isString(CertificateName, RootsName), "only default and ROOTCA: no other certificate is there"),
 		accept("sds_config", ownBundle),
 	}},
-	{"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext", []Field{
-		yes("default_validation_context"),
-		yes("validation_context_sds_secret_config", "of the name ROOTCA"),
-	}},
-	{"envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext", []Field{
-		yes("match_typed_subject_alt_names"),
-		yes("match_subject_alt_names", "URIs only, exact or prefix"),
-	}},
+	{"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext", []Field{yes("default_validation_context"), yes("validation_context_sds_secret_config", "of the name ROOTCA")}},
+	{"envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext", []Field{yes("match_typed_subject_alt_names"), yes("match_subject_alt_names", "URIs only, exact or prefix")}},
 	{"envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher", []Field{
 		only("san_type", isEnum(3), "only URI"),
 		yes("matcher", "exact or prefix"),

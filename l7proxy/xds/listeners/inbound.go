@@ -10,6 +10,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
@@ -133,7 +134,7 @@ func inboundChain(all *[kinds]builder, path string, c *listenerv3.FilterChain) {
 		b.problems.Addf(path+".filter_chain_match.prefix_ranges", "not implemented where traffic_direction is INBOUND")
 		return
 	}
-	whose, mutual := b.whose(path, c)
+	whose, ended := b.whose(path, c)
 	t := b.terminal(path, c)
 	places := b.match(path+".filter_chain_match", match)
 	for _, at := range places {
@@ -143,22 +144,22 @@ func inboundChain(all *[kinds]builder, path string, c *listenerv3.FilterChain) {
 		for _, at := range places {
 			if len(*b.problems) == before {
 				all[k].put(path, at, t, len(match.GetApplicationProtocols()) == 0)
-				all[k].terminate(path, at, mutual, match.GetApplicationProtocols())
+				all[k].terminate(path, at, ended, match.GetApplicationProtocols())
 			}
 		}
 	}
 }
 
 // whose tells for which connections a chain is, and how their TLS is ended.
-func (b *builder) whose(path string, c *listenerv3.FilterChain) ([]kind, *snapshot.Mutual) {
+func (b *builder) whose(path string, c *listenerv3.FilterChain) ([]kind, *mutual.Port) {
 	transport := c.GetFilterChainMatch().GetTransportProtocol()
-	mutual := sockets.Server(b.problems, path+".transport_socket", c.GetTransportSocket())
+	ended := sockets.Server(b.problems, path+".transport_socket", c.GetTransportSocket())
 	switch {
-	case mutual != nil && transport == "raw_buffer":
+	case ended != nil && transport == "raw_buffer":
 		b.problems.Addf(path+".filter_chain_match.transport_protocol", "not implemented beside TLS: only tls (or none)")
 		return nil, nil
-	case mutual != nil:
-		return []kind{known}, mutual
+	case ended != nil:
+		return []kind{known}, ended
 	case transport == "tls":
 		return []kind{sealed}, nil
 	case transport == "":
@@ -169,16 +170,16 @@ func (b *builder) whose(path string, c *listenerv3.FilterChain) ([]kind, *snapsh
 
 // terminate notes that TLS is ended at a place, for who offers one of some protocols; of
 // chains that differ in what they are for, not in whom they take.
-func (b *builder) terminate(path string, at place, mutual *snapshot.Mutual, offers []string) {
-	if mutual == nil {
+func (b *builder) terminate(path string, at place, ended *mutual.Port, offers []string) {
+	if ended == nil {
 		return
 	}
 	l := b.at(at)
 	if l.mutual == nil {
-		l.mutual = &snapshot.Mutual{Names: mutual.Names, Offers: slices.Clone(offers)}
+		l.mutual = &mutual.Port{Names: ended.Names, Offers: slices.Clone(offers)}
 		return
 	}
-	if l.mutual.Names != mutual.Names {
+	if l.mutual.Names != ended.Names {
 		b.problems.Addf(path+".transport_socket", "not implemented: other names than in another chain of %s", at)
 	}
 	if len(offers) == 0 || len(l.mutual.Offers) == 0 {

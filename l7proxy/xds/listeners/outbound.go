@@ -14,6 +14,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
@@ -100,7 +101,7 @@ type part struct {
 	requests string // path of the chain that set RouteName
 	opaque   string // path of the chain that set TCP
 	plain    bool   // the chain for requests names no application protocol
-	mutual   *snapshot.Mutual
+	mutual   *mutual.Port
 }
 
 // builder gathers the parts of one listener.

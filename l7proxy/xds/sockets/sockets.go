@@ -11,7 +11,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
-	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
@@ -21,7 +21,7 @@ import (
 const rawName = "envoy.transport_sockets.raw_buffer"
 
 // Client converts a cluster's transport socket, at path; nil is plaintext.
-func Client(p *problems.List, path string, m *corev3.TransportSocket) (out snapshot.TLS) {
+func Client(p *problems.List, path string, m *corev3.TransportSocket) (out mutual.TLS) {
 	if m == nil || m.GetTypedConfig() == nil && m.GetName() == rawName {
 		return out
 	}
@@ -31,7 +31,7 @@ func Client(p *problems.List, path string, m *corev3.TransportSocket) (out snaps
 	case fields.TypeUpstreamTLS:
 		c := new(tlsv3.UpstreamTlsContext)
 		if p.Unpack(path, m.GetTypedConfig(), c) {
-			out = snapshot.TLS{On: true, SNI: c.GetSni(), Names: common(p, path, c.GetCommonTlsContext())}
+			out = mutual.TLS{On: true, SNI: c.GetSni(), Names: common(p, path, c.GetCommonTlsContext())}
 		}
 	default:
 		p.Addf(path, "%s: not implemented at a cluster", typ)
@@ -41,7 +41,7 @@ func Client(p *problems.List, path string, m *corev3.TransportSocket) (out snaps
 
 // Server converts the transport socket of a provider's filter chain, at path; nil if it
 // is plaintext, or a problem was added.
-func Server(p *problems.List, path string, m *corev3.TransportSocket) *snapshot.Mutual {
+func Server(p *problems.List, path string, m *corev3.TransportSocket) *mutual.Port {
 	if m == nil || m.GetTypedConfig() == nil {
 		return nil // which package fields has looked at
 	}
@@ -56,7 +56,7 @@ func Server(p *problems.List, path string, m *corev3.TransportSocket) *snapshot.
 		if !c.GetRequireClientCertificate().GetValue() {
 			p.Addf(path+".require_client_certificate", "not implemented: only true")
 		}
-		return &snapshot.Mutual{Names: common(p, path, c.GetCommonTlsContext())}
+		return &mutual.Port{Names: common(p, path, c.GetCommonTlsContext())}
 	default:
 		p.Addf(path, "%s: not implemented at a listener", typ)
 	}
@@ -64,7 +64,7 @@ func Server(p *problems.List, path string, m *corev3.TransportSocket) *snapshot.
 }
 
 // common reads whom a context takes, and whether its certificates are the workload's own.
-func common(p *problems.List, path string, m *tlsv3.CommonTlsContext) snapshot.Names {
+func common(p *problems.List, path string, m *tlsv3.CommonTlsContext) mutual.Names {
 	path += ".common_tls_context"
 	own := m.GetTlsCertificateSdsSecretConfigs()
 	if len(own) != 1 || own[0].GetName() != fields.CertificateName {
@@ -84,7 +84,7 @@ func common(p *problems.List, path string, m *tlsv3.CommonTlsContext) snapshot.N
 }
 
 // names reads the subject alternative names that a peer may have.
-func names(p *problems.List, path string, m *tlsv3.CertificateValidationContext) snapshot.Names {
+func names(p *problems.List, path string, m *tlsv3.CertificateValidationContext) mutual.Names {
 	var list []string
 	for i, s := range m.GetMatchTypedSubjectAltNames() {
 		list = append(list, name(p, fmt.Sprintf("%s.match_typed_subject_alt_names[%d].matcher", path, i), s.GetMatcher()))
@@ -95,7 +95,7 @@ func names(p *problems.List, path string, m *tlsv3.CertificateValidationContext)
 		}
 	}
 	slices.Sort(list)
-	return snapshot.Names(strings.Join(slices.Compact(list), " "))
+	return mutual.Names(strings.Join(slices.Compact(list), " "))
 }
 
 func name(p *problems.List, path string, m *matcherv3.StringMatcher) string {

@@ -1,9 +1,8 @@
-package snapshot
+// Package mutual says which connections are to be the mesh's own mutual TLS, and with whom.
+// It speaks none: that is l7proxy/mtls.
+package mutual
 
-import (
-	"net/netip"
-	"strings"
-)
+import "strings"
 
 // Names are whom a peer's certificate may say that he is: URIs, separated by spaces, one
 // that ends in * for every URI that begins so. None: anybody whom the roots vouch for.
@@ -43,52 +42,33 @@ type TLS struct {
 
 // Socket is the TLS of a cluster's endpoints whose metadata have Match.
 type Socket struct {
-	Match Metadata
+	Match map[string]string
 	TLS   TLS
 }
 
-// TLSOf returns the TLS of one of the cluster's endpoints: that of the first socket whose
-// Match it has.
-func (c *Cluster) TLSOf(e *Endpoint) TLS {
-	for i := range c.Sockets {
-		if s := &c.Sockets[i]; s.Match.in(e.Socket) {
+// Of returns the TLS of an endpoint: that of the first socket whose Match its metadata have.
+func Of(sockets []Socket, metadata map[string]string) TLS {
+	for i := range sockets {
+		if s := &sockets[i]; has(metadata, s.Match) {
 			return s.TLS
 		}
 	}
 	return TLS{}
 }
 
-// TLSAt returns the TLS of the provider at an address, as the first cluster by name says
-// that has an endpoint there; plaintext where none has.
-func (s *Snapshot) TLSAt(dst netip.AddrPort) TLS {
-	for _, c := range s.ClustersAt(dst) {
-		if len(c.Sockets) == 0 {
-			return TLS{}
-		}
-		for _, l := range c.Localities {
-			for _, e := range l.Endpoints {
-				if e.Address == dst {
-					return c.TLSOf(e)
-				}
-			}
-		}
-	}
-	return TLS{}
-}
-
-// in tells whether all of m is in other.
-func (m Metadata) in(other Metadata) bool {
-	for k, v := range m {
-		if other[k] != v {
+// has tells whether all of match is in metadata.
+func has(metadata, match map[string]string) bool {
+	for k, v := range match {
+		if metadata[k] != v {
 			return false
 		}
 	}
 	return true
 }
 
-// Mutual is how a provider's port ends the mesh's own TLS, in which the consumer has a
+// Port is how a provider's port ends the mesh's own TLS, in which the consumer has a
 // certificate too.
-type Mutual struct {
+type Port struct {
 	// Offers are ALPN protocols of which a consumer offers one or more if he speaks it;
 	// what offers none of them is the application's own TLS. Empty: all TLS is the mesh's.
 	Offers []string

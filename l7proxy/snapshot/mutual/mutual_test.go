@@ -1,9 +1,6 @@
-package snapshot
+package mutual
 
-import (
-	"net/netip"
-	"testing"
-)
+import "testing"
 
 func TestNames(t *testing.T) {
 	const web, orders = "spiffe://td/ns/shop/sa/web", "spiffe://td/ns/shop/sa/orders"
@@ -29,31 +26,24 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestTLSOf: the first socket that an endpoint's metadata match is its.
-func TestTLSOf(t *testing.T) {
+// TestOf: the first socket that an endpoint's metadata match is its.
+func TestOf(t *testing.T) {
 	on := func(sni string) TLS { return TLS{On: true, SNI: sni} }
-	istio, none := Metadata{"tlsMode": `"istio"`}, Metadata(nil)
-	address := netip.MustParseAddrPort("10.0.0.1:20880")
+	istio, none := map[string]string{"tlsMode": `"istio"`}, map[string]string(nil)
 	for name, test := range map[string]struct {
-		sockets []Socket
-		socket  Metadata
-		want    TLS
+		sockets  []Socket
+		metadata map[string]string
+		want     TLS
 	}{
 		"no sockets":           {nil, istio, TLS{}},
 		"the one that matches": {[]Socket{{istio, on("a")}, {nil, TLS{}}}, istio, on("a")},
 		"the one for the rest": {[]Socket{{istio, on("a")}, {nil, TLS{}}}, none, TLS{}},
-		"another value":        {[]Socket{{istio, on("a")}}, Metadata{"tlsMode": `"disabled"`}, TLS{}},
-		"more than is asked":   {[]Socket{{istio, on("a")}}, Metadata{"tlsMode": `"istio"`, "x": "1"}, on("a")},
-		"the default":          {[]Socket{{Metadata{"x": "1"}, on("a")}, {nil, on("b")}}, istio, on("b")},
+		"another value":        {[]Socket{{istio, on("a")}}, map[string]string{"tlsMode": `"disabled"`}, TLS{}},
+		"more than is asked":   {[]Socket{{istio, on("a")}}, map[string]string{"tlsMode": `"istio"`, "x": "1"}, on("a")},
+		"the default":          {[]Socket{{map[string]string{"x": "1"}, on("a")}, {nil, on("b")}}, istio, on("b")},
 	} {
-		e := &Endpoint{Address: address, Socket: test.socket}
-		c := &Cluster{Name: "c", Sockets: test.sockets, Localities: []*Locality{{Endpoints: []*Endpoint{e}}}}
-		if got := c.TLSOf(e); got != test.want {
+		if got := Of(test.sockets, test.metadata); got != test.want {
 			t.Errorf("%s: %+v, want %+v", name, got, test.want)
-		}
-		s := (&Snapshot{Clusters: map[string]*Cluster{"c": c}}).Seal()
-		if got := s.TLSAt(address); got != test.want {
-			t.Errorf("%s: at its address %+v, want %+v", name, got, test.want)
 		}
 	}
 }
