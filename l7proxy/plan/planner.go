@@ -119,6 +119,7 @@ type Planner struct {
 
 	current  func() *snapshot.Snapshot
 	snap     *snapshot.Snapshot
+	domain   string // of principals
 	listener *snapshot.Listener
 	plans    map[string]*plan
 	groups   map[*upstream.Group]bool // referenced
@@ -175,10 +176,13 @@ func (p *Planner) Init(env *Env, source *Source, host Host, line *callback.Line)
 // Speak says which protocol the connection's requests are of, before the first one.
 func (p *Planner) Speak(protocol *codec.Protocol) { p.protocol = protocol }
 
-// refresh follows the current snapshot. What was remembered of another one goes.
+// refresh follows the current snapshot, and the trust domain, which is known from the
+// node's first certificate on. What was remembered of another one goes.
 func (p *Planner) refresh() {
-	snap := p.current()
-	if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
+	snap, domain := p.current(), p.env.Identities.TrustDomain()
+	if domain != p.domain {
+		p.domain, p.guard = domain, nil // the consumer has another name
+	} else if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
 		return
 	}
 	if !p.host.Pending() {
