@@ -103,6 +103,7 @@ func (p *Proxy) status() admin.ProxyStatus {
 			s.Problems = append(s.Problems, problem)
 		}
 	}
+	s.Problems = append(s.Problems, p.ends.Problems()...)
 	for _, r := range p.rejected() {
 		s.Rejections = append(s.Rejections, admin.Rejection{
 			File: r.File, Kind: r.Kind, Name: r.Name, Field: r.Field, Reason: r.Reason,

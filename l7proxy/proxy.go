@@ -143,7 +143,7 @@ func New(opts Options) (*Proxy, error) {
 	if err := p.openAgent(); err != nil {
 		return nil, err
 	}
-	p.ends = mtls.New(p.identities)
+	p.ends = mtls.New(p.identities, p.log)
 	encrypted := &mtls.Dialer{Dialer: p.dialer, Ends: p.ends, Workloads: p.workloads}
 	where, err := zone.Parse(opts.Locality)
 	if err != nil {

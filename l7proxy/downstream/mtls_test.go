@@ -153,6 +153,52 @@ func TestMutualRefused(t *testing.T) {
 	}
 }
 
+// TestNoIdentityBlamesNobody: a consumer without a certificate does not have its endpoints
+// left alone, which others call too, and calls again as soon as it has one.
+func TestNoIdentityBlamesNobody(t *testing.T) {
+	h := newHop(t, permissive(), &snapshot.Listener{})
+	r := h.consumer(t, webID)
+	r.ids.Forget()
+	c := r.dial()
+	if got := calls(t, c, 20, "org.x.S", "echo"); got[dubbo.StatusServerError] != 20 {
+		t.Errorf("answers %v, want refusals", got)
+	}
+	r.expect(rpc.ResultLocal, rpc.WhyNoIdentity, 20)
+	if e := r.mgr.Of(r.snap.Load().Clusters["c"]).At(addrPortOf(h.ln), nil); e == nil || e.Failures() != 0 {
+		t.Errorf("the endpoint is avoided: %+v", e)
+	}
+	if got := r.env.Ends.Problems(); len(got) != 1 || !strings.Contains(got[0], "mutual TLS of shop/web is refused") || !strings.Contains(got[0], "--ca-address") {
+		t.Errorf("problems %q", got)
+	}
+	r.ids.Put(h.ca.Issue(web, time.Now().Add(time.Hour)))
+	if got := calls(t, c, 3, "org.x.S", "echo"); got[dubbo.StatusOK] != 3 {
+		t.Errorf("answers %v, want calls", got)
+	}
+	if got := r.env.Ends.Problems(); len(got) > 0 {
+		t.Errorf("problems %q", got)
+	}
+}
+
+// TestPlainNeedsNoIdentity: without a certificate at the provider, the mesh's TLS is refused
+// at a port that takes both, and plaintext passes as before.
+func TestPlainNeedsNoIdentity(t *testing.T) {
+	h := newHop(t, permissive(), &snapshot.Listener{})
+	h.ids.Forget()
+	converse(t, h.dial(), exchangeOf{n: 20, inFlight: 4, sizes: []int{100}})
+	h.expect(rpc.ResultValue, rpc.WhyNone, 20)
+	if err := h.mesh(t, webID).Handshake(); err == nil {
+		t.Error("TLS is agreed without a certificate")
+	}
+	waitFor(t, "the record", func() bool {
+		h.rec.mu.Lock()
+		defer h.rec.mu.Unlock()
+		return len(h.rec.conns) == 1 && h.rec.conns[0].Why == rpc.WhyNoIdentity
+	})
+	if n := h.env.Ends.Stats().Refused[mtls.ServerSide][mtls.NoIdentity].Load(); n != 1 || len(h.env.Ends.Problems()) != 1 {
+		t.Errorf("counted %d times, problems %q", n, h.env.Ends.Problems())
+	}
+}
+
 // TestStrictPlaintext: a port that takes mutual TLS alone closes what is not, whatever it
 // speaks, and counts it; a port that takes both takes both.
 func TestStrictPlaintext(t *testing.T) {

@@ -131,7 +131,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 	r.dst.Store(&vip)
 	log := slog.New(slog.DiscardHandler)
 	r.mgr = cluster.NewManager(log, cluster.Options{})
-	ends, pods := mtls.New(r.ids), workload.NewRegistry()
+	ends, pods := mtls.New(r.ids, log), workload.NewRegistry()
 	dialer := &mtls.Dialer{Dialer: netDialer{&r.held}, Ends: ends, Workloads: pods}
 	pool := upstream.NewPool(dialer, upstream.Limits{MaxFrame: 16 << 20})
 	r.env = &Env{

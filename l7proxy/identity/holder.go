@@ -138,6 +138,8 @@ func (h *Holder) Bundle(a Account) (*Bundle, error) {
 	defer h.mu.RUnlock()
 	one := h.held[a]
 	switch {
+	case a.Name == "":
+		return nil, errors.New("no identity of a pod whose workload names no service account")
 	case one == nil:
 		return nil, fmt.Errorf("no identity of %s/%s: no pod of this node runs as it", a.Namespace, a.Name)
 	case one.bundle == nil:
@@ -157,8 +159,7 @@ func (h *Holder) TrustDomain() string {
 	return DefaultTrustDomain
 }
 
-// Changed returns a channel that is closed when an account's bundle is not any more what
-// Bundle returned before; nil if it has none and will have none.
+// Changed is part of Source.
 func (h *Holder) Changed(a Account) <-chan struct{} {
 	h.mu.RLock()
 	defer h.mu.RUnlock()

@@ -62,6 +62,9 @@ type Bundle struct {
 type Source interface {
 	// Bundle returns the current bundle of an account, or nil and why there is none.
 	Bundle(a Account) (*Bundle, error)
+	// Changed returns a channel that is closed when an account's bundle is not any more what
+	// Bundle returned before; nil if it has none and will have none.
+	Changed(a Account) <-chan struct{}
 	// TrustDomain returns that of the bundle that came last, of whatever account;
 	// DefaultTrustDomain before there was any.
 	TrustDomain() string

@@ -36,14 +36,18 @@ func (e *Ends) handshake(ctx context.Context, c *sock.Conn, s *end) (Peer, error
 		refused = &Error{Reason: Handshake, Err: err}
 	}
 	e.stats.Refused[s.side][refused.Reason].Add(1)
+	if refused.Reason == NoIdentity {
+		e.lacks(s.account, s.side, refused.Err)
+	}
 	return Peer{}, refused
 }
 
 func (e *Ends) try(ctx context.Context, c *sock.Conn, s *end) (Peer, error) {
-	bundle, err := e.source.Bundle(s.account)
+	bundle, err := e.bundle(ctx, s.account)
 	if err != nil {
-		return Peer{}, &Error{Reason: NoIdentity, Err: fmt.Errorf("%s/%s: %w", s.account.Namespace, s.account.Name, err)}
+		return Peer{}, &Error{Reason: NoIdentity, Err: err}
 	}
+	e.has(s.account)
 	var leaf *x509.Certificate
 	config := &s.config
 	config.MinVersion, config.CipherSuites = tls.VersionTLS12, ciphers

@@ -8,7 +8,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,7 +48,11 @@ type Peer struct {
 // Safe for concurrent use.
 type Ends struct {
 	source identity.Source
+	log    *slog.Logger
 	stats  Stats
+
+	mu      sync.Mutex
+	lacking map[identity.Account]*lack
 }
 
 // Stats are counters, for metrics.
@@ -62,7 +68,9 @@ const (
 )
 
 // New returns Ends for a source of identities.
-func New(source identity.Source) *Ends { return &Ends{source: source} }
+func New(source identity.Source, log *slog.Logger) *Ends {
+	return &Ends{source: source, log: log, lacking: make(map[identity.Account]*lack)}
+}
 
 // Stats returns the counters.
 func (e *Ends) Stats() *Stats { return &e.stats }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -87,7 +88,43 @@ func source(bundles ...*identity.Bundle) *mtls.Ends {
 	for _, b := range bundles {
 		s.Put(b)
 	}
-	return mtls.New(s)
+	return mtls.New(s, slog.New(slog.DiscardHandler))
+}
+
+// TestPending: a connection waits for a certificate that is being asked for, on both sides.
+func TestPending(t *testing.T) {
+	ca, later := identitytest.New(t), time.Now().Add(time.Hour)
+	e := ends{names: "spiffe://cluster.local/*", want: mutual.TLS{On: true, Names: providerID}}
+	sources := [2]identitytest.Source{}
+	var ends [2]*mtls.Ends
+	for i, b := range []*identity.Bundle{ca.Issue(consumer, later), ca.Issue(provider, later)} {
+		sources[i].Await()
+		ends[i] = mtls.New(&sources[i], slog.New(slog.DiscardHandler))
+		defer time.AfterFunc(100*time.Millisecond, func() { sources[i].Put(b) }).Stop()
+	}
+	e.near, e.far = connected(t)
+	e.nearEnds, e.farEnds = ends[0], ends[1]
+	if _, _, near, far := e.shake(t); near != nil || far != nil {
+		t.Errorf("consumer: %v; provider: %v", near, far)
+	}
+}
+
+// TestNeverComes: it does not wait for ever, and nothing is sent.
+func TestNeverComes(t *testing.T) {
+	s := new(identitytest.Source)
+	s.Await()
+	e := mtls.New(s, slog.New(slog.DiscardHandler))
+	near, far := connected(t)
+	if _, err := e.Client(t.Context(), near, consumer, mutual.TLS{On: true}); reasonOf(err) != mtls.NoIdentity || !errors.Is(err, identity.ErrPending) {
+		t.Errorf("%v", err)
+	}
+	_ = near.Close()
+	if n, err := far.Peek(make([]byte, 1), 0, 30*time.Second); n > 0 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if got := e.Problems(); len(got) != 1 || !strings.Contains(got[0], "shop/web is refused, 1 connections to providers and 0 from consumers") {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestPeers(t *testing.T) {

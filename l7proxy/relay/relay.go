@@ -193,7 +193,9 @@ func (o *Opaque) Connect() (*sock.Conn, *rpc.Call, error) {
 		if endpoint == nil {
 			break
 		}
-		endpoint.Failed()
+		if rpc.WhyOf(err) != rpc.WhyNoIdentity { // which says nothing of the endpoint
+			endpoint.Failed()
+		}
 	}
 	return nil, call, errors.Join(errs...)
 }

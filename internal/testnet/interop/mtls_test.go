@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -34,7 +35,7 @@ var wanted = mutual.TLS{On: true, SNI: sni, Names: providerID}
 func endsOf(b *identity.Bundle) *mtls.Ends {
 	s := new(identitytest.Source)
 	s.Put(b)
-	return mtls.New(s)
+	return mtls.New(s, slog.New(slog.DiscardHandler))
 }
 
 func reasonOf(err error) mtls.Reason {
@@ -119,7 +120,7 @@ func TestToEnvoy(t *testing.T) {
 				s := new(identitytest.Source)
 				test.consumer.ID.Account = consumer
 				s.Put(test.consumer)
-				peer, err := mtls.New(s).Client(t.Context(), c, consumer, test.want)
+				peer, err := mtls.New(s, slog.New(slog.DiscardHandler)).Client(t.Context(), c, consumer, test.want)
 				if got := reasonOf(err); got != test.reason {
 					t.Fatalf("%s: %v, want reason %s", port, err, test.reason)
 				}

@@ -96,6 +96,7 @@ func (a *Authority) Write(dir, name string, b *identity.Bundle) {
 type Source struct {
 	mu      sync.Mutex
 	bundles map[identity.Account]*identity.Bundle
+	pending chan struct{} // nil: what is not here will not come
 }
 
 var _ identity.Source = (*Source)(nil)
@@ -108,6 +109,24 @@ func (s *Source) Put(b *identity.Bundle) {
 		s.bundles = make(map[identity.Account]*identity.Bundle)
 	}
 	s.bundles[b.ID.Account] = b
+	if s.pending != nil {
+		close(s.pending)
+		s.pending = nil
+	}
+}
+
+// Await has what is not here be asked for, until the next Put.
+func (s *Source) Await() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = make(chan struct{})
+}
+
+// Changed tells of the next Put after Await. Part of identity.Source.
+func (s *Source) Changed(identity.Account) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending
 }
 
 // Forget takes every bundle.
@@ -123,6 +142,9 @@ func (s *Source) Bundle(a identity.Account) (*identity.Bundle, error) {
 	defer s.mu.Unlock()
 	if b := s.bundles[a]; b != nil {
 		return b, nil
+	}
+	if s.pending != nil {
+		return nil, identity.ErrPending
 	}
 	return nil, identity.ErrOff
 }
