@@ -3,7 +3,6 @@ package interop
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -14,21 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/internal/testnet/envoytest"
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/identity/identitytest"
 )
-
-// envoyBinary builds, or finds, the real Envoy.
-var envoyBinary = sync.OnceValues(func() (string, error) {
-	root, err := filepath.Abs("../../..")
-	if err != nil {
-		return "", err
-	}
-	if text, err := exec.Command("make", "-C", root, "build/peers/envoy").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("get Envoy: %w: %s", err, text)
-	}
-	return filepath.Join(root, "build", "peers", "envoy"), nil
-})
 
 var (
 	consumer = identity.Account{Namespace: "dubbo-demo", Name: "consumer"}
@@ -54,7 +42,7 @@ type envoy struct {
 // authority with. Ports replaces @NAME@; it returns when all that it listens on is open.
 func startEnvoy(t *testing.T, config, name string, ca *identitytest.Authority, b *identity.Bundle, ports map[string]int) *envoy {
 	t.Helper()
-	binary, err := envoyBinary()
+	binary, err := envoytest.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
