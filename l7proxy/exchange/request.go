@@ -25,6 +25,7 @@ type Request struct {
 	Serialization byte
 	Attempt       uint8 // connections that failed before this one
 	Capture       rpc.Capture
+	Span          rpc.Span
 	// Begun says that its endpoint counts it already, while its connection is made.
 	Begun bool
 	// Held is how long a fault has delayed it; 0: none.
@@ -66,6 +67,7 @@ type Refusal struct {
 	Bytes         int
 	Downstream    netip.AddrPort
 	Capture       rpc.Capture
+	Span          rpc.Span
 	Policy        string // that refuses it, and the filter whose shadow rules would have
 	Shadow        string
 	Delayed       bool            // by a fault
@@ -90,7 +92,7 @@ func (r *Request) Refusal(sameNode bool, why rpc.Why) Refusal {
 	return Refusal{
 		ID: r.ID, Serialization: r.Serialization, OneWay: r.OneWay,
 		Call: r.Edge.Call(sameNode), Why: why, Start: r.Start, Bytes: r.Bytes(),
-		Downstream: r.Edge.Downstream, Capture: r.Capture, Delayed: r.Held > 0, Abort: direct,
+		Downstream: r.Edge.Downstream, Capture: r.Capture, Span: r.Span, Delayed: r.Held > 0, Abort: direct,
 	}
 }
 
@@ -100,7 +102,7 @@ func (r *Request) Sent(sameNode bool) {
 	rec := &rpc.Record{
 		Call: r.Edge.Call(sameNode), Result: rpc.ResultNone, Serialization: r.Serialization, ID: r.ID, Start: r.Start,
 		Duration: took, Overhead: took - r.Held, RequestBytes: r.Bytes(), Downstream: r.Edge.Downstream,
-		Capture: r.Capture, Delayed: r.Held > 0,
+		Capture: r.Capture, Span: r.Span, Delayed: r.Held > 0,
 	}
 	rec.Call.Observer.Observe(rec)
 }
