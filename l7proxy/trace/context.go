@@ -201,6 +201,9 @@ func forms(a rpc.Attachments) (c carried) {
 // Context is part of rpc.Span. Tracestate is passed on as it came.
 func (s *span) Context() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
+		if s.config.Silent {
+			return
+		}
 		trace, id := hex.EncodeToString(s.trace[:]), hex.EncodeToString(s.id[:])
 		if !yield(traceparent, "00-"+trace+"-"+id+"-01") {
 			return

@@ -15,6 +15,8 @@ type Tracing struct {
 	// millionths. A request that is part of a trace is sampled as that is.
 	Share uint32
 	Tags  []Tag
+	// Silent says that providers are not told of spans: requests stay as they are.
+	Silent bool
 	// Problems are sentences about what was asked for and is not done. The listener is
 	// not refused for them: a tracer is no reason to lose traffic.
 	Problems []string

@@ -14,5 +14,6 @@ var tracingMessages = []Message{
 		accept("spawn_upstream_span", "each side of a call has one span"),
 		reported("operation", "spans are named interface/method; dubwayctl status says so"),
 		reported("upstream_operation", "likewise"),
+		yes("no_context_propagation", "true: requests stay as they are"),
 	}},
 }

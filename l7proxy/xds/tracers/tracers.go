@@ -75,7 +75,7 @@ func (c converter) problem(field, format string, args ...any) {
 }
 
 func convert(m *hcmv3.HttpConnectionManager_Tracing) *tracing.Tracing {
-	c := converter{&tracing.Tracing{}}
+	c := converter{&tracing.Tracing{Silent: m.GetNoContextPropagation()}}
 	share := millionths(m.GetRandomSampling())
 	c.Share = uint32(uint64(share) * uint64(millionths(m.GetOverallSampling())) / snapshot.Million)
 	for i, tag := range m.GetCustomTags() {
