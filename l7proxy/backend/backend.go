@@ -125,12 +125,14 @@ func (b *Backend) connect(ctx context.Context) (net.Conn, error) {
 	defer b.mu.Unlock()
 	if err != nil {
 		if !b.said {
+			//nolint:sloglint // of what kind it is
 			b.opts.Logger.Warn(b.opts.What+" cannot be reached", "cluster", b.opts.Cluster, "error", err)
 		}
 		b.failing, b.said, b.current = err, true, nil
 		return nil, err
 	}
 	if b.failing != nil {
+		//nolint:sloglint // of what kind it is
 		b.opts.Logger.Info(b.opts.What+" is reached again", "cluster", b.opts.Cluster, "endpoint", c.endpoint)
 	}
 	b.failing, b.said, b.current = nil, false, c
@@ -177,8 +179,9 @@ func connectTo(ctx context.Context, set *cluster.Set, at netip.AddrPort) (net.Co
 	return c, nil
 }
 
-// Follow, called for each snapshot whose clusters are in use, ends a connection to what is no endpoint of the cluster any more: another is
-// made. Where a connect failed, it is tried again at once: perhaps there is an endpoint now.
+// Follow follows a snapshot whose clusters are in use. It ends a connection to what is no
+// endpoint of the cluster any more: another is made. Where a connect failed, it is tried
+// again at once: perhaps there is an endpoint now.
 func (b *Backend) Follow() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

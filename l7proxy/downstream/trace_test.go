@@ -2,6 +2,7 @@ package downstream
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -177,7 +178,7 @@ func TestSpansOfRefusals(t *testing.T) {
 	}
 }
 
-func mustStatus(t *testing.T, c interface{ Read([]byte) (int, error) }) {
+func mustStatus(t *testing.T, c io.Reader) {
 	t.Helper()
 	f, err := readFrame(c)
 	if err != nil {

@@ -36,10 +36,10 @@ var hows = [...]edit.How{
 // Request returns a route's edits of a request, and behind them those by which it tells
 // its provider of its span. The values may alias its body.
 func Request(list []snapshot.Edit, of *Facts) []edit.Edit {
-	edits := make([]edit.Edit, len(list))
+	edits := make([]edit.Edit, 0, len(list)+1)
 	for i := range list {
 		e := &list[i]
-		edits[i] = edit.Edit{Name: e.Name, How: hows[e.How], Value: value(e.Value, of)}
+		edits = append(edits, edit.Edit{Name: e.Name, How: hows[e.How], Value: value(e.Value, of)})
 	}
 	if of.Span != nil {
 		for name, value := range of.Span.Context() {

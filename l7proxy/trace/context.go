@@ -39,7 +39,7 @@ func (o *origin) valid() bool { return o.trace != [16]byte{} && o.span != [8]byt
 func read(a rpc.Attachments) (o origin, err error) {
 	text, ok, err := a.Lookup(traceparent)
 	if err != nil {
-		return o, err //nolint:wrapcheck // nobody is told
+		return o, err
 	}
 	if ok && o.w3c(text) {
 		return o, nil

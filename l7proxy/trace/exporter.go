@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,12 +172,12 @@ func temporary(err error) bool {
 	if errors.As(err, new(unreachable)) {
 		return true
 	}
-	switch status.Code(err) {
-	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss,
-		codes.ResourceExhausted:
-		return true
-	}
-	return false
+	return slices.Contains(temporaries, status.Code(err))
+}
+
+// temporaries are OTLP's retryable codes.
+var temporaries = []codes.Code{
+	codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss, codes.ResourceExhausted,
 }
 
 // pause waits for about as long as is said. False: the end has come.

@@ -131,7 +131,7 @@ func (o *ended) proto() *tracepb.Span {
 	if rec.Exception != "" {
 		var a attributes
 		a.text("exception.type", rec.Exception)
-		out.Events = append(out.Events, &tracepb.Span_Event{TimeUnixNano: out.EndTimeUnixNano, Name: "exception", Attributes: a})
+		out.Events = append(out.Events, &tracepb.Span_Event{TimeUnixNano: out.GetEndTimeUnixNano(), Name: "exception", Attributes: a})
 	}
 	if o.server {
 		return out // tries are the consumer's side's

@@ -350,7 +350,9 @@ func TestAway(t *testing.T) {
 	r.eventually("the rest", func() bool { return len(r.Problems()) == 0 && r.Collectors()[0].Waiting == 0 })
 	dropped := r.Stats().Dropped[DropFull].Load()
 	total := uint64(maxWaiting + maxBatch + more)
-	r.eventually("all are told of", func() bool { return uint64(len(again.Spans()))+dropped == total && r.Stats().Exported.Load()+dropped == total })
+	r.eventually("all are told of", func() bool {
+		return uint64(len(again.Spans()))+dropped == total && r.Stats().Exported.Load()+dropped == total
+	})
 	if n := r.logs.count("spans are not taken"); n != 1 {
 		t.Errorf("%d lines of the log", n)
 	}

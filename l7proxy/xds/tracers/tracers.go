@@ -70,7 +70,7 @@ func (s *shelf) of(m *hcmv3.HttpConnectionManager_Tracing) *tracing.Tracing {
 // converter gathers what is not done.
 type converter struct{ *tracing.Tracing }
 
-func (c converter) problem(field, format string, args ...any) {
+func (c converter) problemf(field, format string, args ...any) {
 	c.Problems = append(c.Problems, "tracing."+field+": "+fmt.Sprintf(format, args...))
 }
 
@@ -82,10 +82,10 @@ func convert(m *hcmv3.HttpConnectionManager_Tracing) *tracing.Tracing {
 		c.tag(fmt.Sprintf("custom_tags[%d]", i), tag)
 	}
 	if m.GetOperation() != "" {
-		c.problem("operation", "not implemented: spans are named interface/method")
+		c.problemf("operation", "not implemented: spans are named interface/method")
 	}
 	if m.GetUpstreamOperation() != "" {
-		c.problem("upstream_operation", "not implemented: spans are named interface/method")
+		c.problemf("upstream_operation", "not implemented: spans are named interface/method")
 	}
 	c.provider(m.GetProvider())
 	return c.Tracing
@@ -104,29 +104,29 @@ func (c converter) provider(m *tracev3.Tracing_Http) {
 	typ, config, _ := typed.TypeOf(m.GetTypedConfig())
 	switch {
 	case typ == "":
-		c.problem(field, "%q has no type: no spans are made; say %s", m.GetName(), ours)
+		c.problemf(field, "%q has no type: no spans are made; say %s", m.GetName(), ours)
 		return
 	case typ != ours || config != nil:
-		c.problem(field, "%s: not implemented: no spans are made; have them sent by OpenTelemetry over gRPC", typ)
+		c.problemf(field, "%s: not implemented: no spans are made; have them sent by OpenTelemetry over gRPC", typ)
 		return
 	}
 	otel := new(tracev3.OpenTelemetryConfig)
 	if err := m.GetTypedConfig().UnmarshalTo(otel); err != nil {
-		c.problem(field, "%v", err)
+		c.problemf(field, "%v", err)
 		return
 	}
 	c.Service = otel.GetServiceName()
 	if otel.GetHttpService() != nil {
-		c.problem(field+".http_service", "not implemented: name the collector in grpc_service")
+		c.problemf(field+".http_service", "not implemented: name the collector in grpc_service")
 	}
 	if otel.GetExporter() != nil {
-		c.problem(field+".exporter", "not implemented: name the collector in grpc_service")
+		c.problemf(field+".exporter", "not implemented: name the collector in grpc_service")
 	}
 	if otel.GetSampler() != nil {
-		c.problem(field+".sampler", "not implemented: random_sampling holds")
+		c.problemf(field+".sampler", "not implemented: random_sampling holds")
 	}
 	for i, d := range otel.GetResourceDetectors() {
-		c.problem(fmt.Sprintf("%s.resource_detectors[%d]", field, i), "%s: not implemented: what it would find is left out", d.GetName())
+		c.problemf(fmt.Sprintf("%s.resource_detectors[%d]", field, i), "%s: not implemented: what it would find is left out", d.GetName())
 	}
 	c.collector(field+".grpc_service", otel.GetGrpcService())
 }
@@ -135,14 +135,14 @@ func (c converter) collector(field string, m *corev3.GrpcService) {
 	to := m.GetEnvoyGrpc()
 	switch {
 	case m.GetGoogleGrpc() != nil:
-		c.problem(field+".google_grpc", "not implemented: no spans are made; name a cluster in envoy_grpc")
+		c.problemf(field+".google_grpc", "not implemented: no spans are made; name a cluster in envoy_grpc")
 		return
 	case to.GetClusterName() == "":
-		c.problem(field, "names no cluster: no spans are made")
+		c.problemf(field, "names no cluster: no spans are made")
 		return
 	}
 	if len(m.GetInitialMetadata()) > 0 {
-		c.problem(field+".initial_metadata", "not implemented: the collector gets none")
+		c.problemf(field+".initial_metadata", "not implemented: the collector gets none")
 	}
 	c.Collector = tracing.Collector{Cluster: to.GetClusterName(), Authority: to.GetAuthority(), Timeout: m.GetTimeout().AsDuration()}
 }
@@ -156,15 +156,15 @@ func (c converter) tag(field string, m *tracingv3.CustomTag) {
 	case *tracingv3.CustomTag_RequestHeader:
 		out.Attribute, out.Value = kind.RequestHeader.GetName(), kind.RequestHeader.GetDefaultValue()
 	case *tracingv3.CustomTag_Environment_:
-		c.problem(field+".environment", "not implemented: the proxy's environment is not the pod's; the tag has its default")
+		c.problemf(field+".environment", "not implemented: the proxy's environment is not the pod's; the tag has its default")
 		out.Value = kind.Environment.GetDefaultValue()
 	case *tracingv3.CustomTag_Metadata_:
 		out.Value = kind.Metadata.GetDefaultValue()
 		if kind.Metadata.GetKind().GetRequest() == nil { // a request has none here, as in Envoy without the filter that writes it
-			c.problem(field+".metadata", "not implemented: only of requests, which have none; the tag has its default")
+			c.problemf(field+".metadata", "not implemented: only of requests, which have none; the tag has its default")
 		}
 	default:
-		c.problem(field+".value", "not implemented: only literal, request_header and metadata; the tag is left out")
+		c.problemf(field+".value", "not implemented: only literal, request_header and metadata; the tag is left out")
 	}
 	if out.Attribute == "" && out.Value == "" {
 		return
