@@ -48,6 +48,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
 	"github.com/dubway/dubway/l7proxy/telemetry/stale"
 	"github.com/dubway/dubway/l7proxy/telemetry/verdicts"
+	"github.com/dubway/dubway/l7proxy/trace"
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/witness"
 	"github.com/dubway/dubway/l7proxy/workload"
@@ -101,6 +102,7 @@ type Proxy struct {
 	ends       *mtls.Ends
 	pool       *upstream.Pool
 	limits     *ratelimit.Client
+	tracer     *trace.Tracer
 	recorder   *telemetry.Recorder
 	tap        *tap.Hub
 	metrics    *prometheus.Registry
@@ -151,6 +153,7 @@ func New(opts Options) (*Proxy, error) {
 	}
 	p.clusters = cluster.NewManager(p.log, cluster.Options{Prober: probe.New(p.dialer), Zone: where})
 	p.limits = ratelimit.New(p.clusters, p.log)
+	p.tracer = trace.New(trace.Options{Clusters: p.clusters, Provider: p.tracing, Node: opts.Node, Logger: p.log})
 	p.pool = upstream.NewPool(encrypted, upstream.Limits{MaxFrame: opts.MaxFrame})
 	p.env = p.newEnv(encrypted)
 	p.quotas = quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers)
@@ -167,7 +170,7 @@ func New(opts Options) (*Proxy, error) {
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
 	})
-	if err := errors.Join(p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())),
+	if err := errors.Join(p.metrics.Register(slices.Concat(p.counters(), p.controlCounters(), p.spanCounters())),
 		p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)),
 		p.metrics.Register(p.identities)); err != nil {
 		return nil, fmt.Errorf("register collectors: %w", err)
@@ -180,7 +183,7 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 	return &downstream.Env{
 		Env: relay.Env{
 			Env: plan.Env{
-				View: p.sight.Of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
+				View: p.sight.Of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder, Tracer: p.tracer,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 				Applications: p.opts.Applications,
 				Policies:     new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
@@ -244,6 +247,7 @@ func (p *Proxy) drain() {
 	p.listeners.Wait(time.Second)
 	p.dialer.Close()
 	p.limits.Close()
+	p.tracer.Close()
 	p.clusters.Close()
 	p.identities.Close()
 	p.agent.Close()
@@ -261,6 +265,7 @@ func (p *Proxy) apply() {
 	p.regard(before)
 	p.clusters.Update(all...)
 	p.limits.Keep(all...)
+	p.tracer.Keep(all...)
 	p.env.Policies.Keep(all...)
 	p.generation.Add(1)
 	p.askPublish()

@@ -150,6 +150,9 @@ func (s *nodeStatus) proxyTable(t *table) {
 		p.Snapshot.Listeners, p.Snapshot.Routes, p.Snapshot.Clusters, p.Snapshot.Endpoints, len(p.Rejections)))
 	t.row("  connections", fmt.Sprintf("%d downstream, %d upstream", p.Connections.Downstream, p.Connections.Upstream))
 	t.row("  memory", p.Memory)
+	for i := range p.Collectors {
+		t.row("  spans", &p.Collectors[i])
+	}
 	t.row("  access log", map[bool]string{true: "on", false: "off"}[p.AccessLog])
 	for i, row := range identities.Rows(p.Identities) {
 		if i == 0 {

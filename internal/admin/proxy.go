@@ -23,6 +23,8 @@ type ProxyStatus struct {
 	Connections Connections `json:"connections"`
 	AccessLog   bool        `json:"accessLog"`
 	Memory      Memory      `json:"memory"`
+	// Collectors are told of spans; none where no listener asks for any.
+	Collectors []Collector `json:"collectors,omitempty"`
 	// Identities are those of the node's pods; none where the agent knows no authority.
 	Identities []Identity `json:"identities,omitempty"`
 	// StaleAddresses are what consumers still have from their registry although it

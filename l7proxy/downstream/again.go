@@ -76,6 +76,9 @@ func (s *Session) another(h codec.Header, r *exchange.Request) (*upstream.Edge, 
 	if r.Last == nil || r.Token != nil || r.Attempt > 0 && r.Last.Unknown {
 		return edge, rpc.WhyNone // counted before
 	}
+	if r.Span != nil {
+		r.Span.Again(r.Last.Call, r.Last.Why)
+	}
 	stats := s.env.Pool.Stats()
 	if r.Last.Unknown {
 		stats.DelayedExports.Add(1)

@@ -15,6 +15,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/tap"
+	"github.com/dubway/dubway/l7proxy/trace"
 )
 
 // quiet records nothing: telemetry has its own test of allocations.
@@ -71,6 +72,10 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 			a.Timeout, a.Retry = time.Minute, &snapshot.Retry{On: snapshot.RetryError, Num: 2}
 		}, snapshot.RetryBudget{}, addr)
 	}
+	untraced := func(r *rig, _ netip.AddrPort) {
+		r.env.Tracer = trace.New(trace.Options{})
+		r.traces(0)
+	}
 	for _, test := range []struct {
 		name   string
 		frame  []byte
@@ -84,6 +89,8 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		{"services that are asked about others", request(1, twoWay, make([]byte, 1000)), asked},
 		{"services that are asked about nothing", request(1, twoWay, make([]byte, 1000)), unasked},
 		{"a time limit and retries", request(1, twoWay, padded(1000)), repeatable},
+		{"tracing that spares it", request(1, twoWay, padded(1000)), untraced},
+		{"a trace that is not sampled", with(1, "traceparent", notTaken), untraced},
 		{"stale", request(1, twoWay, make([]byte, 1000)), stale},
 	} {
 		t.Run(test.name, func(t *testing.T) { steadyPath(t, test.frame, test.change) })

@@ -78,7 +78,7 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	r := exchange.Request{
 		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
-	r.Until = s.until(now)
+	r.Until, r.Span = s.until(now), s.plans.Span(frame)
 	if !r.OneWay {
 		s.begin()
 		if s.crowded && why == rpc.WhyNone {
@@ -101,7 +101,7 @@ func (s *Session) forward(h codec.Header, r *exchange.Request, edge *upstream.Ed
 	if why == rpc.WhyNone {
 		s.observe()
 	}
-	r.Frame = s.plans.Edited(r.Frame)
+	r.Frame = s.plans.Edited(r.Frame, r.Span)
 	if s.tapped {
 		r.Capture = s.env.Tap.Capture(edge.Remote, r.Frame, len(r.Frame))
 	}

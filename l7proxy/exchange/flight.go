@@ -22,6 +22,7 @@ type Flight struct {
 	Serialization byte
 	Delayed       bool        // by a fault
 	Capture       rpc.Capture // of a tap; nil: none
+	Span          rpc.Span    // nil: it is not sampled
 	Kept          *Request    // for another try; nil: there is none
 	Due           time.Time   // when the try ends; zero: never
 	Token         *retry.Token
@@ -32,7 +33,7 @@ type Flight struct {
 func FlightOf(owner Consumer, r *Request, now time.Time) Flight {
 	return Flight{
 		Owner: owner, Edge: r.Edge, ID: r.ID, Start: r.Start, Spent: now.Sub(r.Start) - r.Held, Bytes: r.Bytes(),
-		Serialization: r.Serialization, Delayed: r.Held > 0, Capture: r.Capture, Due: r.Due(now), Token: r.Token,
+		Serialization: r.Serialization, Delayed: r.Held > 0, Capture: r.Capture, Span: r.Span, Due: r.Due(now), Token: r.Token,
 		Answers: r.Answers,
 	}
 }
@@ -62,7 +63,7 @@ func (a *Answer) Record(sameNode bool) rpc.Record {
 	return rpc.Record{
 		Call: f.Edge.Call(sameNode), Result: a.Result, Status: a.Status, Serialization: f.Serialization,
 		Exception: a.Exception, ID: f.ID, Start: f.Start, RequestBytes: f.Bytes, ResponseBytes: a.Bytes,
-		Downstream: f.Edge.Downstream, Capture: f.Capture, Delayed: f.Delayed,
+		Downstream: f.Edge.Downstream, Capture: f.Capture, Span: f.Span, Delayed: f.Delayed,
 	}
 }
 
@@ -70,7 +71,7 @@ func (a *Answer) Record(sameNode bool) rpc.Record {
 func (f *Flight) Refusal(sameNode bool, why rpc.Why) Refusal {
 	return Refusal{
 		ID: f.ID, Serialization: f.Serialization, Call: f.Edge.Call(sameNode), Why: why,
-		Start: f.Start, Bytes: f.Bytes, Downstream: f.Edge.Downstream, Capture: f.Capture, Delayed: f.Delayed,
+		Start: f.Start, Bytes: f.Bytes, Downstream: f.Edge.Downstream, Capture: f.Capture, Span: f.Span, Delayed: f.Delayed,
 	}
 }
 
@@ -78,7 +79,7 @@ func (f *Flight) Refusal(sameNode bool, why rpc.Why) Refusal {
 func (f *Flight) Gone(sameNode bool) {
 	rec := rpc.Record{
 		Call: f.Edge.Call(sameNode), Result: rpc.ResultGone, Why: rpc.WhyDownstreamGone,
-		Serialization: f.Serialization, ID: f.ID, Capture: f.Capture,
+		Serialization: f.Serialization, ID: f.ID, Capture: f.Capture, Span: f.Span,
 		Start: f.Start, Duration: time.Since(f.Start), Overhead: f.Spent, RequestBytes: f.Bytes,
 		Downstream: f.Edge.Downstream, Delayed: f.Delayed,
 	}

@@ -35,7 +35,7 @@ func (r *Refusal) Observe(status byte, length int) {
 	*rec = rpc.Record{
 		Call: r.Call, Result: result, Why: r.Why, Status: status, Serialization: r.Serialization,
 		ID: r.ID, Start: r.Start, Duration: took, Overhead: 0,
-		RequestBytes: r.Bytes, ResponseBytes: length, Downstream: r.Downstream, Capture: r.Capture,
+		RequestBytes: r.Bytes, ResponseBytes: length, Downstream: r.Downstream, Capture: r.Capture, Span: r.Span,
 		Policy: r.Policy, Shadow: r.Shadow, Delayed: r.Delayed,
 	}
 	r.Call.Observer.Observe(rec)
@@ -49,7 +49,7 @@ func (r *Request) Answered(why rpc.Why) rpc.Record {
 	answer := r.Last.Answer
 	rec := rpc.Record{
 		Call: r.Last.Call, Serialization: r.Serialization, ID: r.ID, Start: r.Start, RequestBytes: r.Bytes(),
-		ResponseBytes: len(answer), Downstream: r.Edge.Downstream, Capture: r.Capture, Delayed: r.Held > 0,
+		ResponseBytes: len(answer), Downstream: r.Edge.Downstream, Capture: r.Capture, Span: r.Span, Delayed: r.Held > 0,
 	}
 	if why == rpc.WhyRetryLimit {
 		rec.Why = why

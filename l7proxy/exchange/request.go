@@ -26,6 +26,7 @@ type Request struct {
 	Attempt       uint8   // connections that failed before this one
 	Unmade        rpc.Why // of the last of them
 	Capture       rpc.Capture
+	Span          rpc.Span
 	// Begun says that its endpoint counts it already, while its connection is made.
 	Begun bool
 	// Held is how long a fault has delayed it; 0: none.
@@ -67,6 +68,7 @@ type Refusal struct {
 	Bytes         int
 	Downstream    netip.AddrPort
 	Capture       rpc.Capture
+	Span          rpc.Span
 	Policy        string // that refuses it, and the filter whose shadow rules would have
 	Shadow        string
 	Delayed       bool            // by a fault
@@ -91,7 +93,7 @@ func (r *Request) Refusal(sameNode bool, why rpc.Why) Refusal {
 	return Refusal{
 		ID: r.ID, Serialization: r.Serialization, OneWay: r.OneWay,
 		Call: r.Edge.Call(sameNode), Why: why, Start: r.Start, Bytes: r.Bytes(),
-		Downstream: r.Edge.Downstream, Capture: r.Capture, Delayed: r.Held > 0, Abort: direct,
+		Downstream: r.Edge.Downstream, Capture: r.Capture, Span: r.Span, Delayed: r.Held > 0, Abort: direct,
 	}
 }
 
@@ -101,7 +103,7 @@ func (r *Request) Sent(sameNode bool) {
 	rec := &rpc.Record{
 		Call: r.Edge.Call(sameNode), Result: rpc.ResultNone, Serialization: r.Serialization, ID: r.ID, Start: r.Start,
 		Duration: took, Overhead: took - r.Held, RequestBytes: r.Bytes(), Downstream: r.Edge.Downstream,
-		Capture: r.Capture, Delayed: r.Held > 0,
+		Capture: r.Capture, Span: r.Span, Delayed: r.Held > 0,
 	}
 	rec.Call.Observer.Observe(rec)
 }

@@ -20,6 +20,7 @@ type Facts struct {
 	Body             codec.Body // of the request; nil: its attachments are not known
 	Consumer         *rpc.Peer
 	Remote, Original netip.AddrPort // the consumer, and what it dialled
+	Span             rpc.Span       // of a request that is sampled
 	// Of answers: the way that the request went, and whether its consumer reads answers
 	// with attachments.
 	Call  *rpc.Call
@@ -32,12 +33,18 @@ var hows = [...]edit.How{
 	snapshot.EditReplace: edit.Replace, snapshot.EditRemove: edit.Remove,
 }
 
-// Request returns a route's edits of a request. The values may alias its body.
+// Request returns a route's edits of a request, and behind them those by which it tells
+// its provider of its span. The values may alias its body.
 func Request(list []snapshot.Edit, of *Facts) []edit.Edit {
-	edits := make([]edit.Edit, len(list))
+	edits := make([]edit.Edit, 0, len(list)+1)
 	for i := range list {
 		e := &list[i]
-		edits[i] = edit.Edit{Name: e.Name, How: hows[e.How], Value: value(e.Value, of)}
+		edits = append(edits, edit.Edit{Name: e.Name, How: hows[e.How], Value: value(e.Value, of)})
+	}
+	if of.Span != nil {
+		for name, value := range of.Span.Context() {
+			edits = append(edits, edit.Edit{Name: name, How: edit.Set, Value: value})
+		}
 	}
 	return edits
 }

@@ -4,27 +4,45 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/phrase"
 	"github.com/dubway/dubway/l7proxy/postscript"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
 // Edited returns the frame of the request of the last Edge with the changes that its
-// route makes: the frame itself if there are none, or if its attachments cannot be
-// read.
-func (p *Planner) Edited(frame []byte) []byte {
-	if len(p.edits) == 0 {
+// route makes, and with the context of its span, which may be nil: the frame itself if
+// there are none, or if its attachments cannot be read.
+func (p *Planner) Edited(frame []byte, span rpc.Span) []byte {
+	if len(p.edits) == 0 && span == nil {
 		return frame
 	}
 	of, ok := p.facts(frame)
 	if !ok {
 		return frame
 	}
+	of.Span = span
 	edits := phrase.Request(p.edits, &of)
 	out, err := p.body.AppendEdited(make([]byte, 0, len(frame)+64*len(edits)), frame, edits...)
-	if err != nil {
-		return frame
+	switch {
+	case err == nil:
+		return out
+	case span != nil && len(p.edits) > 0:
+		return p.Edited(frame, nil) // what carries the context cannot be changed
 	}
-	return out
+	return frame
+}
+
+// Span begins the span of the request of the last Edge, whose frame this is; nil: it is
+// not sampled. Of a workload that is only observed nothing may change, and none is.
+func (p *Planner) Span(frame []byte) rpc.Span {
+	if p.listener == nil || !p.listener.Tracing.On() || p.observed || p.env.Tracer == nil {
+		return nil
+	}
+	of, ok := p.facts(frame)
+	if !ok {
+		return nil
+	}
+	return p.env.Tracer.Begin(p.listener.Tracing, of.Body, p.source.Inbound, p.random.Uint64())
 }
 
 // facts are those of a request by its frame, which is opened; false if it cannot be.
@@ -71,7 +89,7 @@ const attemptAttachment = "dubway-attempt"
 func (p *Planner) Marked(frame []byte, n string) []byte {
 	before := p.edits
 	p.edits = []snapshot.Edit{{Name: attemptAttachment, Value: []snapshot.Piece{{Text: n}}}}
-	out := p.Edited(frame)
+	out := p.Edited(frame, nil)
 	p.edits = before
 	return out
 }

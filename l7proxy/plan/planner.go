@@ -25,6 +25,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
 	"github.com/dubway/dubway/l7proxy/telemetry/stale"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -42,6 +43,12 @@ type Recorder interface {
 	Connection(c *rpc.Connection)
 }
 
+// Tracer begins spans of requests, by their attachments, at random or as these say; nil:
+// a request is not sampled.
+type Tracer interface {
+	Begin(config *tracing.Tracing, a rpc.Attachments, atProvider bool, random uint64) rpc.Span
+}
+
 // Env is what all planners share.
 type Env struct {
 	// View returns what tells, at any time, which snapshot a workload sees.
@@ -49,6 +56,7 @@ type Env struct {
 	Clusters  Clusters
 	Pool      *upstream.Pool
 	Recorder  Recorder
+	Tracer    Tracer // nil: there are no spans
 	Workloads *workload.Registry
 	Stale     *stale.List
 	Inverted  *inverted.List

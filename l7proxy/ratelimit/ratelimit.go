@@ -3,8 +3,7 @@
 // service that a filter names, made before the first question and dropped when no filter
 // names it any more. What is asked, and what an answer is worth, is package filter's.
 //
-// The proxy asks for itself, as it asks its control plane: from its own network
-// namespace, not from a pod's, over plain TCP, at an endpoint of the service's cluster.
+// The proxy asks for itself, by package backend.
 package ratelimit
 
 import (
@@ -15,20 +14,25 @@ import (
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 
-	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/backend"
 	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/filter/rate"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// Clusters finds the endpoints of a cluster; nil if there is no such cluster.
-type Clusters interface {
-	Set(name string) *cluster.Set
+// maxAnswer bounds an answer, in bytes: it has a status for each descriptor.
+const maxAnswer = 256 << 10
+
+// service is the connection to one.
+type service struct {
+	*backend.Backend
+
+	client ratelimitv3.RateLimitServiceClient
 }
 
 // Client asks all services. Safe for concurrent use.
 type Client struct {
-	clusters Clusters
+	clusters backend.Clusters
 	logger   *slog.Logger
 
 	mu       sync.RWMutex
@@ -37,7 +41,7 @@ type Client struct {
 }
 
 // New returns a client without services. Close ends it.
-func New(clusters Clusters, logger *slog.Logger) *Client {
+func New(clusters backend.Clusters, logger *slog.Logger) *Client {
 	return &Client{clusters: clusters, logger: logger, services: make(map[snapshot.RateService]*service)}
 }
 
@@ -49,26 +53,36 @@ func (c *Client) Keep(all ...*snapshot.Snapshot) {
 		return
 	}
 	named := make(map[snapshot.RateService]bool)
-	for g := range snapshot.Each(all, (*snapshot.Snapshot).Globals) {
-		named[g.Service] = true
-		if c.services[g.Service] != nil {
-			continue
+	for l := range snapshot.Each(all, (*snapshot.Snapshot).All) {
+		for _, g := range l.Globals {
+			named[g.Service] = true
+			c.keep(g.Service)
 		}
-		made, err := dial(g.Service, c.clusters, c.logger)
-		if err != nil { // nothing that a service can bring about
-			c.logger.Error("a rate limit service cannot be asked", "cluster", g.Service.Cluster, "error", err)
-			continue
-		}
-		c.services[g.Service] = made
 	}
 	for at, svc := range c.services {
 		if named[at] {
-			svc.follow()
+			svc.Follow()
 			continue
 		}
 		delete(c.services, at)
-		svc.close()
+		svc.Close()
 	}
+}
+
+// keep connects to a service, unless it is connected to already.
+func (c *Client) keep(to snapshot.RateService) {
+	if c.services[to] != nil {
+		return
+	}
+	made, err := backend.Dial(backend.Options{
+		What: "a rate limit service", Cluster: to.Cluster, Authority: to.Authority, MaxAnswer: maxAnswer,
+		Clusters: c.clusters, Logger: c.logger,
+	})
+	if err != nil { // nothing that a service can bring about
+		c.logger.Error("a rate limit service cannot be asked", "cluster", to.Cluster, "error", err)
+		return
+	}
+	c.services[to] = &service{made, ratelimitv3.NewRateLimitServiceClient(made.Conn())}
 }
 
 // Close ends all connections. What is being asked has no answer.
@@ -78,7 +92,7 @@ func (c *Client) Close() {
 	c.closed = true
 	for at, svc := range c.services {
 		delete(c.services, at)
-		svc.close()
+		svc.Close()
 	}
 }
 

@@ -4,6 +4,7 @@
 package rpc
 
 import (
+	"iter"
 	"net/netip"
 	"time"
 )
@@ -370,6 +371,21 @@ type Record struct {
 	Delayed bool
 	// Capture is what a tap keeps of the call's bytes. Nil: nobody asked.
 	Capture Capture
+	// Span is the call's part of a trace, which ends with the Record. Nil: it is not
+	// sampled.
+	Span Span
+}
+
+// Span is what a call is in a trace, from when it is planned to its Record. One
+// goroutine at a time uses it: whoever has the request.
+type Span interface {
+	// Context lists the attachments by which the request tells its provider of the span.
+	Context() iter.Seq2[string, string]
+	// Again notes that the call is sent once more: by which way the try before went, and
+	// how it ended. Call is nil if it went no way.
+	Again(call *Call, why Why)
+	// End is told the call's Record, which it does not keep.
+	End(r *Record)
 }
 
 // Capture keeps the first bytes of one call's frames for a tap, which began it

@@ -1,9 +1,6 @@
 package snapshot
 
-import (
-	"iter"
-	"time"
-)
+import "time"
 
 // Global is a global rate limit filter: a service is asked whether a request is over a
 // limit that all who ask share. Its pointer is an identity, as that of Limit is.
@@ -32,17 +29,4 @@ type GlobalRoute struct {
 	Domain string // "": the filter's
 	Rates  []Rate // none: the route's
 	Needs  Needs  // of Rates
-}
-
-// Globals lists every global rate limit of the snapshot.
-func (s *Snapshot) Globals() iter.Seq[*Global] {
-	return func(yield func(*Global) bool) {
-		for l := range s.all() {
-			for _, g := range l.Globals {
-				if !yield(g) {
-					return
-				}
-			}
-		}
-	}
 }

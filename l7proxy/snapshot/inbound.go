@@ -81,9 +81,9 @@ func (s *Snapshot) inbounds() map[inboundKey]*Inbound {
 	return found
 }
 
-// all lists every listener, of consumers and of providers; one that serves for
+// All lists every listener, of consumers and of providers; one that serves for
 // several is listed as often.
-func (s *Snapshot) all() iter.Seq[*Listener] {
+func (s *Snapshot) All() iter.Seq[*Listener] {
 	return func(yield func(*Listener) bool) {
 		for _, l := range s.Listeners {
 			if !yield(l) {

@@ -272,7 +272,7 @@ func (s *Snapshot) RBAC() iter.Seq[*RBAC] {
 
 // policies calls f with the policies of each object until it returns false.
 func (s *Snapshot) policies(f func([]*Limit, []*RBAC) bool) {
-	for l := range s.all() {
+	for l := range s.All() {
 		for _, g := range []*Gate{l.Gate, l.HTTPGate, l.TCPGate} {
 			if g != nil && !f(g.Limits, g.RBAC) {
 				return

@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
+	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 )
 
 // Version is the version of these types, a seam of the design.
-const Version = 8
+const Version = 9
 
 // Snapshot is one consistent configuration.
 type Snapshot struct {
@@ -54,6 +55,8 @@ type Listener struct {
 	// Idle is how long a connection that brings requests may be silent both ways while
 	// none is pending, TCPIdle how long an opaque one may. 0: for ever.
 	Idle, TCPIdle time.Duration
+	// Tracing is what becomes of spans of requests; nil: there are none.
+	Tracing *tracing.Tracing
 }
 
 // RouteConfig is a RouteConfiguration.

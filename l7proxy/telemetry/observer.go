@@ -56,6 +56,9 @@ func (o *observer) Observe(rec *rpc.Record) {
 	if tap := o.recorder.tap; tap != nil && tap.Watched() {
 		tap.Observe(rec)
 	}
+	if rec.Span != nil {
+		rec.Span.End(rec)
+	}
 	if log := o.recorder.log; log != nil && log.Sampled() {
 		log.Request(o.fixed(), rec)
 	}

@@ -39,7 +39,7 @@ func (a *answers) Delivered(got *exchange.Answer, written time.Time, failed bool
 		a.rec.Result, a.rec.Why = rpc.ResultGone, rpc.WhyDownstreamGone
 	}
 	a.rec.Call.Observer.Observe(&a.rec)
-	a.rec.Exception, a.rec.Capture = "", nil // they hold what is large
+	a.rec.Exception, a.rec.Capture, a.rec.Span = "", nil, nil // they hold what is large
 }
 
 // read takes answers until the connection ends.

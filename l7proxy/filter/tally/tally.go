@@ -194,9 +194,11 @@ func (t *Tally) Keep(all ...*snapshot.Snapshot) {
 			faults[f] = true
 		}
 	}
-	for g := range snapshot.Each(all, (*snapshot.Snapshot).Globals) {
-		t.Global(g, global.OK)
-		globals[g] = true
+	for l := range snapshot.Each(all, (*snapshot.Snapshot).All) {
+		for _, g := range l.Globals {
+			t.Global(g, global.OK)
+			globals[g] = true
+		}
 	}
 	live := make(map[*Counter]bool)
 	keep(&t.rules, rules, live)

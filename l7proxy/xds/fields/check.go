@@ -52,7 +52,7 @@ func (w *walker) message(path string, m protoreflect.Message) {
 			w.Addf(at, "not implemented")
 		case rule.only != nil && !rule.only(v):
 			w.Addf(at, "not implemented: %s", rule.limit())
-		case rule.Status == Implemented:
+		case rule.Status == Implemented && !rule.Loose:
 			w.values(at, fd, v, rule.slot)
 		}
 	}

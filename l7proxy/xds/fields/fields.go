@@ -42,6 +42,9 @@ type Field struct {
 	only func(protoreflect.Value) bool
 	// slot is the place of an extension: its Any must be in Extensions(slot).
 	slot Slot
+	// Loose says that who converts it reports what is not implemented of it: no reason
+	// to refuse the resource.
+	Loose bool
 }
 
 // limit is the first sentence of the note.
@@ -67,6 +70,7 @@ func Sections() []Section { return table }
 
 var table = []Section{
 	{"Listener", listenerMessages},
+	{"Tracing", tracingMessages},
 	{"RouteConfiguration", routeMessages},
 	{"dubbo_proxy", dubboMessages},
 	{"RBAC", rbacMessages},
@@ -115,6 +119,12 @@ func only(name protoreflect.Name, check func(protoreflect.Value) bool, note stri
 // accept is a field that means nothing here; note says why.
 func accept(name protoreflect.Name, note string) Field {
 	return Field{Name: name, Status: Accepted, Note: note}
+}
+
+// reported is a field of which nothing is refused; what is not done is a problem that the
+// status tells of.
+func reported(name protoreflect.Name, note string) Field {
+	return Field{Name: name, Status: Implemented, Note: note, Loose: true}
 }
 
 // extension is a field that holds one of the extensions of a slot.

@@ -67,7 +67,7 @@ var listenerMessages = []Message{
 		accept("stat_prefix", noStats),
 		accept("access_log", ownLog),
 		accept("access_log_options", ownLog),
-		accept("tracing", "no spans are made yet"),
+		yes("tracing", "spans of Dubbo requests (docs/tracing.md)"),
 		accept("codec_type", "the client's first bytes decide"),
 		yes("common_http_protocol_options"),
 		accept("http_protocol_options", httpOur),

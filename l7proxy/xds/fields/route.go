@@ -114,7 +114,7 @@ var routeMessages = []Message{
 	{"envoy.config.route.v3.RouteAction.RequestMirrorPolicy", []Field{
 		yes("cluster"),
 		yes("runtime_fraction"),
-		accept("trace_sampled", "there is no tracing yet"),
+		accept("trace_sampled", "a copy has no spans of its own"),
 		accept("disable_shadow_host_suffix_append", "no host is changed"),
 	}},
 	{"envoy.config.route.v3.RouteAction.HashPolicy", []Field{

@@ -13,6 +13,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
@@ -60,7 +61,8 @@ var builtin = registry((*hcmv3.HttpConnectionManager)(nil), (*tcpv3.TcpProxy)(ni
 	(*ratelimitv3.RateLimit)(nil), (*ratelimitv3.RateLimitPerRoute)(nil), (*faultv3.HTTPFault)(nil),
 	(*roundv3.RoundRobin)(nil), (*randomv3.Random)(nil), (*leastv3.LeastRequest)(nil),
 	(*ringv3.RingHash)(nil), (*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil),
-	(*tlsv3.UpstreamTlsContext)(nil), (*tlsv3.DownstreamTlsContext)(nil))
+	(*tlsv3.UpstreamTlsContext)(nil), (*tlsv3.DownstreamTlsContext)(nil),
+	(*tracev3.OpenTelemetryConfig)(nil))
 
 func registry(messages ...proto.Message) *protoregistry.Types {
 	types := new(protoregistry.Types)

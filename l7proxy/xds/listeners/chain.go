@@ -11,9 +11,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
+	"github.com/dubway/dubway/l7proxy/xds/tracers"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
@@ -28,6 +30,7 @@ type terminal struct {
 	limits    []*snapshot.Limit
 	globals   []*snapshot.Global
 	faults    []*snapshot.Fault
+	tracing   *tracing.Tracing
 	idle      time.Duration
 }
 
@@ -75,7 +78,7 @@ func (b *builder) requests(chain, path string, config *anypb.Any) *terminal {
 	if !b.problems.Unpack(path, config, m) {
 		return nil
 	}
-	t := &terminal{idle: m.GetCommonHttpProtocolOptions().GetIdleTimeout().AsDuration()}
+	t := &terminal{idle: m.GetCommonHttpProtocolOptions().GetIdleTimeout().AsDuration(), tracing: tracers.Of(m.GetTracing())}
 	for i, f := range m.GetHttpFilters() {
 		b.policy(fmt.Sprintf("%s.http_filters[%d]", path, i), f, t)
 	}

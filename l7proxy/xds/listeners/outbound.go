@@ -231,7 +231,7 @@ func (b *builder) put(path string, at place, t *terminal, plain bool) {
 	} else {
 		l.RouteName, l.Route, l.plain = t.routeName, t.route, plain
 		l.Gate, l.RBAC, l.Limits, l.Globals, l.Faults = t.gate, t.rbac, t.limits, t.globals, t.faults
-		l.Idle = t.idle
+		l.Idle, l.Tracing = t.idle, t.tracing
 	}
 	if *set != "" {
 		b.problems.Addf(path, "%s already has %s", at, *set)
