@@ -148,7 +148,7 @@ func New(opts Options) (*Proxy, error) {
 	p.env = &downstream.Env{
 		Env: relay.Env{
 			Env: plan.Env{
-				View: p.sight.Of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
+				View: p.sight.Of, Changes: p.sight.Changes, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 				Applications: opts.Applications,
 				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),

@@ -22,7 +22,9 @@ type quiet struct{}
 
 func (quiet) Prepare(*rpc.Call) rpc.Observer { return quiet{} }
 func (quiet) Connection(*rpc.Connection)     {}
-func (quiet) Observe(*rpc.Record)            {}
+
+func (quiet) Value(_ *rpc.Peer, _, value string) string { return value }
+func (quiet) Observe(*rpc.Record)                       {}
 
 // TestSteadyPathAllocatesNothing runs requests through both connections of the
 // proxy and counts what is allocated in the whole process. The peers of this

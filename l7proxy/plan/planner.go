@@ -25,6 +25,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
 	"github.com/dubway/dubway/l7proxy/telemetry/stale"
+	"github.com/dubway/dubway/l7proxy/telling"
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
@@ -36,14 +37,16 @@ type Clusters interface {
 
 // Recorder makes telemetry of calls and connections.
 type Recorder interface {
-	Prepare(c *rpc.Call) rpc.Observer
+	telling.Recorder
 	Connection(c *rpc.Connection)
 }
 
 // Env is what all planners share.
 type Env struct {
 	// View returns what tells, at any time, which snapshot a workload sees.
-	View      func(workload string) func() *snapshot.Snapshot
+	View func(workload string) func() *snapshot.Snapshot
+	// Changes counts the changes of what workloads see; nil: there are none.
+	Changes   func() uint64
 	Clusters  Clusters
 	Pool      *upstream.Pool
 	Recorder  Recorder
@@ -132,6 +135,7 @@ type Planner struct {
 	// policies would have done to it; nil: nothing.
 	observed bool
 	would    *would
+	teller   telling.Teller
 
 	hash   uint64     // of the request that is being planned; 0: none
 	body   codec.Body // 2 KiB: only where a rule reads them
@@ -161,7 +165,8 @@ func (p *Planner) Speak(protocol *codec.Protocol) { p.protocol = protocol }
 // refresh follows the current snapshot. What was remembered of another one goes.
 func (p *Planner) refresh() {
 	snap := p.current()
-	if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
+	outdated := p.teller.Outdated(p.env.Changes)
+	if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans && !outdated {
 		return
 	}
 	if !p.host.Pending() {
@@ -169,6 +174,7 @@ func (p *Planner) refresh() {
 		clear(p.groups)
 	}
 	p.unwatch()
+	p.teller.Forget()
 	p.release()
 	p.snap, p.plans, p.breakers = snap, make(map[string]*plan), nil
 	if p.source.Inbound {
@@ -186,6 +192,7 @@ func (p *Planner) Forget() {
 	p.snap, p.listener, p.plans, p.exports = nil, nil, nil, nil
 	p.body, p.request, p.guard = nil, rpc.Request{}, nil // which refer to body
 	p.waits, p.injector, p.questions = nil, nil, nil
+	p.teller.Forget()
 	p.release()
 }
 

@@ -6,10 +6,12 @@ package rpc
 import (
 	"net/netip"
 	"time"
+
+	"github.com/dubway/dubway/l7proxy/report"
 )
 
 // Version is the version of Request, Call and Record, a seam of the design.
-const Version = 7
+const Version = 8
 
 // Protocol is what a connection speaks, as its first bytes tell.
 type Protocol uint8
@@ -312,6 +314,8 @@ type Call struct {
 	// it, WhyDenied or WhyLimited, and WouldBy the policy's or the limit's name.
 	Would   Why
 	WouldBy string
+	// Told is what the configuration says of the telemetry of such calls; nil: nothing.
+	Told *report.Told
 	// Observer is set by telemetry.Recorder.Prepare.
 	Observer Observer
 }

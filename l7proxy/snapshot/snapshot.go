@@ -9,10 +9,12 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"github.com/dubway/dubway/l7proxy/report"
 )
 
 // Version is the version of these types, a seam of the design.
-const Version = 8
+const Version = 9
 
 // Snapshot is one consistent configuration.
 type Snapshot struct {
@@ -52,6 +54,9 @@ type Listener struct {
 	// Idle is how long a connection that brings requests may be silent both ways while
 	// none is pending, TCPIdle how long an opaque one may. 0: for ever.
 	Idle, TCPIdle time.Duration
+	// Report is what the chain for requests says of their telemetry, TCPReport what the
+	// other says of opaque connections'. Nil: nothing.
+	Report, TCPReport *report.Rules
 }
 
 // RouteConfig is a RouteConfiguration.

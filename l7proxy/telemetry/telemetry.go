@@ -20,6 +20,8 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
+	"github.com/dubway/dubway/l7proxy/telemetry/budget"
+	"github.com/dubway/dubway/l7proxy/telemetry/wanted"
 )
 
 // The default budget of names, see Options.
@@ -30,6 +32,15 @@ const (
 	// of its consumers.
 	DefaultExceptions   = 200
 	DefaultApplications = 500
+	// DefaultValues are values of requests that the configuration makes labels.
+	DefaultValues = 1000
+)
+
+// How many applications one consumer may be, and how many values of one attribute it may
+// send, before they are all "other".
+const (
+	perConsumer  = 16
+	perAttribute = 50
 )
 
 // Tap is shown every record while somebody looks. It keeps none.
@@ -67,7 +78,8 @@ type Recorder struct {
 	cluster string
 	names   *names
 	classes *classes
-	apps    *applications // nil unless a label asks
+	apps    *budget.Values // nil unless a label asks
+	tags    *budget.Values
 	series  *store
 	tcp     *tcpStore
 	log     *accesslog.Log // nil when there is none
@@ -105,10 +117,11 @@ func New(opts Options) (*Recorder, error) {
 		classes: newClasses(opts.Exceptions),
 		series:  newStore(),
 		tcp:     newTCPStore(),
+		tags:    budget.New(DefaultValues, perAttribute),
 		tap:     opts.Tap,
 	}
 	if opts.Applications {
-		r.apps = newApplications(DefaultApplications)
+		r.apps = budget.New(DefaultApplications, perConsumer)
 	}
 	if opts.AccessLog != nil {
 		r.log = accesslog.New(opts.AccessLog)
@@ -122,7 +135,7 @@ func New(opts Options) (*Recorder, error) {
 // Prepare returns the Observer for the records of a call, and sets it in the
 // call, which must not change afterwards.
 func (r *Recorder) Prepare(call *rpc.Call) rpc.Observer {
-	o := &observer{recorder: r, call: call, shard: uint8(r.observers.Add(1) % shards)}
+	o := &observer{recorder: r, call: call, says: wanted.Says(call), shard: uint8(r.observers.Add(1) % shards)}
 	o.aim(r.names.look(call.Interface, call.Method))
 	call.Observer = o
 	return o
@@ -130,10 +143,29 @@ func (r *Recorder) Prepare(call *rpc.Call) rpc.Observer {
 
 // Connection records that an opaque connection opened, or that it closed.
 func (r *Recorder) Connection(c *rpc.Connection) {
-	r.tcp.add(r.identify(c.Call, verdict{}), c)
-	if c.Closed && r.log != nil && r.log.Sampled() {
+	r.count(c)
+	if !c.Closed || r.log == nil {
+		return
+	}
+	if r.log.Follows() && wanted.Says(c.Call) {
+		if wanted.Connection(c) {
+			r.log.Connection(c)
+		}
+		return
+	}
+	if r.log.Sampled() {
 		r.log.Connection(c)
 	}
+}
+
+// Value returns the label value that stands for a value of a request of a consumer: for
+// few of each attribute. Part of telling.Recorder.
+func (r *Recorder) Value(from *rpc.Peer, of, value string) string {
+	got := r.tags.Look(from, of, value)
+	if got == budget.Other {
+		r.tags.Exceed()
+	}
+	return got
 }
 
 // Sample returns the share of requests that are logged.
