@@ -72,7 +72,7 @@ type Options struct {
 	MetricsAddress string // "" for none
 	HealthAddress  string // "" for none
 	AccessLog      io.Writer
-	Sample         float64       // share of requests that are logged
+	Sample         float64       // share of requests that are logged, as of telemetry.Options
 	Applications   bool          // consumers' own names are a label
 	TapBodies      bool          // root and our own user may read what calls say
 	MaxFrame       int           // bytes

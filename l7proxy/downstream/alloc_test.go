@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/tap"
@@ -73,6 +74,13 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 			a.Timeout, a.Retry = time.Minute, &snapshot.Retry{On: snapshot.RetryError, Num: 2}
 		}, snapshot.RetryBudget{}, addr)
 	}
+	told := func(r *rig, addr netip.AddrPort) {
+		rules := &report.Rules{
+			Labels:     []string{"timeout", "method"},
+			Conditions: []report.Condition{{Attribute: ":path", Operator: report.Contains, Text: "."}},
+		}
+		r.configureWith(func(s *snapshot.Snapshot) { s.Listeners[0].Report = rules }, addr)
+	}
 	for _, test := range []struct {
 		name   string
 		frame  []byte
@@ -86,6 +94,7 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		{"services that are asked about others", request(1, twoWay, make([]byte, 1000)), asked},
 		{"services that are asked about nothing", request(1, twoWay, make([]byte, 1000)), unasked},
 		{"a time limit and retries", request(1, twoWay, padded(1000)), repeatable},
+		{"telemetry that asks", request(1, twoWay, padded(1000)), told},
 		{"stale", request(1, twoWay, make([]byte, 1000)), stale},
 	} {
 		t.Run(test.name, func(t *testing.T) { steadyPath(t, test.frame, test.change) })

@@ -17,7 +17,6 @@ type Facts struct {
 	Cluster  string
 	Route    string
 	Holds    uint64 // of Side
-	Random   uint64
 }
 
 // Kind tells what an expression is.
@@ -29,13 +28,12 @@ const (
 	Not         // not Of[0]
 	And
 	Or
-	Code     // the code is from Min to Max
-	Millis   // the duration is from Min to Max, in milliseconds
-	Flag     // the call has one of Texts, or with none of them any flag
-	Cluster  // the cluster is Texts[0]
-	Route    // the route is Texts[0]
-	Holds    // the rules' condition of number Min
-	Fraction // Min of a million calls
+	Code    // the code is from Min to Max
+	Millis  // the duration is from Min to Max, in milliseconds
+	Flag    // the call has one of Texts, or with none of them any flag
+	Cluster // the cluster is Texts[0]
+	Route   // the route is Texts[0]
+	Holds   // the rules' condition of number Min
 )
 
 // Expression is a condition on a call that ended.
@@ -55,9 +53,6 @@ func (l *Log) Wants(f *Facts) bool {
 	}
 	return false
 }
-
-// million is the whole of a Fraction.
-const million = 1_000_000
 
 // Holds tells whether an expression holds of one call.
 func (e *Expression) Holds(f *Facts) bool {
@@ -86,8 +81,6 @@ func (e *Expression) Holds(f *Facts) bool {
 		return f.Route == e.Texts[0]
 	case Holds:
 		return f.Holds&(1<<e.Min) != 0
-	case Fraction:
-		return int64(f.Random%million) < e.Min
 	}
 	return false
 }

@@ -53,7 +53,8 @@ type Tap interface {
 type Options struct {
 	// AccessLog takes whole lines from one goroutine. Nil: there is no log.
 	AccessLog io.Writer
-	// Sample is the share of requests to log at first: 0 none, 1 every one.
+	// Sample is the share to log of the requests of whose lines the configuration says
+	// nothing, and of the others if it is changed: 0 none, 1 every one.
 	Sample float64
 	// Interfaces and Methods are the budget of names: the first so many
 	// interfaces of the node, and methods of each, that got an answer have their
@@ -83,6 +84,7 @@ type Recorder struct {
 	series  *store
 	tcp     *tcpStore
 	log     *accesslog.Log // nil when there is none
+	sample  float64        // the first share
 	tap     Tap            // nil when there is none
 
 	// strangers counts responses whose status is not one of Dubbo's.
@@ -128,6 +130,8 @@ func New(opts Options) (*Recorder, error) {
 		if err := r.SetSample(opts.Sample); err != nil {
 			return nil, err
 		}
+		r.sample = opts.Sample
+		r.log.Follow(true)
 	}
 	return r, nil
 }
@@ -176,8 +180,24 @@ func (r *Recorder) Sample() float64 {
 	return r.log.Sample()
 }
 
+// Follows tells whether the configuration decides about the lines of which it says
+// anything. It does until SetSample.
+func (r *Recorder) Follows() bool { return r.log != nil && r.log.Follows() }
+
+// Follow lets the configuration decide again, and takes the first share.
+func (r *Recorder) Follow() error {
+	if r.log == nil {
+		return errNoLog
+	}
+	r.log.SetSample(r.sample)
+	r.log.Follow(true)
+	return nil
+}
+
+var errNoLog = errors.New("set access log sample: the proxy was started without an access log")
+
 // SetSample changes the share of requests that are logged, from 0 to 1, for the
-// records that follow.
+// records that follow, whatever the configuration says.
 func (r *Recorder) SetSample(share float64) error {
 	if !(share >= 0 && share <= 1) {
 		return fmt.Errorf("set access log sample: %v is not between 0 and 1", share)
@@ -186,9 +206,10 @@ func (r *Recorder) SetSample(share float64) error {
 		if share == 0 {
 			return nil
 		}
-		return errors.New("set access log sample: the proxy was started without an access log")
+		return errNoLog
 	}
 	r.log.SetSample(share)
+	r.log.Follow(false)
 	return nil
 }
 

@@ -3,8 +3,6 @@
 package wanted
 
 import (
-	"math/rand/v2"
-
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -24,14 +22,14 @@ func says(c *rpc.Call, side rpc.Reporter, told *report.Side) bool {
 func Request(c *rpc.Call, rec *rpc.Record) bool {
 	return either(c, report.Facts{
 		Code: Code(rec.Status, rec.Why), Duration: rec.Duration, Flags: rpc.Flags(rec.Why, rec.Delayed),
-		Cluster: c.Cluster, Route: c.Route, Random: rand.Uint64(),
+		Cluster: c.Cluster, Route: c.Route,
 	})
 }
 
 // Connection tells the same of an opaque connection that closed.
 func Connection(c *rpc.Connection) bool {
 	return either(c.Call, report.Facts{
-		Duration: c.Duration, Flags: c.Why.Flag(), Cluster: c.Call.Cluster, Route: c.Call.Route, Random: rand.Uint64(),
+		Duration: c.Duration, Flags: c.Why.Flag(), Cluster: c.Call.Cluster, Route: c.Call.Route,
 	})
 }
 
