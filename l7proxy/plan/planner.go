@@ -164,8 +164,7 @@ func (p *Planner) Speak(protocol *codec.Protocol) { p.protocol = protocol }
 
 // refresh follows the current snapshot. What was remembered of another one goes.
 func (p *Planner) refresh() {
-	snap := p.current()
-	outdated := p.teller.Outdated(p.env.Changes)
+	snap, outdated := p.current(), p.teller.Outdated(p.env.Changes)
 	if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans && !outdated {
 		return
 	}
@@ -174,7 +173,6 @@ func (p *Planner) refresh() {
 		clear(p.groups)
 	}
 	p.unwatch()
-	p.teller.Forget()
 	p.release()
 	p.snap, p.plans, p.breakers = snap, make(map[string]*plan), nil
 	if p.source.Inbound {
@@ -192,7 +190,6 @@ func (p *Planner) Forget() {
 	p.snap, p.listener, p.plans, p.exports = nil, nil, nil, nil
 	p.body, p.request, p.guard = nil, rpc.Request{}, nil // which refer to body
 	p.waits, p.injector, p.questions = nil, nil, nil
-	p.teller.Forget()
 	p.release()
 }
 
