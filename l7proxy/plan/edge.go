@@ -102,12 +102,13 @@ func (p *Planner) call(pl *plan, k edgeKey) *rpc.Call {
 	if cl := p.snap.Clusters[k.cluster]; cl != nil {
 		c.Service = rpc.Service(cl.Service)
 	}
-	var provider *report.Rules
+	at := p.source.Original
 	if k.endpoint != nil {
 		c.Endpoint = k.endpoint.Address
 		c.Destination = p.env.Workloads.Peer(k.endpoint.Address.Addr(), k.endpoint.Info)
-		provider = p.teller.Provider(telling.Views{Of: p.env.View, Workloads: p.env.Workloads}, c.Endpoint)
+		at = c.Endpoint
 	}
+	provider := p.teller.Provider(telling.Views{Of: p.env.View, Workloads: p.env.Workloads}, at)
 	c.Told = report.Tell(telling.Rules(p.listener), provider)
 	return c
 }

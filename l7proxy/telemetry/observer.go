@@ -45,7 +45,7 @@ func (o *observer) aim(v verdict) *target {
 	t := &target{parts: make([]part, len(shapes)), verdict: v, overApp: id.application == other}
 	for i := range shapes {
 		p := &shapes[i]
-		t.parts[i].group = o.recorder.series.group(id.as(p), p.Change)
+		t.parts[i].group = o.recorder.series.group(o.recorder.as(id, p, o.call.Source), p.Change)
 		t.parts[i].reporter, t.parts[i].of = p.Reporter, p.Of
 	}
 	o.target.Store(t)

@@ -156,6 +156,36 @@ func TestValuesAreBounded(t *testing.T) {
 	}
 }
 
+// TestTagsTogetherAreBounded: a few values of several attributes make many series.
+func TestTagsTogetherAreBounded(t *testing.T) {
+	r := newRig(t, telemetry.Options{})
+	rules := &report.Rules{Labels: []string{"a", "b"}, Metrics: &report.Metrics{Changes: []report.Change{{
+		Of:   report.Set(0).With(report.Requests),
+		Tags: []report.Tag{{Name: "a", Kind: report.ValueLabel}, {Name: "b", Kind: report.ValueLabel, At: 1}},
+	}}}}
+	for i := range 40 {
+		for j := range 40 {
+			c := call()
+			values := []string{r.Value(c.Source, "a", strconv.Itoa(i)), r.Value(c.Source, "b", strconv.Itoa(j))}
+			c.Told = &report.Told{Source: report.Side{Rules: rules, Values: values}}
+			r.Prepare(c).Observe(record(c))
+		}
+	}
+	series := 0
+	for line := range strings.Lines(r.scrape()) {
+		if strings.HasPrefix(line, "istio_requests_total{") && strings.Contains(line, `,a="`) {
+			series++
+		}
+	}
+	// The interface is known from the first answer on: the first series has none.
+	if series < 200 || series > 202 {
+		t.Errorf("%d series, want 200 and others", series)
+	}
+	if got := r.value("istio_requests_total", `,a="other",b="other"`); got != "1400" {
+		t.Errorf("%s requests are others, want 1400", got)
+	}
+}
+
 // TestChangedObserveDoesNotAllocate holds what rules cost.
 func TestChangedObserveDoesNotAllocate(t *testing.T) {
 	rules := changed()

@@ -32,12 +32,16 @@ type identity struct {
 	shape, tags                                          string // of a report.Change; "" for none
 }
 
-// as is the identity with the labels of a part.
-func (id identity) as(p *shape.Part) identity {
+// as is an identity of calls of a consumer with the labels of a part.
+func (r *Recorder) as(id identity, p *shape.Part, from *rpc.Peer) identity {
 	if p.Change == nil {
 		return id
 	}
-	id.shape, id.tags = p.Change.Key(), p.Values(id.iface, id.method)
+	id.shape, id.tags = p.Change.Key(), p.Values("", "")
+	if !r.tags.Fits(from, id.shape, id.tags) {
+		p = p.Others()
+	}
+	id.tags = p.Values(id.iface, id.method)
 	s, d := &id.source, &id.destination
 	shape.Clear(p.Change, map[string]*string{
 		"source_workload": &s.workload, "source_workload_namespace": &s.namespace, "source_app": &s.app,

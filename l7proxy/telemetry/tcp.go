@@ -39,7 +39,7 @@ func (r *Recorder) count(c *rpc.Connection) {
 	// Whatever the bytes looked like, they were treated as TCP.
 	id.protocol = rpc.ProtocolTCP.String()
 	for _, p := range shape.Parts(c.Call) {
-		r.tcp.add(id.as(&p), &p, c)
+		r.tcp.add(r.as(id, &p, c.Call.Source), &p, c)
 	}
 }
 

@@ -32,16 +32,10 @@ const (
 	// of its consumers.
 	DefaultExceptions   = 200
 	DefaultApplications = 500
-	// DefaultValues are values of requests that the configuration makes labels.
-	DefaultValues = 1000
 )
 
-// How many applications one consumer may be, and how many values of one attribute it may
-// send, before they are all "other".
-const (
-	perConsumer  = 16
-	perAttribute = 50
-)
+// perConsumer is how many applications one consumer may be.
+const perConsumer = 16
 
 // Tap is shown every record while somebody looks. It keeps none.
 type Tap interface {
@@ -80,7 +74,7 @@ type Recorder struct {
 	names   *names
 	classes *classes
 	apps    *budget.Values // nil unless a label asks
-	tags    *budget.Values
+	tags    *budget.Tags
 	series  *store
 	tcp     *tcpStore
 	log     *accesslog.Log // nil when there is none
@@ -119,7 +113,7 @@ func New(opts Options) (*Recorder, error) {
 		classes: newClasses(opts.Exceptions),
 		series:  newStore(),
 		tcp:     newTCPStore(),
-		tags:    budget.New(DefaultValues, perAttribute),
+		tags:    budget.NewTags(),
 		tap:     opts.Tap,
 	}
 	if opts.Applications {
@@ -165,11 +159,7 @@ func (r *Recorder) Connection(c *rpc.Connection) {
 // Value returns the label value that stands for a value of a request of a consumer: for
 // few of each attribute. Part of telling.Recorder.
 func (r *Recorder) Value(from *rpc.Peer, of, value string) string {
-	got := r.tags.Look(from, of, value)
-	if got == budget.Other {
-		r.tags.Exceed()
-	}
-	return got
+	return r.tags.Value(from, of, value)
 }
 
 // Sample returns the share of requests that are logged.

@@ -32,7 +32,7 @@ type Recorder interface {
 type Teller struct {
 	edges      map[edgeKey]*upstream.Edge
 	asked      map[*report.Rules]*asked
-	neighbours []neighbour
+	neighbours map[netip.AddrPort]neighbour
 	changes    uint64
 	look       []byte
 	values     []string
@@ -174,7 +174,6 @@ type Views struct {
 // neighbour is a provider of this node, whose own rules hold for its side of a call.
 type neighbour struct {
 	views Views
-	at    netip.AddrPort
 	rules *report.Rules
 }
 
@@ -199,7 +198,10 @@ func (t *Teller) Provider(views Views, at netip.AddrPort) *report.Rules {
 		return nil
 	}
 	rules := Rules(views.At(at))
-	t.neighbours = append(t.neighbours, neighbour{views, at, rules})
+	if t.neighbours == nil {
+		t.neighbours = make(map[netip.AddrPort]neighbour)
+	}
+	t.neighbours[at] = neighbour{views, rules}
 	return rules
 }
 
@@ -214,8 +216,8 @@ func (t *Teller) Outdated(changes func() uint64) bool {
 		return false
 	}
 	t.changes = now
-	for _, n := range t.neighbours {
-		if Rules(n.views.At(n.at)) != n.rules {
+	for at, n := range t.neighbours {
+		if Rules(n.views.At(at)) != n.rules {
 			return true
 		}
 	}

@@ -45,6 +45,41 @@ func New(all, each int) *Values {
 	return &Values{all: all, each: each, admitted: make(map[owner]map[string]string)}
 }
 
+// The budgets of Tags: values of the node, those of one attribute of a consumer, and the
+// different ones of all tags of a metric together.
+const (
+	allTags      = 1000
+	perAttribute = 50
+	perMetric    = 200
+)
+
+// Tags admits what requests say of themselves in labels that the configuration adds. Safe
+// for concurrent use.
+type Tags struct{ one, together *Values }
+
+// NewTags returns Tags with nothing admitted.
+func NewTags() *Tags {
+	return &Tags{one: New(allTags, perAttribute), together: New(allTags, perMetric)}
+}
+
+// Value is Look, and counts what is Other.
+func (t *Tags) Value(from *rpc.Peer, of, value string) string {
+	got := t.one.Look(from, of, value)
+	if got == Other {
+		t.one.Exceed()
+	}
+	return got
+}
+
+// Fits tells whether there is room for several values together, which multiply series: all
+// of them are known, or are from now on.
+func (t *Tags) Fits(from *rpc.Peer, of, values string) bool {
+	return t.together.find(from, of, values) != Other
+}
+
+// Exceeded returns how often Value returned Other.
+func (t *Tags) Exceeded() uint64 { return t.one.Exceeded() }
+
 // Exceeded returns how often Exceed was called.
 func (v *Values) Exceeded() uint64 { return v.exceeded.Load() }
 
@@ -52,12 +87,19 @@ func (v *Values) Exceeded() uint64 { return v.exceeded.Load() }
 func (v *Values) Exceed() { v.exceeded.Add(1) }
 
 // Look returns the label value that stands for a value of an attribute of a consumer, nil
-// if it is not known: itself, Other or Unknown. It aliases nothing of the caller's, and
+// if that is not known: itself, Other or Unknown. It aliases nothing of the caller's, and
 // allocates when a value is new.
 func (v *Values) Look(from *rpc.Peer, of, value string) string {
-	if value == "" {
+	switch {
+	case value == "":
 		return Unknown
+	case len(value) > MaxValue || !utf8.ValidString(value):
+		return Other
 	}
+	return v.find(from, of, value)
+}
+
+func (v *Values) find(from *rpc.Peer, of, value string) string {
 	who := owner{of: of}
 	switch {
 	case from == nil:
@@ -73,7 +115,7 @@ func (v *Values) Look(from *rpc.Peer, of, value string) string {
 	switch {
 	case ok:
 		return known
-	case full || len(value) > MaxValue || !utf8.ValidString(value):
+	case full:
 		return Other
 	}
 	return v.admit(who, strings.Clone(value))

@@ -92,6 +92,17 @@ func (p *Part) Values(iface, method string) string {
 	return strings.Join(values, separator)
 }
 
+// Others is the part with Other in place of what requests say.
+func (p *Part) Others() *Part {
+	made, side := *p, *p.side
+	side.Values = make([]string, len(side.Rules.Labels))
+	for i := range side.Values {
+		side.Values[i] = budget.Other
+	}
+	made.side = &side
+	return &made
+}
+
 // Labels returns the labels of a series as a change has them; tags are as of Values.
 func Labels(c *report.Change, tags string, names, values []string) (changedNames, changedValues []string) {
 	if c == nil {
