@@ -102,7 +102,7 @@ func command() *cobra.Command {
 		"values of one workload's requests that rules may read in a second; its connections wait beyond that; 0 is any number")
 	s.DurationVar(&o.Drain, "drain", 25*time.Second, "how long pending requests may take when the proxy stops")
 	s.Float64Var(&o.Sample, "access-log-sample", 1,
-		"share of the requests that are logged of whose access log the configuration says nothing, 0 to 1; with --xds-server 0 unless given")
+		"share of requests that are logged, 0 to 1, where the configuration says nothing of it; with --xds-server 0 unless given")
 	s.BoolVar(&o.Applications, "metrics-consumer-application", false,
 		"label metrics with the consumers' own names (attachment remote.application)")
 	s.BoolVar(&o.TapBodies, "tap-bodies", true, "let root and the proxy's own user read arguments by dubwayctl tap --decode")

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -92,10 +93,8 @@ func (e *Expression) flagged(flags string) bool {
 	for rest := flags; rest != ""; {
 		var one string
 		one, rest, _ = strings.Cut(rest, ",")
-		for _, wanted := range e.Texts {
-			if one == wanted {
-				return true
-			}
+		if slices.Contains(e.Texts, one) {
+			return true
 		}
 	}
 	return false

@@ -87,7 +87,7 @@ func (c *Chain) metrics(p *problems.List, path string, config *anypb.Any) {
 func (c *Chain) change(p *problems.List, path string, m *stats.MetricConfig, all []labels) {
 	for i, name := range m.GetTagsToRemove() {
 		if name == "reporter" {
-			p.Addf(fmt.Sprintf("%s.tags_to_remove[%d]", path, i), "not implemented: without reporter both sides of a call would be one series")
+			p.Addf(fmt.Sprintf("%s.tags_to_remove[%d]", path, i), "not implemented: both sides of a call would be one series")
 		}
 	}
 	tags := make(map[string]*report.Tag)

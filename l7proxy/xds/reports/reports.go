@@ -7,6 +7,7 @@ package reports
 import (
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"sync"
@@ -78,14 +79,13 @@ func (c *Chain) sum() (sum [sha256.Size]byte, ok bool) {
 	add := func(m proto.Message) {
 		text, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 		ok = ok && err == nil
-		fmt.Fprintf(h, "%d ", len(text))
-		_, _ = h.Write(text) // a sum takes everything
+		_, _ = fmt.Fprintf(h, "%d %s", len(text), text) // a sum takes everything
 	}
 	ok = true
 	for _, s := range c.stats {
 		add(s.what)
 	}
-	fmt.Fprint(h, "logs ")
+	_, _ = io.WriteString(h, "logs ")
 	for _, l := range c.logs {
 		add(l.what)
 	}
