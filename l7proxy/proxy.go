@@ -74,7 +74,7 @@ type Options struct {
 	MetricsAddress  string // "" for none
 	HealthAddress   string // "" for none
 	AccessLog       io.Writer
-	Sample          float64       // share of requests that are logged
+	Sample          float64       // share of requests that are logged, as of telemetry.Options
 	Applications    bool          // consumers' own names are a label
 	TapBodies       bool          // root and our own user may read what calls say
 	MaxFrame        int           // bytes
@@ -183,7 +183,7 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 	return &downstream.Env{
 		Env: relay.Env{
 			Env: plan.Env{
-				View: p.sight.Of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder, Tracer: p.tracer,
+				View: p.sight.Of, Changes: p.sight.Changes, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder, Tracer: p.tracer,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
 				Applications: p.opts.Applications,
 				Policies:     new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,

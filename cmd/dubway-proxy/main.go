@@ -64,6 +64,9 @@ func command() *cobra.Command {
 			if f.options.XDSServer != "" && c.Flags().Changed("xds-dir") {
 				return errTwoSources
 			}
+			if f.options.XDSServer != "" && !c.Flags().Changed("access-log-sample") {
+				f.options.Sample = 0 // as sidecars: no line that the control plane does not ask for
+			}
 			return f.run(c.Context())
 		},
 	}
@@ -100,7 +103,8 @@ func command() *cobra.Command {
 	s.Int64Var(&o.MaxDecoded, "max-decoded-values", 10_000_000,
 		"values of one workload's requests that rules may read in a second; its connections wait beyond that; 0 is any number")
 	s.DurationVar(&o.Drain, "drain", 25*time.Second, "how long pending requests may take when the proxy stops")
-	s.Float64Var(&o.Sample, "access-log-sample", 1, "share of requests that are logged, 0 to 1")
+	s.Float64Var(&o.Sample, "access-log-sample", 1,
+		"share of requests that are logged, 0 to 1, where the configuration says nothing of it; with --xds-server 0 unless given")
 	s.BoolVar(&o.Applications, "metrics-consumer-application", false,
 		"label metrics with the consumers' own names (attachment remote.application)")
 	s.BoolVar(&o.TapBodies, "tap-bodies", true, "let root and the proxy's own user read arguments by dubwayctl tap --decode")

@@ -149,6 +149,9 @@ type Rejection struct {
 type AccessLog struct {
 	APIVersion string  `json:"apiVersion"`
 	Sample     float64 `json:"sample"`
+	// Mesh says that the configuration decides about the calls of which it says something,
+	// and Sample is of the others. Otherwise it is of all. A POST with it restores both.
+	Mesh bool `json:"mesh"`
 }
 
 // RouteList is the answer to /v1/routes, in the order in which they are tried.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/tap"
@@ -23,7 +24,9 @@ type quiet struct{}
 
 func (quiet) Prepare(*rpc.Call) rpc.Observer { return quiet{} }
 func (quiet) Connection(*rpc.Connection)     {}
-func (quiet) Observe(*rpc.Record)            {}
+
+func (quiet) Value(_ *rpc.Peer, _, value string) string { return value }
+func (quiet) Observe(*rpc.Record)                       {}
 
 // TestSteadyPathAllocatesNothing runs requests through both connections of the
 // proxy and counts what is allocated in the whole process. The peers of this
@@ -76,6 +79,13 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		r.env.Tracer = trace.New(trace.Options{})
 		r.traces(0)
 	}
+	told := func(r *rig, addr netip.AddrPort) {
+		rules := &report.Rules{
+			Labels:     []string{"timeout", "method"},
+			Conditions: []report.Condition{{Attribute: ":path", Operator: report.Contains, Text: "."}},
+		}
+		r.configureWith(func(s *snapshot.Snapshot) { s.Listeners[0].Report = rules }, addr)
+	}
 	for _, test := range []struct {
 		name   string
 		frame  []byte
@@ -91,6 +101,7 @@ func TestSteadyPathAllocatesNothing(t *testing.T) {
 		{"a time limit and retries", request(1, twoWay, padded(1000)), repeatable},
 		{"tracing that spares it", request(1, twoWay, padded(1000)), untraced},
 		{"a trace that is not sampled", with(1, "traceparent", notTaken), untraced},
+		{"telemetry that asks", request(1, twoWay, padded(1000)), told},
 		{"stale", request(1, twoWay, make([]byte, 1000)), stale},
 	} {
 		t.Run(test.name, func(t *testing.T) { steadyPath(t, test.frame, test.change) })

@@ -43,6 +43,8 @@ type methods struct {
 func (m *methods) Prepare(c *rpc.Call) rpc.Observer { return seen{m, c} }
 func (m *methods) Connection(*rpc.Connection)       {}
 
+func (m *methods) Value(_ *rpc.Peer, _, value string) string { return value }
+
 type seen struct {
 	m *methods
 	c *rpc.Call

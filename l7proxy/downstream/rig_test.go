@@ -85,6 +85,8 @@ type recorder struct {
 
 func (r *recorder) Prepare(c *rpc.Call) rpc.Observer { return observer{r, c} }
 
+func (r *recorder) Value(_ *rpc.Peer, _, value string) string { return value }
+
 func (r *recorder) Connection(c *rpc.Connection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -43,6 +43,8 @@ func (s *spans) Observe(rec *rpc.Record) {
 	}
 }
 
+func (s *spans) Value(_ *rpc.Peer, _, value string) string { return value }
+
 // seen waits for so many records with and without spans, and returns the last context.
 func (s *spans) seen(t *testing.T, with, without int) string {
 	t.Helper()

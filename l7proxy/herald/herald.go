@@ -149,3 +149,23 @@ func (l *Loss) End(e Endpoint) {
 	l.told[e] = true
 	e.End(rpc.OutcomeReset)
 }
+
+// Nobody is the endpoint of requests that no load balancing was done for.
+type Nobody struct{}
+
+var _ Endpoint = Nobody{}
+
+// Begin does nothing. Part of Endpoint.
+func (Nobody) Begin() {}
+
+// End does nothing. Part of Endpoint.
+func (Nobody) End(rpc.Outcome) {}
+
+// Failed does nothing. Part of Endpoint.
+func (Nobody) Failed() {}
+
+// Draining does nothing. Part of Endpoint.
+func (Nobody) Draining() {}
+
+// Connected does nothing. Part of Endpoint.
+func (Nobody) Connected() {}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -100,7 +101,7 @@ func (p *Planner) pinnedEdge(pl *plan) *upstream.Edge {
 	call := p.call(pl, k)
 	call.Route, call.Endpoint = router.PinnedRoute, dst
 	call.Destination = p.env.Workloads.Peer(dst.Addr(), nil)
-	e := p.newEdge(call, unwatched{}, router.TLSAt(p.snap, dst))
+	e := p.newEdge(call, herald.Nobody{}, router.TLSAt(p.snap, dst))
 	pl.edges[found] = e
 	return e
 }

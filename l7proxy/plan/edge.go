@@ -2,12 +2,15 @@ package plan
 
 import (
 	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
+	"github.com/dubway/dubway/l7proxy/telling"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
@@ -83,7 +86,7 @@ func (p *Planner) refuse(pl *plan, route *snapshot.Route, why rpc.Why) (*upstrea
 
 // nowhere is an edge to no endpoint that anybody balances.
 func (p *Planner) nowhere(call *rpc.Call) exchange.Edge {
-	return exchange.Edge{Protocol: p.protocol, Endpoint: unwatched{}, Remote: call, SameNode: call, Downstream: p.source.Remote}
+	return exchange.Edge{Protocol: p.protocol, Endpoint: herald.Nobody{}, Remote: call, SameNode: call, Downstream: p.source.Remote}
 }
 
 // call describes a way for telemetry.
@@ -106,11 +109,26 @@ func (p *Planner) call(pl *plan, k edgeKey) *rpc.Call {
 	if cl := p.snap.Clusters[k.cluster]; cl != nil {
 		c.Service = rpc.Service(cl.Service)
 	}
+	at := p.source.Original
 	if k.endpoint != nil {
 		c.Endpoint = k.endpoint.Address
 		c.Destination = p.env.Workloads.Peer(k.endpoint.Address.Addr(), k.endpoint.Info)
+		at = c.Endpoint
 	}
+	provider := p.teller.Provider(telling.Views{Of: p.env.View, Workloads: p.env.Workloads}, at)
+	c.Told = report.Tell(telling.Rules(p.listener), provider)
 	return c
+}
+
+// told is the edge of a request of which telemetry asks more than its names.
+func (p *Planner) told(e *upstream.Edge, h codec.Header, body []byte) *upstream.Edge {
+	prefix, state := p.protocol.Requests.Prefix(h, body)
+	p.described = p.described && !p.source.Inbound // where that may be of another request
+	p.describe(p.of(prefix, body, state == codec.Complete))
+	if state == codec.Complete && p.request.Attachments == nil {
+		p.open(h, body, prefix)
+	}
+	return p.teller.Edge(e, &p.request, p.env.Recorder)
 }
 
 // group references a group once per connection.
@@ -122,23 +140,3 @@ func (p *Planner) group(k upstream.Key) *upstream.Group {
 	p.groups[g] = true
 	return g
 }
-
-// unwatched is the endpoint of requests that no load balancing was done for.
-type unwatched struct{}
-
-var _ herald.Endpoint = unwatched{}
-
-// Begin does nothing. Part of herald.Endpoint.
-func (unwatched) Begin() {}
-
-// End does nothing. Part of herald.Endpoint.
-func (unwatched) End(rpc.Outcome) {}
-
-// Failed does nothing. Part of herald.Endpoint.
-func (unwatched) Failed() {}
-
-// Draining does nothing. Part of herald.Endpoint.
-func (unwatched) Draining() {}
-
-// Connected does nothing. Part of herald.Endpoint.
-func (unwatched) Connected() {}

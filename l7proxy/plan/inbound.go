@@ -2,8 +2,11 @@ package plan
 
 import (
 	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/telling"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
@@ -87,6 +90,7 @@ func (p *Planner) inboundCall(pl *plan) *rpc.Call {
 	}
 	p.env.Book().Accepted(call, p.source.Remote.Addr(), p.source.Principal, p.source.Own)
 	p.would.tell(call)
+	call.Told = report.Tell(nil, telling.Rules(p.listener))
 	call.Observer = p.env.Recorder.Prepare(call)
 	return call
 }
@@ -94,7 +98,7 @@ func (p *Planner) inboundCall(pl *plan) *rpc.Call {
 // entrance hears of the pod's own application for a consumer of it: what it says of
 // itself its consumers are told, as without a mesh.
 type entrance struct {
-	unwatched
+	herald.Nobody
 
 	host Host
 }

@@ -106,6 +106,9 @@ func (p *Planner) find(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 		p.refresh()
 		e, why = p.decide(h, body)
 	}
+	if e.SameNode.Told.Asks() {
+		e = p.told(e, h, body)
+	}
 	if why == rpc.WhyNone && p.line.Parted() {
 		return e, rpc.WhyUpstreamClosed // the consumer's connection ends too
 	}

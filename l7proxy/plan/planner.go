@@ -28,6 +28,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
 	"github.com/dubway/dubway/l7proxy/telemetry/stale"
+	"github.com/dubway/dubway/l7proxy/telling"
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
@@ -39,7 +40,7 @@ type Clusters interface {
 
 // Recorder makes telemetry of calls and connections.
 type Recorder interface {
-	Prepare(c *rpc.Call) rpc.Observer
+	telling.Recorder
 	Connection(c *rpc.Connection)
 }
 
@@ -52,7 +53,9 @@ type Tracer interface {
 // Env is what all planners share.
 type Env struct {
 	// View returns what tells, at any time, which snapshot a workload sees.
-	View      func(workload string) func() *snapshot.Snapshot
+	View func(workload string) func() *snapshot.Snapshot
+	// Changes counts the changes of what workloads see; nil: there are none.
+	Changes   func() uint64
 	Clusters  Clusters
 	Pool      *upstream.Pool
 	Recorder  Recorder
@@ -158,6 +161,7 @@ type Planner struct {
 	// policies would have done to it; nil: nothing.
 	observed bool
 	would    *would
+	teller   telling.Teller
 
 	hash   uint64     // of the request that is being planned; 0: none
 	body   codec.Body // 2 KiB: only where a rule reads them
@@ -187,10 +191,10 @@ func (p *Planner) Speak(protocol *codec.Protocol) { p.protocol = protocol }
 // refresh follows the current snapshot, and the trust domain, which is known from the
 // node's first certificate on. What was remembered of another one goes.
 func (p *Planner) refresh() {
-	snap, domain := p.current(), p.env.Identities.TrustDomain()
+	snap, domain, outdated := p.current(), p.env.Identities.TrustDomain(), p.teller.Outdated(p.env.Changes)
 	if domain != p.domain {
 		p.domain, p.guard = domain, nil // the consumer has another name
-	} else if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
+	} else if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans && !outdated {
 		return
 	}
 	if !p.host.Pending() {

@@ -58,6 +58,8 @@ type recorder struct{}
 func (recorder) Prepare(*rpc.Call) rpc.Observer { return observer{} }
 func (recorder) Connection(*rpc.Connection)     {}
 
+func (recorder) Value(_ *rpc.Peer, _, value string) string { return value }
+
 type observer struct{}
 
 func (observer) Observe(*rpc.Record) {}

@@ -13,8 +13,9 @@ func (p *Planner) remember(look []byte, made *plan) {
 	}
 }
 
-// release gives back what the plans took, which are dropped.
+// release gives back what the plans took, which are dropped, and what was made of them.
 func (p *Planner) release() {
+	p.teller.Forget()
 	p.source.Quota.Free(p.held)
 	p.held = 0
 }

@@ -16,10 +16,12 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/telling"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
@@ -77,7 +79,9 @@ func (o *Opaque) Relay(protocol rpc.Protocol, to *sock.Conn) {
 	if to == nil {
 		var c *rpc.Call
 		if to, c, err = o.Connect(); c != nil {
-			c.Protocol = protocol
+			if c.Protocol = protocol; o.Inbound {
+				c.Told = call.Told
+			}
 			call = c
 		}
 	}
@@ -159,7 +163,9 @@ func (o *Opaque) refuse(call *rpc.Call, why rpc.Why) {
 
 // describe fills in what is known before an endpoint is chosen.
 func (o *Opaque) describe(call *rpc.Call) {
+	rules := opaque(o.listener(call.Protocol))
 	if o.Inbound {
+		call.Told = report.Tell(nil, rules)
 		call.Reporter, call.Destination = rpc.ReporterDestination, o.Workload.Peer
 		call.Endpoint = o.Original
 		call.Source = o.Env.Workloads.Peer(o.Remote.Addr(), nil)
@@ -167,6 +173,15 @@ func (o *Opaque) describe(call *rpc.Call) {
 		return
 	}
 	call.Reporter, call.Source = rpc.ReporterSource, o.Workload.Peer
+	call.Told = report.Tell(rules, nil)
+}
+
+// opaque is what a listener says of opaque connections; a nil one says nothing.
+func opaque(l *snapshot.Listener) *report.Rules {
+	if l == nil {
+		return nil
+	}
+	return l.TCPReport
 }
 
 // Connect makes the provider's side, and describes the way for telemetry.
@@ -210,6 +225,8 @@ func (o *Opaque) dial(key upstream.Key, call *rpc.Call) (*sock.Conn, error) {
 	call.SameNode = way.SameNode
 	if way.SameNode && !o.Inbound {
 		call.Reporter = rpc.ReporterSource | rpc.ReporterDestination
+		views := telling.Views{Of: o.Env.View, Workloads: o.Env.Workloads}
+		call.Told = report.Tell(opaque(o.listener(call.Protocol)), opaque(views.At(key.Endpoint)))
 	}
 	if w := o.Env.Workloads.ByAddress(key.Endpoint.Addr()); w != nil && call.Destination == nil {
 		call.Destination = w.Peer

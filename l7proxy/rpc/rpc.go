@@ -7,6 +7,8 @@ import (
 	"iter"
 	"net/netip"
 	"time"
+
+	"github.com/dubway/dubway/l7proxy/report"
 )
 
 // Version is the version of Request, Call and Record, a seam of the design.
@@ -330,6 +332,8 @@ type Call struct {
 	// it, WhyDenied or WhyLimited, and WouldBy the policy's or the limit's name.
 	Would   Why
 	WouldBy string
+	// Told is what the configuration says of the telemetry of such calls; nil: nothing.
+	Told *report.Told
 	// Observer is set by telemetry.Recorder.Prepare.
 	Observer Observer
 }

@@ -14,6 +14,7 @@ type Sight struct {
 	cells map[string]*atomic.Pointer[snapshot.Snapshot] // by UID
 	all   atomic.Pointer[snapshot.Snapshot]             // Of those that are not in cells
 	views atomic.Pointer[[]snapshot.View]
+	puts  atomic.Uint64
 }
 
 // New returns a Sight in which everybody sees an empty snapshot, of generation 0.
@@ -37,6 +38,9 @@ func (s *Sight) Of(uid string) func() *snapshot.Snapshot {
 // Now returns what a workload sees at the moment.
 func (s *Sight) Now(uid string) *snapshot.Snapshot { return s.Of(uid)() }
 
+// Changes counts the calls of Put that are over.
+func (s *Sight) Changes() uint64 { return s.puts.Load() }
+
 // Views returns the views.
 func (s *Sight) Views() []snapshot.View { return *s.views.Load() }
 
@@ -46,6 +50,7 @@ func (s *Sight) Views() []snapshot.View { return *s.views.Load() }
 func (s *Sight) Put(views []snapshot.View) (before map[string]*snapshot.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.puts.Add(1)
 	before = make(map[string]*snapshot.Snapshot)
 	s.views.Store(&views)
 	live := make(map[string]bool)

@@ -245,12 +245,7 @@ func (p *RoutePolicies) All() Needs {
 func (s *Snapshot) Limits() iter.Seq[*Limit] {
 	return func(yield func(*Limit) bool) {
 		s.policies(func(list []*Limit, _ []*RBAC) bool {
-			for _, l := range list {
-				if !yield(l) {
-					return false
-				}
-			}
-			return true
+			return !slices.ContainsFunc(list, func(l *Limit) bool { return !yield(l) })
 		})
 	}
 }
@@ -260,12 +255,7 @@ func (s *Snapshot) Limits() iter.Seq[*Limit] {
 func (s *Snapshot) RBAC() iter.Seq[*RBAC] {
 	return func(yield func(*RBAC) bool) {
 		s.policies(func(_ []*Limit, list []*RBAC) bool {
-			for _, f := range list {
-				if !yield(f) {
-					return false
-				}
-			}
-			return true
+			return !slices.ContainsFunc(list, func(f *RBAC) bool { return !yield(f) })
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 )
@@ -57,6 +58,9 @@ type Listener struct {
 	Idle, TCPIdle time.Duration
 	// Tracing is what becomes of spans of requests; nil: there are none.
 	Tracing *tracing.Tracing
+	// Report is what the chain for requests says of their telemetry, TCPReport what the
+	// other says of opaque connections'. Nil: nothing.
+	Report, TCPReport *report.Rules
 }
 
 // RouteConfig is a RouteConfiguration.

@@ -6,12 +6,15 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
+	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 )
 
 // requestSeries are the values of one set of labels of the request metrics.
 type requestSeries struct {
 	labels                      string
-	duration, request, response tally
+	total                       uint64
+	duration, request, response histogram.Tally
 }
 
 // tcpSeries are the values of one set of labels of the TCP metrics.
@@ -23,7 +26,7 @@ type tcpSeries struct {
 // overheadSeries are the values of one set of labels of dubway_overhead_seconds.
 type overheadSeries struct {
 	labels string
-	tally
+	histogram.Tally
 }
 
 // serializationSeries are the requests of one set of labels of
@@ -45,7 +48,7 @@ func (r *Recorder) collect() collection {
 	var (
 		now   = time.Now()
 		found collection
-		spent = make(map[overheadKey]*tally)
+		spent = make(map[overheadKey]*histogram.Tally)
 		spoke = make(map[serializationKey]uint64)
 	)
 	for _, g := range r.series.sweep(now) {
@@ -57,12 +60,12 @@ func (r *Recorder) collect() collection {
 	}
 	for key, sum := range spent {
 		text := appendLabels(nil, []string{"reporter", "request_protocol"}, []string{key.reporter.String(), key.protocol})
-		found.overheads = append(found.overheads, &overheadSeries{labels: string(text), tally: *sum})
+		found.overheads = append(found.overheads, &overheadSeries{labels: string(text), Tally: *sum})
 	}
 	for key, counts := range r.tcp.sweep(now) {
 		for _, s := range sides {
 			if key.reporter&s.reporter != 0 {
-				text := key.identity.tcpText(s.name, key.flags)
+				text := key.identity.tcpText(s.name, key.flags, counts.change)
 				found.tcp = append(found.tcp, &tcpSeries{labels: text, tcpCounts: counts})
 			}
 		}
@@ -98,14 +101,21 @@ func (r *Recorder) merge(g *group, s side) []*requestSeries {
 			result:    c.outcome.result.String(),
 			exception: r.classes.name(c.outcome.exception),
 		}
+		if g.change != nil {
+			shape.Clear(g.change, map[string]*string{
+				"response_code": &out.code, "dubbo_status": &out.status, "response_flags": &out.flags,
+				"dubbo_result": &out.result, "dubbo_exception": &out.exception,
+			})
+		}
 		series := merged[out]
 		if series == nil {
-			series = &requestSeries{labels: g.identity.requestText(s.name, out)}
+			series = &requestSeries{labels: g.requestText(s.name, out)}
 			merged[out] = series
 		}
-		series.duration.add(&c.duration)
-		series.request.add(&c.request)
-		series.response.add(&c.response)
+		series.total += c.requests()
+		series.duration.Add(&c.duration)
+		series.request.Add(&c.request)
+		series.response.Add(&c.response)
 	}
 	list := make([]*requestSeries, 0, len(merged))
 	for _, series := range merged {
@@ -119,13 +129,16 @@ type overheadKey struct {
 	protocol string
 }
 
-func addOverheads(spent map[overheadKey]*tally, g *group) {
+func addOverheads(spent map[overheadKey]*histogram.Tally, g *group) {
+	if g.change != nil {
+		return
+	}
 	for _, c := range g.all() {
 		key := overheadKey{reporter: c.outcome.reporter, protocol: g.identity.protocol}
 		if spent[key] == nil {
-			spent[key] = &tally{}
+			spent[key] = &histogram.Tally{}
 		}
-		spent[key].add(&c.overhead)
+		spent[key].Add(&c.overhead)
 	}
 }
 
@@ -136,14 +149,12 @@ type serializationKey struct {
 
 func addSerializations(spoke map[serializationKey]uint64, g *group, s side) {
 	for _, c := range g.all() {
-		if c.outcome.reporter&s.reporter == 0 || c.outcome.serialization == 0 {
+		if g.change != nil || c.outcome.reporter&s.reporter == 0 || c.outcome.serialization == 0 {
 			continue
 		}
-		var t tally
-		t.add(&c.duration)
 		spoke[serializationKey{
 			service: g.identity.serviceHost, reporter: s.name, workload: g.identity.source.workload,
 			namespace: g.identity.source.namespace, id: c.outcome.serialization,
-		}] += t.total()
+		}] += c.records()
 	}
 }

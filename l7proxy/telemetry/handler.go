@@ -70,14 +70,17 @@ func (r *Recorder) expose(out io.Writer, gatherers prometheus.Gatherers, log *sl
 	return r.WriteText(out)
 }
 
-// AccessLogHandler answers GET with the share of requests that are logged, and
-// sets it on POST: admin.AccessLog both ways.
+// AccessLogHandler answers GET with which requests are logged, and sets it on POST: admin.AccessLog both ways.
 func (r *Recorder) AccessLogHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		if request.Method == http.MethodPost {
 			var wanted admin.AccessLog
 			err := admin.ReadJSON(request, &wanted)
-			if err == nil {
+			switch {
+			case err != nil:
+			case wanted.Mesh:
+				err = r.Follow()
+			default:
 				err = r.SetSample(wanted.Sample)
 			}
 			if err != nil {
@@ -85,6 +88,6 @@ func (r *Recorder) AccessLogHandler() http.Handler {
 				return
 			}
 		}
-		admin.WriteJSON(w, admin.AccessLog{APIVersion: admin.APIVersion, Sample: r.Sample()})
+		admin.WriteJSON(w, admin.AccessLog{APIVersion: admin.APIVersion, Sample: r.Sample(), Mesh: r.Follows()})
 	})
 }

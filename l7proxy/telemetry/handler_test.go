@@ -135,11 +135,12 @@ func TestAccessLogHandler(t *testing.T) {
 		code         int
 		want         string
 	}{
-		{"GET", "", 200, `{"apiVersion":"dubway.io/v1alpha1","sample":0}`},
-		{"POST", `{"sample":0.25}`, 200, `{"apiVersion":"dubway.io/v1alpha1","sample":0.25}`},
+		{"GET", "", 200, `{"apiVersion":"dubway.io/v1alpha1","sample":0,"mesh":true}`},
+		{"POST", `{"sample":0.25}`, 200, `{"apiVersion":"dubway.io/v1alpha1","sample":0.25,"mesh":false}`},
 		{"POST", `{"sample":2}`, 400, `{"apiVersion":"dubway.io/v1alpha1","error":"set access log sample: 2 is not between 0 and 1"}`},
 		{"POST", `{"rate":1}`, 400, `{"apiVersion":"dubway.io/v1alpha1","error":"read request: json: unknown field \"rate\""}`},
-		{"GET", "", 200, `{"apiVersion":"dubway.io/v1alpha1","sample":0.25}`},
+		{"GET", "", 200, `{"apiVersion":"dubway.io/v1alpha1","sample":0.25,"mesh":false}`},
+		{"POST", `{"mesh":true}`, 200, `{"apiVersion":"dubway.io/v1alpha1","sample":0,"mesh":true}`},
 	}
 	for _, step := range steps {
 		if code, got := ask(step.method, step.body); code != step.code || got != step.want {

@@ -3,8 +3,10 @@ package telemetry
 import (
 	"strconv"
 
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
+	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 )
 
 // statusOther stands for every status that is not one of Dubbo's.
@@ -111,14 +113,16 @@ func (id *identity) withSource(values []string) []string {
 }
 
 // requestText is the labels of a series of the request metrics.
-func (id *identity) requestText(reporter string, out published) string {
+func (g *group) requestText(reporter string, out published) string {
+	id := &g.identity
 	values := append(id.destinationValues(),
 		out.exception, id.iface, id.method, out.result, out.status, reporter, id.protocol, out.code, out.flags)
 	text := make([]byte, 0, 1<<10)
 	if id.application != "" {
 		text = append(appendLabels(text, applicationLabels, []string{id.application}), ',')
 	}
-	return string(appendLabels(text, requestLabels, id.withSource(values)))
+	names, values := shape.Labels(g.change, id.tags, requestLabels, id.withSource(values))
+	return string(appendLabels(text, names, values))
 }
 
 // applicationLabels is what the request metrics have too if an option asks.
@@ -137,7 +141,8 @@ func (k *serializationKey) text() string {
 }
 
 // tcpText is the labels of a series of the TCP metrics.
-func (id *identity) tcpText(reporter, flags string) string {
+func (id *identity) tcpText(reporter, flags string, change *report.Change) string {
 	values := append(id.destinationValues(), reporter, id.protocol, flags)
-	return string(appendLabels(make([]byte, 0, 1<<10), tcpLabels, id.withSource(values)))
+	names, values := shape.Labels(change, id.tags, tcpLabels, id.withSource(values))
+	return string(appendLabels(make([]byte, 0, 1<<10), names, values))
 }

@@ -19,11 +19,11 @@ const (
 	none    = "-"
 )
 
-// budget tells whose budget a name has exceeded.
-type budget uint8
+// excess tells whose budget a name has exceeded.
+type excess uint8
 
 const (
-	within budget = iota
+	within excess = iota
 	overInterfaces
 	overMethods
 	numBudgets
@@ -35,7 +35,7 @@ type verdict struct {
 	// final says that the verdict will not change: the names are admitted, or
 	// they never will be.
 	final bool
-	over  budget
+	over  excess
 }
 
 // names admits interfaces and methods to label values. Names come from
@@ -74,7 +74,7 @@ func (n *names) look(iface, method string) verdict {
 
 // unadmitted completes the verdict on a name that is not admitted: whether it
 // never will be.
-func unadmitted(v verdict, name string, full bool, over budget) verdict {
+func unadmitted(v verdict, name string, full bool, over excess) verdict {
 	if full || !labelable(name) {
 		v.final, v.over = true, over
 	}

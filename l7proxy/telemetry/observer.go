@@ -3,8 +3,12 @@ package telemetry
 import (
 	"sync/atomic"
 
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
+	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
+	"github.com/dubway/dubway/l7proxy/telemetry/shape"
+	"github.com/dubway/dubway/l7proxy/telemetry/wanted"
 )
 
 // observer takes the records of one call.
@@ -13,7 +17,7 @@ type observer struct {
 	call     *rpc.Call
 	shard    uint8
 	target   atomic.Pointer[target]
-	last     atomic.Pointer[cell]   // of the record before; mostly this one's too
+	says     bool                   // the configuration says of which records a line is wanted
 	line     atomic.Pointer[string] // what every log line of this call says
 }
 
@@ -21,15 +25,29 @@ var _ rpc.Observer = (*observer)(nil)
 
 // target is where an observer's records are counted.
 type target struct {
-	group   *group
+	parts   []part // one, unless the configuration changes metrics
 	verdict verdict
 	overApp bool // the consumer's own name is beyond a budget
+}
+
+// part is what of a record is counted in one group.
+type part struct {
+	group    *group
+	reporter rpc.Reporter
+	of       report.Set
+	last     atomic.Pointer[cell] // of the record before; mostly this one's too
 }
 
 // aim makes v the labels of the records that follow.
 func (o *observer) aim(v verdict) *target {
 	id := o.recorder.identify(o.call, v)
-	t := &target{group: o.recorder.series.group(id), verdict: v, overApp: id.application == other}
+	shapes := shape.Parts(o.call)
+	t := &target{parts: make([]part, len(shapes)), verdict: v, overApp: id.application == other}
+	for i := range shapes {
+		p := &shapes[i]
+		t.parts[i].group = o.recorder.series.group(o.recorder.as(id, p, o.call.Source), p.Change)
+		t.parts[i].reporter, t.parts[i].of = p.Reporter, p.Of
+	}
 	o.target.Store(t)
 	return t
 }
@@ -44,14 +62,17 @@ func (o *observer) Observe(rec *rpc.Record) {
 		o.recorder.names.exceeded[t.verdict.over].Add(1)
 	}
 	if t.overApp {
-		o.recorder.apps.exceeded.Add(1)
+		o.recorder.apps.Exceed()
 	}
-	c := o.cell(t.group, rec)
-	c.duration.observe(durations, int64(rec.Duration))
-	c.request.observe(sizes, int64(rec.RequestBytes))
-	c.response.observe(sizes, int64(rec.ResponseBytes))
-	if reached(rec.Result) {
-		c.overhead.observe(overheads, int64(rec.Overhead))
+	out := o.outcome(rec)
+	for i := range t.parts {
+		p := &t.parts[i]
+		out.reporter = p.reporter
+		c := o.cell(p, out)
+		c.observe(rec, p.of)
+		if p.group.change == nil && reached(rec.Result) {
+			c.overhead.Observe(histogram.Overheads, int64(rec.Overhead))
+		}
 	}
 	if tap := o.recorder.tap; tap != nil && tap.Watched() {
 		tap.Observe(rec)
@@ -59,9 +80,18 @@ func (o *observer) Observe(rec *rpc.Record) {
 	if rec.Span != nil {
 		rec.Span.End(rec)
 	}
-	if log := o.recorder.log; log != nil && log.Sampled() {
+	if log := o.recorder.log; log != nil && o.logs(log, rec) {
 		log.Request(o.fixed(), rec)
 	}
+}
+
+// logs tells whether a record gets a line: as the configuration says, where it says
+// something and nobody has said otherwise at this node.
+func (o *observer) logs(log *accesslog.Log, rec *rpc.Record) bool {
+	if o.says && log.Follows() {
+		return wanted.Request(o.call, rec)
+	}
+	return log.Sampled()
 }
 
 // settle looks whether the names of the call have been confirmed meanwhile; an
@@ -89,9 +119,10 @@ func (o *observer) fixed() string {
 	return line
 }
 
-func (o *observer) cell(g *group, rec *rpc.Record) *cell {
+// outcome is that of a record, for no side yet.
+func (o *observer) outcome(rec *rpc.Record) outcome {
 	out := outcome{
-		reporter: o.call.Reporter, status: rec.Status, result: rec.Result, why: rec.Why, delayed: rec.Delayed,
+		status: rec.Status, result: rec.Result, why: rec.Why, delayed: rec.Delayed,
 		shard:         o.shard,
 		serialization: serialization[rec.Serialization],
 	}
@@ -102,14 +133,18 @@ func (o *observer) cell(g *group, rec *rpc.Record) *cell {
 	if rec.Result == rpc.ResultException {
 		out.exception = o.recorder.classes.number(rec.Exception)
 	}
-	if c := o.last.Load(); c != nil && c.group == g && c.outcome == out {
+	return out
+}
+
+func (o *observer) cell(p *part, out outcome) *cell {
+	if c := p.last.Load(); c != nil && c.outcome == out {
 		return c
 	}
-	c := g.cell(out)
+	c := p.group.cell(out)
 	if c.outcome.exception != out.exception {
 		o.recorder.classes.exceeded.Add(1)
 	}
-	o.last.Store(c)
+	p.last.Store(c)
 	return c
 }
 

@@ -8,7 +8,10 @@ import (
 	"time"
 	"weak"
 
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
+	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 )
 
 // idle is how long series that nobody uses any more are still exposed. Pods come
@@ -27,6 +30,32 @@ type identity struct {
 	iface, method                                        string
 	security                                             string
 	application                                          string // "" unless a label asks
+	shape, tags                                          string // of a report.Change; "" for none
+}
+
+// as is an identity of calls of a consumer with the labels of a part.
+func (r *Recorder) as(id identity, p *shape.Part, from *rpc.Peer) identity {
+	if p.Change == nil {
+		return id
+	}
+	id.shape, id.tags = p.Change.Key(), p.Values("", "")
+	if !r.tags.Fits(from, id.shape, id.tags) {
+		p = p.Others()
+	}
+	id.tags = p.Values(id.iface, id.method)
+	s, d := &id.source, &id.destination
+	shape.Clear(p.Change, map[string]*string{
+		"source_workload": &s.workload, "source_workload_namespace": &s.namespace, "source_app": &s.app,
+		"source_version": &s.version, "source_canonical_service": &s.canonical,
+		"source_canonical_revision": &s.revision, "source_cluster": &s.cluster,
+		"destination_workload": &d.workload, "destination_workload_namespace": &d.namespace, "destination_app": &d.app,
+		"destination_version": &d.version, "destination_canonical_service": &d.canonical,
+		"destination_canonical_revision": &d.revision, "destination_cluster": &d.cluster,
+		"destination_service": &id.serviceHost, "destination_service_name": &id.serviceName,
+		"destination_service_namespace": &id.serviceNamespace, "request_protocol": &id.protocol,
+		"dubbo_interface": &id.iface, "dubbo_method": &id.method, "dubbo_consumer_application": &id.application,
+	})
+	return id
 }
 
 // peer is one end of a call.
@@ -45,7 +74,7 @@ func (r *Recorder) identify(call *rpc.Call, v verdict) identity {
 	}
 	id.source.principal, id.destination.principal = known(call.SourcePrincipal), known(call.DestinationPrincipal)
 	if r.apps != nil {
-		id.application = r.apps.look(call)
+		id.application = r.apps.Look(call.Source, "", call.Application)
 	}
 	return id
 }
@@ -87,19 +116,54 @@ type outcome struct {
 // have: each is a set of histograms.
 const perMethod = 20
 
-// cell holds the values of one outcome. Every record adds to each of the first
-// three, so the number of requests is the total of any.
+// cell holds the values of one outcome. Every record adds to each of the first three,
+// unless the configuration drops a metric or changes its labels.
 type cell struct {
 	group   *group
 	outcome outcome
 
-	duration, request, response histogram
-	overhead                    histogram // only of calls that reached a provider
+	duration, request, response histogram.Histogram
+	overhead                    histogram.Histogram // only of calls that reached a provider
+	// Records that are in requests and not in duration, the other way round, and in
+	// neither.
+	untimed, uncounted, neither atomic.Uint64
+}
+
+// observe adds what is counted of a record.
+func (c *cell) observe(rec *rpc.Record, of report.Set) {
+	switch timed, counted := of.Has(report.Duration), of.Has(report.Requests); {
+	case timed && !counted:
+		c.uncounted.Add(1)
+	case counted && !timed:
+		c.untimed.Add(1)
+	case !counted:
+		c.neither.Add(1)
+	}
+	if of.Has(report.Duration) {
+		c.duration.Observe(histogram.Durations, int64(rec.Duration))
+	}
+	if of.Has(report.RequestBytes) {
+		c.request.Observe(histogram.Sizes, int64(rec.RequestBytes))
+	}
+	if of.Has(report.ResponseBytes) {
+		c.response.Observe(histogram.Sizes, int64(rec.ResponseBytes))
+	}
+}
+
+// requests is how many are counted, and records how many there were.
+func (c *cell) requests() uint64 { return c.timed() - c.uncounted.Load() + c.untimed.Load() }
+func (c *cell) records() uint64  { return c.timed() + c.untimed.Load() + c.neither.Load() }
+
+func (c *cell) timed() uint64 {
+	var t histogram.Tally
+	t.Add(&c.duration)
+	return t.Total()
 }
 
 // group is all cells of one identity.
 type group struct {
 	identity identity
+	change   *report.Change          // of its labels; nil: none
 	cells    atomic.Pointer[[]*cell] // copied when one is added
 	mu       sync.Mutex              // held to add a cell
 }
@@ -156,11 +220,11 @@ func (g *group) all() []*cell {
 
 // total is the number of requests of all cells.
 func (g *group) total() uint64 {
-	var t tally
+	var n uint64
 	for _, c := range g.all() {
-		t.add(&c.duration)
+		n += c.records()
 	}
-	return t.total()
+	return n
 }
 
 // slot is a group's place in the store. A group in use is also held by its
@@ -181,7 +245,7 @@ type store struct {
 
 func newStore() *store { return &store{slots: make(map[identity]*slot)} }
 
-func (s *store) group(id identity) *group {
+func (s *store) group(id identity, change *report.Change) *group {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if found := s.slots[id]; found != nil {
@@ -192,7 +256,7 @@ func (s *store) group(id identity) *group {
 	}
 	// Names may alias what the caller re-uses.
 	id.iface, id.method = strings.Clone(id.iface), strings.Clone(id.method)
-	g := &group{identity: id}
+	g := &group{identity: id, change: change}
 	s.slots[id] = &slot{strong: g, weak: weak.Make(g), changed: time.Now()}
 	return g
 }

@@ -8,58 +8,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
-func TestHistogram(t *testing.T) {
-	tests := []struct {
-		layout *layout
-		value  int64
-		bucket int
-	}{
-		{durations, -1, 0},
-		{durations, 0, 0},
-		{durations, 500_000, 0},
-		{durations, 500_001, 1},
-		{durations, 1_000_000, 1},
-		{durations, 1_000_001, 2},
-		{durations, int64(time.Hour), 18},
-		{durations, int64(time.Hour) + 1, 19},
-		{sizes, 0, 0},
-		{sizes, 1, 1},
-		{sizes, 2, 2},
-		{sizes, 5, 2},
-		{sizes, 6, 3},
-		{sizes, 8 << 20, 19},
-		{overheads, 4_999, 0},
-		{overheads, 5_000, 0},
-		{overheads, 5_001, 1},
-		{overheads, 100_000_000, 18},
-		{overheads, 100_000_001, 19},
-	}
-	for _, test := range tests {
-		var h histogram
-		h.observe(test.layout, test.value)
-		for i := range h.counts {
-			if want := uint64(0); i == test.bucket {
-				if h.counts[i].Load() != 1 {
-					t.Errorf("%d is not in bucket %d", test.value, i)
-				}
-			} else if h.counts[i].Load() != want {
-				t.Errorf("%d is in bucket %d, want %d", test.value, i, test.bucket)
-			}
-		}
-	}
-	// Every bound is in its own bucket, one more is in the next.
-	for _, l := range []*layout{durations, sizes, overheads} {
-		for i, bound := range l.bounds {
-			var h histogram
-			h.observe(l, int64(bound))
-			h.observe(l, int64(bound)+1)
-			if h.counts[i].Load() != 1 || h.counts[i+1].Load() != 1 {
-				t.Errorf("bound %s is not inclusive: %v %v", l.text[i], &h.counts[i], &h.counts[i+1])
-			}
-		}
-	}
-}
-
 // TestSweep: series of pods that are gone go too, those in use stay, and no
 // count is lost.
 func TestSweep(t *testing.T) {

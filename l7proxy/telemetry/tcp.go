@@ -4,7 +4,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 )
 
 // tcpKey is what connections with equal labels have in common.
@@ -17,6 +19,8 @@ type tcpKey struct {
 // tcpCounts are the counters of opaque connections.
 type tcpCounts struct {
 	opened, closed, sent, received uint64
+	of                             report.Set // of those counted when one closes
+	change                         *report.Change
 	changed                        time.Time
 }
 
@@ -29,25 +33,49 @@ type tcpStore struct {
 
 func newTCPStore() *tcpStore { return &tcpStore{counts: make(map[tcpKey]*tcpCounts)} }
 
-func (s *tcpStore) add(id identity, c *rpc.Connection) {
+// count adds a connection to the series of each part of it.
+func (r *Recorder) count(c *rpc.Connection) {
+	id := r.identify(c.Call, verdict{})
 	// Whatever the bytes looked like, they were treated as TCP.
 	id.protocol = rpc.ProtocolTCP.String()
-	key := tcpKey{identity: id, reporter: c.Call.Reporter, flags: c.Why.Flag()}
+	for _, p := range shape.Parts(c.Call) {
+		r.tcp.add(r.as(id, &p, c.Call.Source), &p, c)
+	}
+}
+
+func (s *tcpStore) add(id identity, p *shape.Part, c *rpc.Connection) {
+	key := tcpKey{identity: id, reporter: p.Reporter, flags: c.Why.Flag()}
+	if p.Change != nil {
+		shape.Clear(p.Change, map[string]*string{"response_flags": &key.flags})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	counts := s.counts[key]
 	if counts == nil {
-		counts = &tcpCounts{}
+		counts = &tcpCounts{change: p.Change}
 		s.counts[key] = counts
 	}
 	counts.changed = time.Now()
 	if !c.Closed {
-		counts.opened++
+		counts.opened += one(p.Of.Has(report.Opened))
 		return
 	}
-	counts.closed++
-	counts.sent += uint64(max(c.Sent, 0))
-	counts.received += uint64(max(c.Received, 0))
+	counts.closed += one(p.Of.Has(report.Closed))
+	counts.of |= p.Of
+	if p.Of.Has(report.Sent) {
+		counts.sent += uint64(max(c.Sent, 0))
+	}
+	if p.Of.Has(report.Received) {
+		counts.received += uint64(max(c.Received, 0))
+	}
+}
+
+// one is 1 for true.
+func one(is bool) uint64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // sweep returns a copy of the counts, after it has dropped the idle ones.

@@ -20,6 +20,8 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
+	"github.com/dubway/dubway/l7proxy/telemetry/budget"
+	"github.com/dubway/dubway/l7proxy/telemetry/wanted"
 )
 
 // The default budget of names, see Options.
@@ -32,6 +34,9 @@ const (
 	DefaultApplications = 500
 )
 
+// perConsumer is how many applications one consumer may be.
+const perConsumer = 16
+
 // Tap is shown every record while somebody looks. It keeps none.
 type Tap interface {
 	Watched() bool
@@ -42,7 +47,8 @@ type Tap interface {
 type Options struct {
 	// AccessLog takes whole lines from one goroutine. Nil: there is no log.
 	AccessLog io.Writer
-	// Sample is the share of requests to log at first: 0 none, 1 every one.
+	// Sample is the share to log of the requests of whose lines the configuration says
+	// nothing, and of the others if it is changed: 0 none, 1 every one.
 	Sample float64
 	// Interfaces and Methods are the budget of names: the first so many
 	// interfaces of the node, and methods of each, that got an answer have their
@@ -67,10 +73,12 @@ type Recorder struct {
 	cluster string
 	names   *names
 	classes *classes
-	apps    *applications // nil unless a label asks
+	apps    *budget.Values // nil unless a label asks
+	tags    *budget.Tags
 	series  *store
 	tcp     *tcpStore
 	log     *accesslog.Log // nil when there is none
+	sample  float64        // the first share
 	tap     Tap            // nil when there is none
 
 	// strangers counts responses whose status is not one of Dubbo's.
@@ -105,16 +113,19 @@ func New(opts Options) (*Recorder, error) {
 		classes: newClasses(opts.Exceptions),
 		series:  newStore(),
 		tcp:     newTCPStore(),
+		tags:    budget.NewTags(),
 		tap:     opts.Tap,
 	}
 	if opts.Applications {
-		r.apps = newApplications(DefaultApplications)
+		r.apps = budget.New(DefaultApplications, perConsumer)
 	}
 	if opts.AccessLog != nil {
 		r.log = accesslog.New(opts.AccessLog)
 		if err := r.SetSample(opts.Sample); err != nil {
 			return nil, err
 		}
+		r.sample = opts.Sample
+		r.log.Follow(true)
 	}
 	return r, nil
 }
@@ -122,7 +133,7 @@ func New(opts Options) (*Recorder, error) {
 // Prepare returns the Observer for the records of a call, and sets it in the
 // call, which must not change afterwards.
 func (r *Recorder) Prepare(call *rpc.Call) rpc.Observer {
-	o := &observer{recorder: r, call: call, shard: uint8(r.observers.Add(1) % shards)}
+	o := &observer{recorder: r, call: call, says: wanted.Says(call), shard: uint8(r.observers.Add(1) % shards)}
 	o.aim(r.names.look(call.Interface, call.Method))
 	call.Observer = o
 	return o
@@ -130,10 +141,25 @@ func (r *Recorder) Prepare(call *rpc.Call) rpc.Observer {
 
 // Connection records that an opaque connection opened, or that it closed.
 func (r *Recorder) Connection(c *rpc.Connection) {
-	r.tcp.add(r.identify(c.Call, verdict{}), c)
-	if c.Closed && r.log != nil && r.log.Sampled() {
+	r.count(c)
+	if !c.Closed || r.log == nil {
+		return
+	}
+	if r.log.Follows() && wanted.Says(c.Call) {
+		if wanted.Connection(c) {
+			r.log.Connection(c)
+		}
+		return
+	}
+	if r.log.Sampled() {
 		r.log.Connection(c)
 	}
+}
+
+// Value returns the label value that stands for a value of a request of a consumer: for
+// few of each attribute. Part of telling.Recorder.
+func (r *Recorder) Value(from *rpc.Peer, of, value string) string {
+	return r.tags.Value(from, of, value)
 }
 
 // Sample returns the share of requests that are logged.
@@ -144,8 +170,24 @@ func (r *Recorder) Sample() float64 {
 	return r.log.Sample()
 }
 
+// Follows tells whether the configuration decides about the lines of which it says
+// anything. It does until SetSample.
+func (r *Recorder) Follows() bool { return r.log != nil && r.log.Follows() }
+
+// Follow lets the configuration decide again, and takes the first share.
+func (r *Recorder) Follow() error {
+	if r.log == nil {
+		return errNoLog
+	}
+	r.log.SetSample(r.sample)
+	r.log.Follow(true)
+	return nil
+}
+
+var errNoLog = errors.New("set access log sample: the proxy was started without an access log")
+
 // SetSample changes the share of requests that are logged, from 0 to 1, for the
-// records that follow.
+// records that follow, whatever the configuration says.
 func (r *Recorder) SetSample(share float64) error {
 	if !(share >= 0 && share <= 1) {
 		return fmt.Errorf("set access log sample: %v is not between 0 and 1", share)
@@ -154,9 +196,10 @@ func (r *Recorder) SetSample(share float64) error {
 		if share == 0 {
 			return nil
 		}
-		return errors.New("set access log sample: the proxy was started without an access log")
+		return errNoLog
 	}
 	r.log.SetSample(share)
+	r.log.Follow(false)
 	return nil
 }
 

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/dubway/dubway/l7proxy/report"
+	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
 )
 
 // WriteText writes the Recorder's metrics in Prometheus' text format 0.0.4.
@@ -19,7 +22,7 @@ func (r *Recorder) WriteText(out io.Writer) error {
 	r.writeOwn(w)
 	w.family("dubway_overhead_seconds", "histogram", "What the mesh itself added to a call that reached a provider.")
 	for _, s := range found.overheads {
-		w.histogram(s.labels, overheads, &s.tally)
+		w.histogram(s.labels, histogram.Overheads, &s.Tally)
 	}
 	w.family("dubway_serialization_requests_total", "counter", "Dubbo requests by the serialization of their body.")
 	for _, s := range found.serializations {
@@ -41,12 +44,15 @@ func (r *Recorder) writeOwn(w *textWriter) {
 	}
 	w.family("dubway_label_budget_exceeded_total", "counter", "Requests whose name or status is counted as other, by label.")
 	if r.apps != nil {
-		w.line("", `label="dubbo_consumer_application"`, r.apps.exceeded.Load())
+		w.line("", `label="dubbo_consumer_application"`, r.apps.Exceeded())
 	}
 	w.line("", `label="dubbo_exception"`, r.classes.exceeded.Load())
 	w.line("", `label="dubbo_interface"`, r.names.exceeded[overInterfaces].Load())
 	w.line("", `label="dubbo_method"`, r.names.exceeded[overMethods].Load())
 	w.line("", `label="response_code"`, r.strangers.Load())
+	if n := r.tags.Exceeded(); n > 0 {
+		w.line("", `label="tag"`, n)
+	}
 }
 
 // textWriter writes one family after the other. An error stays in the
@@ -61,19 +67,21 @@ type textWriter struct {
 func (w *textWriter) requests(list []*requestSeries) {
 	w.family("istio_request_bytes", "histogram", "Size of requests, with the protocol's header.")
 	for _, s := range list {
-		w.histogram(s.labels, sizes, &s.request)
+		w.histogram(s.labels, histogram.Sizes, &s.request)
 	}
 	w.family("istio_request_duration_milliseconds", "histogram", "From a request's last byte to its answer's.")
 	for _, s := range list {
-		w.histogram(s.labels, durations, &s.duration)
+		w.histogram(s.labels, histogram.Durations, &s.duration)
 	}
 	w.family("istio_requests_total", "counter", "Requests that ended, in whatever way.")
 	for _, s := range list {
-		w.line("", s.labels, s.duration.total())
+		if s.total > 0 {
+			w.line("", s.labels, s.total)
+		}
 	}
 	w.family("istio_response_bytes", "histogram", "Size of answers, with the protocol's header.")
 	for _, s := range list {
-		w.histogram(s.labels, sizes, &s.response)
+		w.histogram(s.labels, histogram.Sizes, &s.response)
 	}
 }
 
@@ -88,14 +96,16 @@ func (w *textWriter) connections(list []*tcpSeries) {
 	}
 	opened := func(s *tcpSeries) bool { return s.opened > 0 }
 	closed := func(s *tcpSeries) bool { return s.closed > 0 }
+	received := func(s *tcpSeries) bool { return s.of.Has(report.Received) }
+	sent := func(s *tcpSeries) bool { return s.of.Has(report.Sent) }
 	counter("istio_tcp_connections_closed_total", "Opaque connections closed.",
 		func(s *tcpSeries) uint64 { return s.closed }, closed)
 	counter("istio_tcp_connections_opened_total", "Opaque connections opened.",
 		func(s *tcpSeries) uint64 { return s.opened }, opened)
 	counter("istio_tcp_received_bytes_total", "Bytes from consumers on opaque connections, counted at their end.",
-		func(s *tcpSeries) uint64 { return s.received }, closed)
+		func(s *tcpSeries) uint64 { return s.received }, received)
 	counter("istio_tcp_sent_bytes_total", "Bytes from providers on opaque connections, counted at their end.",
-		func(s *tcpSeries) uint64 { return s.sent }, closed)
+		func(s *tcpSeries) uint64 { return s.sent }, sent)
 }
 
 // family begins a family: the lines that follow have its name.
@@ -104,17 +114,21 @@ func (w *textWriter) family(name, kind, help string) {
 	w.WriteString("# HELP " + name + " " + help + "\n# TYPE " + name + " " + kind + "\n")
 }
 
-func (w *textWriter) histogram(labels string, l *layout, t *tally) {
-	var seen uint64
-	for i := range numBounds {
-		seen += t.counts[i]
-		w.bucket(labels, l.text[i], seen)
+// histogram writes one that has values: the configuration may have dropped it.
+func (w *textWriter) histogram(labels string, l *histogram.Layout, t *histogram.Tally) {
+	if t.Total() == 0 {
+		return
 	}
-	w.bucket(labels, "+Inf", seen+t.counts[numBounds])
-	w.scratch = strconv.AppendFloat(w.scratch[:0], float64(t.sum)/l.unit, 'g', -1, 64)
+	var seen uint64
+	for i := range histogram.NumBounds {
+		seen += t.Counts[i]
+		w.bucket(labels, l.Text[i], seen)
+	}
+	w.bucket(labels, "+Inf", seen+t.Counts[histogram.NumBounds])
+	w.scratch = strconv.AppendFloat(w.scratch[:0], float64(t.Sum)/l.Unit, 'g', -1, 64)
 	w.begin("_sum", labels)
 	w.end()
-	w.line("_count", labels, t.total())
+	w.line("_count", labels, t.Total())
 }
 
 func (w *textWriter) bucket(labels, le string, n uint64) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	telemetry "github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
@@ -25,7 +26,12 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[snapshot.TermKind](): {
 		"never", "any", "and", "or", "not", "header", "principal", "source", "destination", "destination-port",
 	},
-	reflect.TypeFor[snapshot.RateKind](): {"generic", "header", "match", "source-cluster", "remote-address"},
+	reflect.TypeFor[telemetry.Kind](): {
+		"always", "not", "and", "or", "code", "millis", "flag", "cluster", "route", "holds",
+	},
+	reflect.TypeFor[telemetry.ValueKind](): {"text", "interface", "method", "path", "label"},
+	reflect.TypeFor[telemetry.Operator]():  {"equals", "starts", "ends", "contains", "matches", "present"},
+	reflect.TypeFor[snapshot.RateKind]():   {"generic", "header", "match", "source-cluster", "remote-address"},
 }
 
 // dump prints a snapshot: every field that is not zero, maps by their keys. A
@@ -84,6 +90,14 @@ func scalar(v reflect.Value) (string, bool) {
 	switch x := v.Interface().(type) {
 	case time.Duration:
 		return x.String(), true
+	case telemetry.Set:
+		var all []string
+		for m := range telemetry.NumMetrics {
+			if x.Has(m) {
+				all = append(all, m.String())
+			}
+		}
+		return strings.Join(all, " "), true
 	case encoding.TextMarshaler:
 		text, err := x.MarshalText()
 		return string(text), err == nil

@@ -14,12 +14,13 @@ import (
 // Command returns the command.
 func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
-		Use:   "accesslog [on|off|SHARE]",
+		Use:   "accesslog [on|off|SHARE|mesh]",
 		Short: "Show or switch the proxy's access log",
-		Long: "Show or switch the proxy's access log: on, off, or the share of requests that are logged, from 0 to 1.\n" +
-			"It lasts until the proxy restarts, which starts with its flag --access-log-sample.",
+		Long: "Show or switch the proxy's access log: on, off, or the share of requests that are logged, from 0 to 1,\n" +
+			"whatever the mesh's configuration says of it. With mesh that decides again, as it does when the proxy\n" +
+			"starts; of calls of which it says nothing a share is logged then, the proxy's flag --access-log-sample.",
 		Args:      cobra.MaximumNArgs(1),
-		ValidArgs: []string{"on", "off"},
+		ValidArgs: []string{"on", "off", "mesh"},
 		RunE: func(c *cobra.Command, args []string) error {
 			var now admin.AccessLog
 			if len(args) == 0 {
@@ -28,11 +29,13 @@ func Command(p *ask.Params) *cobra.Command {
 				}
 				return p.Write(now, [][]any{{sentence(now)}})
 			}
-			share, err := parseShare(args[0])
-			if err != nil {
-				return err
+			wanted := admin.AccessLog{APIVersion: admin.APIVersion, Mesh: args[0] == "mesh"}
+			if !wanted.Mesh {
+				var err error
+				if wanted.Sample, err = parseShare(args[0]); err != nil {
+					return err
+				}
 			}
-			wanted := admin.AccessLog{APIVersion: admin.APIVersion, Sample: share}
 			if err := p.Post(c.Context(), admin.PathAccessLog, wanted, &now); err != nil {
 				return err
 			}
@@ -50,12 +53,15 @@ func parseShare(text string) (float64, error) {
 	}
 	share, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(share >= 0 && share <= 1) {
-		return 0, fmt.Errorf("%q is not on, off, or a share from 0 to 1", text)
+		return 0, fmt.Errorf("%q is not on, off, mesh, or a share from 0 to 1", text)
 	}
 	return share, nil
 }
 
 func sentence(now admin.AccessLog) string {
+	if now.Mesh {
+		return fmt.Sprintf("access log: as the mesh's configuration says; a share of %v of what it says nothing of", now.Sample)
+	}
 	switch now.Sample {
 	case 0:
 		return "access log: off"

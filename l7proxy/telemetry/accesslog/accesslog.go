@@ -40,6 +40,7 @@ var errStuck = errors.New("close access log: its reader does not read; the last 
 type Log struct {
 	out       io.Writer
 	threshold atomic.Uint64 // of 32 random bits: below it, a request is logged
+	follows   atomic.Bool   // see Follow
 	dropped   atomic.Uint64
 
 	mu     sync.Mutex
@@ -70,6 +71,13 @@ func (l *Log) Sample() float64 { return float64(l.threshold.Load()) / everyReque
 
 // SetSample changes the share of requests that are logged.
 func (l *Log) SetSample(share float64) { l.threshold.Store(uint64(share * everyRequest)) }
+
+// Follow says whether the configuration decides about the calls that it says something of;
+// otherwise the share holds for all of them.
+func (l *Log) Follow(follows bool) { l.follows.Store(follows) }
+
+// Follows tells what Follow said last; at first it is false.
+func (l *Log) Follows() bool { return l.follows.Load() }
 
 // Dropped returns how many lines were lost because out was slow or failed.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }

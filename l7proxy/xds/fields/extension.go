@@ -17,12 +17,15 @@ const (
 	SlotRetryHost       Slot = "Retry host predicates"
 	SlotBalancer        Slot = "Load balancing policies"
 	SlotHealthChecker   Slot = "Health checkers"
+	SlotAccessLog       Slot = "Access logs"
+	SlotLogFilter       Slot = "Access log filters"
 )
 
 // Slots lists the slots in the order of docs/xds.md.
 func Slots() []Slot {
 	return []Slot{SlotListenerFilter, SlotNetworkFilter, SlotHTTPFilter, SlotPerRoute, SlotDubboFilter,
-		SlotTransportSocket, SlotProtocolOptions, SlotClusterFilter, SlotRetryHost, SlotBalancer, SlotHealthChecker}
+		SlotTransportSocket, SlotProtocolOptions, SlotClusterFilter, SlotRetryHost, SlotBalancer, SlotHealthChecker,
+		SlotAccessLog, SlotLogFilter}
 }
 
 // Types of the extensions that are converted.
@@ -41,6 +44,10 @@ const (
 	TypeGlobalLimit           = "envoy.extensions.filters.http.ratelimit.v3.RateLimit"
 	TypeGlobalPerRoute        = "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute"
 	TypeFault                 = "envoy.extensions.filters.http.fault.v3.HTTPFault"
+	TypeStats                 = "stats.PluginConfig"
+	TypeFileLog               = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+	TypeStdoutLog             = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
+	TypeStderrLog             = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog"
 	TypeRoundRobin            = policies + "round_robin.v3.RoundRobin"
 	TypeRandom                = policies + "random.v3.Random"
 	TypeLeastRequest          = policies + "least_request.v3.LeastRequest"
@@ -66,10 +73,6 @@ var instead = map[string]string{
 		"name the port dubbo and route by a VirtualService, or have Aeraki write Envoy's dubbo_proxy",
 }
 
-// statsConfig is what Istio's metrics may be told: how often they are reported, and to do
-// without HTTP's Host, which Dubbo does not have.
-var statsConfig = []string{"tcp_reporting_duration", "tcpReportingDuration", "disable_host_header_fallback", "disableHostHeaderFallback"}
-
 // anyConfig stands for every field.
 const anyConfig = "*"
 
@@ -94,7 +97,7 @@ var extensions = []Extension{
 	{SlotNetworkFilter, TypeNetworkRBAC, Implemented, "who may connect", nil},
 	{SlotNetworkFilter, TypeNetworkLimit, Implemented, "how often one may connect", nil},
 	{SlotNetworkFilter, "envoy.tcp.metadataexchange.config.MetadataExchange", Accepted, "peers are known from the endpoints", []string{anyConfig}},
-	{SlotNetworkFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", statsConfig},
+	{SlotNetworkFilter, TypeStats, Implemented, "changes the metrics of opaque connections; without it they are as always", nil},
 	{SlotHTTPFilter, TypeRBAC, Implemented, "who may call", nil},
 	{SlotHTTPFilter, TypeLimit, Implemented, "how often one may call", nil},
 	{SlotHTTPFilter, TypeGlobalLimit, Implemented, "how often all may call, as a service says", nil},
@@ -104,7 +107,7 @@ var extensions = []Extension{
 	{SlotHTTPFilter, "envoy.extensions.filters.http.cors.v3.Cors", Accepted, "for browsers; acts only where a route says so", nil},
 	{SlotHTTPFilter, "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", Accepted, "chooses an ALPN; ours is istio, which says what the mesh needs to know", []string{anyConfig}},
 	{SlotHTTPFilter, "io.istio.http.peer_metadata.Config", Accepted, "peers are known from the endpoints", []string{anyConfig}},
-	{SlotHTTPFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", statsConfig},
+	{SlotHTTPFilter, TypeStats, Implemented, "changes the metrics of calls; without it they are as always", nil},
 	{SlotPerRoute, TypeRBACPerRoute, Implemented, "in place of the RBAC filters of this name", nil},
 	{SlotPerRoute, TypeLimit, Implemented, "in place of the limit of this name", nil},
 	{SlotPerRoute, TypeGlobalPerRoute, Implemented, "changes the global limit of this name", nil},
@@ -123,6 +126,13 @@ var extensions = []Extension{
 	{SlotBalancer, TypeMaglev, Implemented, "", nil},
 	{SlotBalancer, TypeWrrLocality, Implemented, "localities by weight, and in each of them the policy that it names", nil},
 	{SlotHealthChecker, TypeDubboCheck, Implemented, "probe: heartbeat (the default), or echo, a call of $echo to interface, version and group, which a provider answers that exports them", []string{"probe", "interface", "version", "group"}},
+	{SlotAccessLog, TypeFileLog, Implemented, lineOwn, []string{anyConfig}},
+	{SlotAccessLog, TypeStdoutLog, Implemented, lineOwn, []string{anyConfig}},
+	{SlotAccessLog, TypeStderrLog, Implemented, lineOwn, []string{anyConfig}},
+	{SlotAccessLog, "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig", Accepted, noSink, []string{anyConfig}},
+	{SlotAccessLog, "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", Accepted, noSink, []string{anyConfig}},
+	{SlotAccessLog, "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig", Accepted, noSink, []string{anyConfig}},
+	{SlotLogFilter, "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", Implemented, "the forms of CEL above", nil},
 }
 
 // find returns the entry for a type in a slot.

@@ -10,9 +10,9 @@ package fields
 import (
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/dubway/dubway/l7proxy/xds/fields/value"
 )
 
 // Status says what becomes of a field that is set.
@@ -71,6 +71,7 @@ func Sections() []Section { return table }
 var table = []Section{
 	{"Listener", listenerMessages},
 	{"Tracing", tracingMessages},
+	{"Telemetry", reportMessages},
 	{"RouteConfiguration", routeMessages},
 	{"dubbo_proxy", dubboMessages},
 	{"RBAC", rbacMessages},
@@ -132,74 +133,8 @@ func extension(name protoreflect.Name, slot Slot) Field {
 	return Field{Name: name, Status: Implemented, Note: "see the table \"" + string(slot) + "\"", slot: slot}
 }
 
-// isZeroDuration tells whether a Duration is 0s.
-func isZeroDuration(v protoreflect.Value) bool {
-	m := v.Message()
-	fields := m.Descriptor().Fields()
-	return m.Get(fields.ByName("seconds")).Int() == 0 && m.Get(fields.ByName("nanos")).Int() == 0
-}
-
-// isFalse tells whether a bool or a BoolValue is false.
-func isFalse(v protoreflect.Value) bool {
-	if m, ok := v.Interface().(protoreflect.Message); ok {
-		return !m.Get(m.Descriptor().Fields().ByName("value")).Bool()
-	}
-	return !v.Bool()
-}
-
-// isUnlimited tells whether a UInt32Value is the largest one, which Envoy's
-// control planes send for "no limit".
-func isUnlimited(v protoreflect.Value) bool {
-	m := v.Message()
-	return m.Get(m.Descriptor().Fields().ByName("value")).Uint() == 1<<32-1
-}
-
-// bindsIstio tells whether a BindConfig binds nothing but 127.0.0.6 or ::6.
-func bindsIstio(v protoreflect.Value) bool {
-	m, ok := v.Message().Interface().(*corev3.BindConfig)
-	if !ok {
-		return false
-	}
-	at := m.GetSourceAddress()
-	rest := proto.CloneOf(m)
-	rest.SourceAddress = nil
-	return (at.GetAddress() == "127.0.0.6" || at.GetAddress() == "::6") && at.GetPortValue() == 0 && proto.Size(rest) == 0
-}
-
-// isEnum returns a check for one of some enum numbers.
-func isEnum(numbers ...protoreflect.EnumNumber) func(protoreflect.Value) bool {
-	return func(v protoreflect.Value) bool {
-		for _, n := range numbers {
-			if v.Enum() == n {
-				return true
-			}
-		}
-		return false
-	}
-}
-
-// isString returns a check for one of some strings.
-func isString(values ...string) func(protoreflect.Value) bool {
-	return func(v protoreflect.Value) bool {
-		for _, s := range values {
-			if v.String() == s {
-				return true
-			}
-		}
-		return false
-	}
-}
-
-// areStrings returns a check that a list holds nothing but the given strings.
-func areStrings(values ...string) func(protoreflect.Value) bool {
-	one := isString(values...)
-	return func(v protoreflect.Value) bool {
-		l := v.List()
-		for i := range l.Len() {
-			if !one(l.Get(i)) {
-				return false
-			}
-		}
-		return true
-	}
-}
+// The checks, by short names, so that the tables can be read.
+var (
+	isZeroDuration, isFalse, isUnlimited, bindsIstio = value.IsZeroDuration, value.IsFalse, value.IsUnlimited, value.BindsIstio
+	isEnum, isString, areStrings                     = value.IsEnum, value.IsString, value.AreStrings
+)

@@ -9,6 +9,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	configv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
@@ -29,6 +30,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"istio.io/api/envoy/extensions/stats"
 
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 )
@@ -43,6 +45,7 @@ var roots = []proto.Message{
 	(*dubbov3.DubboProxy)(nil),
 	(*roundv3.RoundRobin)(nil), (*randomv3.Random)(nil), (*leastv3.LeastRequest)(nil), (*ringv3.RingHash)(nil),
 	(*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil), (*tlsv3.UpstreamTlsContext)(nil), (*tlsv3.DownstreamTlsContext)(nil),
+	(*stats.PluginConfig)(nil), (*celv3.ExpressionFilter)(nil),
 }
 
 // each calls f with every message of the table.

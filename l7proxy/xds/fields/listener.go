@@ -4,7 +4,7 @@ const (
 	noBind     = "no address is bound: the agent opens one listener in each pod"
 	httpOur    = "means something to HTTP only; requests here are Dubbo's"
 	noStats    = "a name for Envoy's own statistics; Dubway's metrics have Istio's labels"
-	ownLog     = "the access log is switched and sampled by the proxy's flags"
+	ownLog     = "what no chain takes has no line, and a call has one, when it ended"
 	noTLS      = "a handshake may take ten seconds"
 	sniffedAll = "the proxy always looks at the first bytes"
 	sniffed    = "a silent or server-first connection is never kept waiting: it takes the tcp_proxy chain"
@@ -65,7 +65,7 @@ var listenerMessages = []Message{
 		only("request_timeout", isZeroDuration, "only 0s, which is none"),
 		only("request_headers_timeout", isZeroDuration, "only 0s, which is none"),
 		accept("stat_prefix", noStats),
-		accept("access_log", ownLog),
+		yes("access_log", "of which there is a line. See above"),
 		accept("access_log_options", ownLog),
 		yes("tracing", "spans of Dubbo requests (docs/tracing.md)"),
 		accept("codec_type", "the client's first bytes decide"),
@@ -111,7 +111,7 @@ var listenerMessages = []Message{
 		yes("metadata_match", "filter_metadata[\"envoy.lb\"]"),
 		yes("idle_timeout", "of a connection on which nothing moves either way. Absent is none (Envoy: 1 hour)"),
 		accept("stat_prefix", noStats),
-		accept("access_log", ownLog),
+		yes("access_log", "of which there is a line. See above"),
 		accept("access_log_options", ownLog),
 	}},
 	{"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster", []Field{yes("clusters")}},

@@ -14,6 +14,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
@@ -36,6 +37,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
+	"istio.io/api/envoy/extensions/stats"
 
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
@@ -55,7 +57,7 @@ var kinds = map[protoreflect.FullName]struct {
 // builtin holds the types that an Any may have. It is our own registry, so that
 // what other packages link in changes nothing.
 var builtin = registry((*hcmv3.HttpConnectionManager)(nil), (*tcpv3.TcpProxy)(nil),
-	(*dubbov3.DubboProxy)(nil), (*structpb.Struct)(nil),
+	(*dubbov3.DubboProxy)(nil), (*structpb.Struct)(nil), (*stats.PluginConfig)(nil), (*celv3.ExpressionFilter)(nil),
 	(*networkrbacv3.RBAC)(nil), (*networklimitv3.LocalRateLimit)(nil),
 	(*rbacv3.RBAC)(nil), (*rbacv3.RBACPerRoute)(nil), (*limitv3.LocalRateLimit)(nil),
 	(*ratelimitv3.RateLimit)(nil), (*ratelimitv3.RateLimitPerRoute)(nil), (*faultv3.HTTPFault)(nil),

@@ -9,7 +9,6 @@ import (
 	udpav1 "github.com/cncf/xds/go/udpa/type/v1"
 	xdsv3 "github.com/cncf/xds/go/xds/type/v3"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -163,36 +162,8 @@ func treeOf(a *anypb.Any) any {
 		}
 	}
 	tree := map[string]any{"@type": a.GetTypeUrl()}
-	if typeName(a.GetTypeUrl()) == "stats.PluginConfig" && named(tree, a.GetValue()) {
-		return tree
-	}
 	if len(a.GetValue()) > 0 {
 		tree[unreadable] = float64(len(a.GetValue()))
 	}
 	return tree
-}
-
-// statsFields are the fields of stats.PluginConfig (istio.io/api 1.31) by their numbers.
-// istiod sets the sixth for every provider, so that it must be told from the others.
-var statsFields = [...]string{
-	1: "debug", 2: "maxPeerCacheSize", 3: "statPrefix", 4: "fieldSeparator", 5: "valueSeparator", 6: "disableHostHeaderFallback",
-	7: "tcpReportingDuration", 8: "metrics", 9: "definitions", 10: "reporter", 11: "rotationInterval", 12: "gracefulDeletionInterval",
-}
-
-// named notes in tree which fields of a stats.PluginConfig are set, not to what. False: the
-// bytes are not read, and tree is as it was.
-func named(tree map[string]any, value []byte) bool {
-	var set []string
-	for len(value) > 0 {
-		n, _, length := protowire.ConsumeField(value)
-		if length < 0 || int(n) >= len(statsFields) {
-			return false
-		}
-		set = append(set, statsFields[n])
-		value = value[length:]
-	}
-	for _, name := range set {
-		tree[name] = true
-	}
-	return true
 }

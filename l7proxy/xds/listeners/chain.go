@@ -10,10 +10,12 @@ import (
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
+	"github.com/dubway/dubway/l7proxy/xds/reports"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
 	"github.com/dubway/dubway/l7proxy/xds/tracers"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
@@ -32,6 +34,7 @@ type terminal struct {
 	faults    []*snapshot.Fault
 	tracing   *tracing.Tracing
 	idle      time.Duration
+	report    *report.Rules
 }
 
 func (t *terminal) opaque() bool { return len(t.tcp) > 0 }
@@ -43,6 +46,7 @@ func (b *builder) terminal(path string, c *listenerv3.FilterChain) *terminal {
 	before := len(*b.problems)
 	var last *terminal
 	var gate snapshot.Gate
+	b.says = new(reports.Chain)
 	for i, f := range c.GetFilters() {
 		at := fmt.Sprintf("%s.filters[%d]", path, i)
 		if last != nil {
@@ -58,8 +62,11 @@ func (b *builder) terminal(path string, c *listenerv3.FilterChain) *terminal {
 			last = b.tcp(at+".typed_config", f.GetTypedConfig())
 		case fields.TypeNetworkRBAC, fields.TypeNetworkLimit:
 			policies.Connection(b.problems, at, f, &gate)
+		case fields.TypeStats:
+			b.says.Stats(at+".typed_config", f.GetTypedConfig())
 		}
 	}
+	said := b.says.Rules(b.problems)
 	if len(*b.problems) > before {
 		return nil
 	}
@@ -70,6 +77,7 @@ func (b *builder) terminal(path string, c *listenerv3.FilterChain) *terminal {
 	if len(gate.RBAC)+len(gate.Limits) > 0 {
 		last.gate = &gate
 	}
+	last.report = said
 	return last
 }
 
@@ -79,6 +87,7 @@ func (b *builder) requests(chain, path string, config *anypb.Any) *terminal {
 		return nil
 	}
 	t := &terminal{idle: m.GetCommonHttpProtocolOptions().GetIdleTimeout().AsDuration(), tracing: tracers.Of(m.GetTracing())}
+	b.says.Logs(path+".access_log", m.GetAccessLog())
 	for i, f := range m.GetHttpFilters() {
 		b.policy(fmt.Sprintf("%s.http_filters[%d]", path, i), f, t)
 	}
@@ -106,6 +115,8 @@ func (b *builder) policy(path string, f *hcmv3.HttpFilter, t *terminal) {
 		t.globals = append(t.globals, policies.Global(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
 	case fields.TypeFault:
 		t.faults = append(t.faults, policies.Fault(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
+	case fields.TypeStats:
+		b.says.Stats(path+".typed_config", f.GetTypedConfig())
 	}
 }
 
@@ -125,6 +136,7 @@ func (b *builder) tcp(path string, config *anypb.Any) *terminal {
 	if !b.problems.Unpack(path, config, m) {
 		return nil
 	}
+	b.says.Logs(path+".access_log", m.GetAccessLog())
 	base := routes.Subset(m.GetMetadataMatch())
 	t := &terminal{idle: m.GetIdleTimeout().AsDuration()}
 	switch spec := m.GetClusterSpecifier().(type) {

@@ -18,6 +18,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
+	"github.com/dubway/dubway/l7proxy/xds/reports"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
@@ -111,6 +112,7 @@ type builder struct {
 	places   []place
 	parts    map[place]*part
 	order    []place
+	says     *reports.Chain // of the chain that is being converted
 }
 
 // addresses finds the places of the whole listener.
@@ -183,6 +185,12 @@ func (b *builder) chains(m *listenerv3.Listener) {
 func (b *builder) close() {
 	for _, at := range b.order {
 		l := b.parts[at]
+		switch { // what there is one chain for is all told of by it
+		case l.opaque == "":
+			l.TCPReport = l.Report
+		case l.requests == "":
+			l.Report = l.TCPReport
+		}
 		if l.Gate == nil && len(l.RBAC) == 0 {
 			continue
 		}
@@ -205,7 +213,7 @@ func (b *builder) fallBack(path string, t *terminal) {
 	}
 	for _, at := range b.order {
 		if l := b.parts[at]; l.opaque == "" {
-			l.TCP, l.TCPGate, l.TCPIdle, l.opaque = t.tcp, t.gate, t.idle, path
+			l.TCP, l.TCPGate, l.TCPIdle, l.TCPReport, l.opaque = t.tcp, t.gate, t.idle, t.report, path
 		}
 	}
 }
@@ -227,11 +235,11 @@ func (b *builder) put(path string, at place, t *terminal, plain bool) {
 	set := &l.requests
 	if t.opaque() {
 		set = &l.opaque
-		l.TCP, l.TCPGate, l.TCPIdle = t.tcp, t.gate, t.idle
+		l.TCP, l.TCPGate, l.TCPIdle, l.TCPReport = t.tcp, t.gate, t.idle, t.report
 	} else {
 		l.RouteName, l.Route, l.plain = t.routeName, t.route, plain
 		l.Gate, l.RBAC, l.Limits, l.Globals, l.Faults = t.gate, t.rbac, t.limits, t.globals, t.faults
-		l.Idle, l.Tracing = t.idle, t.tracing
+		l.Idle, l.Report, l.Tracing = t.idle, t.report, t.tracing
 	}
 	if *set != "" {
 		b.problems.Addf(path, "%s already has %s", at, *set)
