@@ -64,7 +64,7 @@ func (w *world) httpPorts() {
 // entryPolicies: mirrors, retries, shares and attachments of a host that is none of
 // Kubernetes', and a host with capitals.
 func (w *world) entryPolicies() {
-	const vip, capitals = "240.241.0.4", "240.241.0.5"
+	const vip, capitals, ruled = "240.241.0.4", "240.241.0.5", "240.241.0.9"
 	defer w.with("entry-policies")()
 	mirrored := w.Sum("dubway_mirrored_requests_total")
 	w.settled("by method and attachment", at(vip, "sayHello", "arg.0", "jason"), map[string]int{"v2": 20})
@@ -77,6 +77,8 @@ func (w *world) entryPolicies() {
 	}
 	w.shared(300, at(vip, "buy"), 4, 60)
 	w.settled("a host with capitals", at(capitals, "buy"), map[string]int{"v2": 10})
+	w.settled("one with rules, by method", at(ruled, "sayHello"), map[string]int{"v2": 10})
+	w.settled("one with rules, else", at(ruled, "buy"), map[string]int{"v1": 10})
 }
 
 // gatewayPorts: the Gateway API's routes on ports of gRPC, HTTP and TCP.
