@@ -88,16 +88,24 @@ func New(t *testing.T, tag string, number int, limit time.Duration) *Mesh {
 	return m
 }
 
-// logs shows the end of each process's log.
+// logs shows the end of each process's log, of lines of the access log but few: what
+// went wrong would be lost among them.
 func (m *Mesh) logs() {
 	files, _ := filepath.Glob(filepath.Join(m.StateDir(), "*", "*.log"))
 	more, _ := filepath.Glob(filepath.Join(m.StateDir(), "*.log"))
 	for _, f := range append(files, more...) {
 		b, _ := os.ReadFile(f)
-		if len(b) > 3000 {
-			b = b[len(b)-3000:]
+		var own, calls []string
+		for line := range strings.Lines(string(b)) {
+			if strings.HasPrefix(line, `{"start_time"`) {
+				calls = append(calls, line)
+			} else {
+				own = append(own, line)
+			}
 		}
-		m.T.Logf("%s:\n%s", filepath.Base(f), b)
+		calls = calls[max(len(calls)-2, 0):]
+		own = own[max(len(own)-20, 0):]
+		m.T.Logf("%s:\n%s%s", filepath.Base(f), strings.Join(calls, ""), strings.Join(own, ""))
 	}
 }
 
