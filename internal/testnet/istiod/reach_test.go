@@ -85,10 +85,15 @@ func (w *world) access() {
 	w.Eventually("an audit is counted", func() bool { return w.Sum("dubway_rbac_total{", `result="logged"`) >= 40 })
 }
 
-// accessTCP: what istiod makes of a DENY for HTTP on a port of TCP denies everything.
+// accessTCP: what istiod makes of policies for calls on a port of TCP: a DENY denies
+// everything, an ALLOW allows nothing. Those for connections hold.
 func (w *world) accessTCP() {
-	const vip = "198.19.0.49"
-	defer w.with("access-tcp")()
-	w.settled("everything", at(vip, "buy"), map[string]int{"thrown": 2})
-	w.settled("of everybody", at(vip, "dangerous").ofBatch(), map[string]int{"thrown": 2})
+	const denied, allowed = "198.19.0.49", "198.19.0.53"
+	without := w.with("access-tcp")
+	w.settled("everything", at(denied, "buy"), map[string]int{"thrown": 2})
+	w.settled("of everybody", at(denied, "dangerous").ofBatch(), map[string]int{"thrown": 2})
+	without()
+	defer w.with("access-tcp-allow")()
+	w.settled("the account's", at(allowed, "buy"), map[string]int{"v1": 20})
+	w.settled("another account's", at(allowed, "buy").ofBatch(), map[string]int{"thrown": 2})
 }

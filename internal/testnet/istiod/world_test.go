@@ -43,7 +43,7 @@ type world struct {
 // begin starts everything.
 func begin(t *testing.T) *world {
 	t.Helper()
-	m := meshtest.New(t, "is", 1, 20*time.Minute)
+	m := meshtest.New(t, "is", 1, 16*time.Minute)
 	w := &world{Mesh: m, consumer: m.Pod("consumer"), batch: m.Pod("batch")}
 	for name, pod := range map[string]**testnet.Pod{"v1": &w.v1, "v2": &w.v2} {
 		p, err := m.AddPod("provider-"+name, map[string]string{"app": "provider", "version": name}, 20880)
