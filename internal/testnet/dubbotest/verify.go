@@ -136,7 +136,12 @@ func (c *verified) run() error {
 	go func() { written <- c.write() }()
 	readErr := c.read()
 	close(c.ended)
-	_ = c.conn.Close()
+	if readErr == nil {
+		// A one-way call may still be on its way behind the last answered one.
+		_ = c.conn.SetWriteDeadline(time.Now().Add(c.Timeout))
+	} else {
+		_ = c.conn.Close()
+	}
 	writeErr := <-written
 	c.result.Lost = len(c.pending)
 	if readErr != nil {

@@ -88,7 +88,7 @@ type mesh struct {
 
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
-	return &mesh{Mesh: meshtest.New(t, "ho", 1, 4*time.Minute)}
+	return &mesh{Mesh: meshtest.New(t, "ho", 1, 10*time.Minute)}
 }
 
 // pod adds a pod; one that listens is a provider and has started when it returns.

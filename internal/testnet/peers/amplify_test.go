@@ -55,7 +55,7 @@ func amplifiedRows() []amplified {
 // TestAmplification counts how often a provider is asked for one call of a consumer
 // that tries again, by a route that does so too.
 func TestAmplification(t *testing.T) {
-	m := meshtest.New(t, "pe", 1, 6*time.Minute)
+	m := meshtest.New(t, "pe", 1, 10*time.Minute)
 	l := &local{Mesh: m}
 	pods := []*testnet.Pod{m.Pod("java-33"), m.Pod("java-32"), m.Pod("dubbo-go")}
 	for i, k := range []kind{java33, java32, dubboGo} {

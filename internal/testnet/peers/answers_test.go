@@ -14,7 +14,7 @@ import (
 // TestAnswers: real consumers see what the mesh adds to the attachments of answers, and
 // not what it removes; values and exceptions are what they were.
 func TestAnswers(t *testing.T) {
-	m := meshtest.New(t, "pe", 1, 3*time.Minute)
+	m := meshtest.New(t, "pe", 1, 10*time.Minute)
 	consumers, kinds := []*testnet.Pod{}, []kind{java33, java32, java26, dubboGo}
 	for i := range kinds {
 		consumers = append(consumers, m.Pod(fmt.Sprint("consumer-", i)))

@@ -29,7 +29,7 @@ type idling struct {
 // first call on each is answered. Meanwhile other consumers are killed in mid-call.
 func TestIdle(t *testing.T) {
 	t.Parallel()
-	m := meshtest.New(t, "pe2", 2, 6*time.Minute)
+	m := meshtest.New(t, "pe2", 2, 10*time.Minute)
 	pods := map[kind]*testnet.Pod{
 		java33: m.Pod("idle-33"), java32: m.Pod("idle-32"), java26: m.Pod("idle-26"), dubboGo: m.Pod("idle-go"),
 	}

@@ -64,7 +64,7 @@ const (
 )
 
 func newLocal(t *testing.T) *local {
-	m := meshtest.New(t, "pe", 1, 6*time.Minute)
+	m := meshtest.New(t, "pe", 1, 10*time.Minute)
 	l := &local{Mesh: m}
 	pods := []*testnet.Pod{m.Pod("java-33"), m.Pod("java-32"), m.Pod("java-26"), m.Pod("dubbo-go")}
 	for i, k := range []kind{java33, java32, java26, dubboGo} {

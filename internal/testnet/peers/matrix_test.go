@@ -103,7 +103,7 @@ func (x *matrix) provider(k kind) *testnet.Pod {
 // addresses (Java), IPv6, and a provider's own address as a registry tells it. Then
 // the providers end.
 func TestMatrix(t *testing.T) {
-	m := meshtest.New(t, "pe", 1, 6*time.Minute)
+	m := meshtest.New(t, "pe", 1, 10*time.Minute)
 	pods := map[kind]*testnet.Pod{}
 	for k, name := range map[kind]string{
 		java33: "consumer-33", java32: "consumer-32", java26: "consumer-26", dubboGo: "consumer-go",

@@ -29,7 +29,7 @@ func (dials) Dial(ctx context.Context, key upstream.Key, _ netip.AddrPort) (upst
 // TestProbes: what health checks ask, real providers answer: a heartbeat, and $echo of
 // a service that they export, in its group and version, and of no other.
 func TestProbes(t *testing.T) {
-	m := meshtest.New(t, "pe", 1, 4*time.Minute)
+	m := meshtest.New(t, "pe", 1, 10*time.Minute)
 	service := probe // the interface that all peers export
 	echo := func(iface, version, group string) snapshot.Probe {
 		return snapshot.Probe{Kind: snapshot.ProbeEcho, Interface: iface, Version: version, Group: group}

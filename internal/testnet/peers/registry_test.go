@@ -35,7 +35,7 @@ type registry struct {
 // steered, as it never should be, or is by mistake, like that of a Dubbo service.
 func TestRegistry(t *testing.T) {
 	t.Parallel()
-	m := meshtest.New(t, "pe3", 3, 4*time.Minute)
+	m := meshtest.New(t, "pe3", 3, 10*time.Minute)
 	names := []string{"plain-33", "plain-32", "mistaken-33", "mistaken-32"}
 	pods := map[string]*testnet.Pod{}
 	for _, name := range names {

@@ -146,7 +146,7 @@ func newMesh(t *testing.T) *mesh {
 // newNode makes one of several nodes.
 func newNode(t *testing.T, tag string, number int) *mesh {
 	t.Helper()
-	m := meshtest.New(t, tag, number, 5*time.Minute)
+	m := meshtest.New(t, tag, number, 10*time.Minute)
 	return &mesh{Mesh: m, t: t, ctx: m.Ctx}
 }
 
