@@ -68,7 +68,7 @@ func (w *world) entryPolicies() {
 	defer w.with("entry-policies")()
 	mirrored := w.Sum("dubway_mirrored_requests_total")
 	w.settled("by method and attachment", at(vip, "sayHello", "arg.0", "jason"), map[string]int{"v2": 20})
-	w.Eventually("calls are mirrored", func() bool { return w.Sum("dubway_mirrored_requests_total") >= mirrored+40 })
+	w.Eventually("calls are mirrored", func() bool { return w.Sum("dubway_mirrored_requests_total") >= mirrored+10 })
 	w.settled("not by the method alone", at(vip, "sayHello"), map[string]int{"v1": 20})
 	again := w.Sum("dubway_retries_total")
 	w.settled("once more after an error", at(vip, "flaky1"), map[string]int{"v2": 10})
@@ -89,7 +89,7 @@ func (w *world) gatewayPorts() {
 	w.shared(300, at(vip, "sayHello").on(50051), 4, 60)
 	mirrored := w.Sum("dubway_mirrored_requests_total")
 	w.settled("HTTPRoute", at(vip, "getOrder").on(8080), map[string]int{"v2": 20})
-	w.Eventually("calls are mirrored", func() bool { return w.Sum("dubway_mirrored_requests_total") >= mirrored+40 })
+	w.Eventually("calls are mirrored", func() bool { return w.Sum("dubway_mirrored_requests_total") >= mirrored+10 })
 	w.settled("HTTPRoute, else", at(vip, "buy").on(8080), map[string]int{"v1": 20})
 	var got map[string]string
 	said := w.calls(1, at(vip, "attached").on(8080)).Said
