@@ -38,14 +38,17 @@ func (w *world) restarted() {
 // holds, and calls are answered all the time.
 func (w *world) away() {
 	const vip = "198.19.0.20"
-	defer w.with("dubbo-port", "${FIRST}", "100", "${SECOND}", "0")()
-	w.settled("before", at(vip, "buy"), map[string]int{"v1": 20})
+	defer w.with("dubbo-port", "${FIRST}", "0", "${SECOND}", "100")()
+	w.settled("before", at(vip, "buy"), map[string]int{"v2": 20})
 	steady := at(vip, "sayHello")
 	w.settled("before, by method", steady, map[string]int{"v2": 20})
 	steady.Fresh, steady.Pause, steady.While = true, 20*time.Millisecond, filepath.Join(w.StateDir(), "steady")
 	w.Must(os.WriteFile(steady.While, nil, 0o600))
 	end := w.launch(steady)
 	w.under()
+	// What istiod says last is kept too.
+	w.apply(w.objects("dubbo-port", "${FIRST}", "100", "${SECOND}", "0"))
+	w.settled("last", at(vip, "buy"), map[string]int{"v1": 5})
 	back := time.Now().Add(time.Minute)
 	w.plane.KillIstiod()
 	w.stopProxy()
