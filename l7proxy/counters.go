@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dubway/dubway/l7proxy/cluster/outlier"
+	"github.com/dubway/dubway/l7proxy/mtls"
 )
 
 // counter is one of the proxy's own counters, read when metrics are scraped.
@@ -49,7 +50,7 @@ func gauge(name, help string, f func() float64) counter {
 func (p *Proxy) counters() counters {
 	l, u := p.listeners.Stats(), p.pool.Stats()
 	checks := p.clusters.Checks()
-	return slices.Concat(p.outlierCounters(), p.requestCounters(), counters{
+	return slices.Concat(p.outlierCounters(), p.requestCounters(), p.tlsCounters(), counters{
 		count("dubway_connections_accepted_total", "Connections accepted from pods.", l.Accepted.Load),
 		count("dubway_connections_direct_total", "Connections to the mesh's own ports that nobody steered; closed.", l.Direct.Load),
 		count("dubway_connections_limited_total", "Connections refused over the limit of a workload.", l.Limited.Load),
@@ -79,6 +80,26 @@ func (p *Proxy) counters() counters {
 		}),
 		gauge("dubway_proxy_workloads", "Pods that the proxy serves.", func() float64 { return float64(len(p.workloads.All())) }),
 	})
+}
+
+// tlsCounters tell of the mesh's TLS.
+func (p *Proxy) tlsCounters() counters {
+	s := p.ends.Stats()
+	var list counters
+	add := func(name, help string, labels prometheus.Labels, f func() uint64) {
+		c := count(name, help, f)
+		c.desc = prometheus.NewDesc(name, help, nil, labels)
+		list = append(list, c)
+	}
+	for side, name := range []string{mtls.ClientSide: "client", mtls.ServerSide: "server"} {
+		add("dubway_tls_handshakes_total", "Connections that mutual TLS was agreed on.",
+			prometheus.Labels{"side": name}, s.Handshakes[side].Load)
+		for r := range mtls.Reasons {
+			add("dubway_tls_refused_total", "Connections that were not made or taken for want of mutual TLS, by reason.",
+				prometheus.Labels{"side": name, "reason": mtls.Reason(r).String()}, s.Refused[side][r].Load)
+		}
+	}
+	return list
 }
 
 // requestCounters tell what became of requests beside their records.

@@ -30,10 +30,10 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
-	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/listener"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/overload"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/probe"
@@ -65,26 +65,27 @@ type Options struct {
 	Domain        string // of the Kubernetes cluster: cluster.local
 	// Unknown is what becomes of connects to unknown destinations where the configuration
 	// says that they are refused.
-	Unknown        handoff.Unknown
-	Secured        proof.Secured
-	Node           string
-	Locality       string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
-	MetricsAddress string // "" for none
-	HealthAddress  string // "" for none
-	AccessLog      io.Writer
-	Sample         float64       // share of requests that are logged
-	Applications   bool          // consumers' own names are a label
-	TapBodies      bool          // root and our own user may read what calls say
-	MaxFrame       int           // bytes
-	MaxConnections int64         // of one workload
-	MaxTotal       int64         // of all workloads
-	MaxBuffers     int64         // bytes of one workload's read buffers
-	MaxInFlight    int64         // requests of one workload; 0: any number
-	MaxDecoded     int64         // values of one workload's bodies that are read in a second; 0: any number
-	MemoryLimit    uint64        // bytes; 0: none
-	MemoryUsed     func() uint64 // what counts against it; nil: what the Go runtime has
-	Drain          time.Duration // how long pending requests may take at the end
-	Logger         *slog.Logger
+	Unknown         handoff.Unknown
+	Secured         proof.Secured
+	SameNodeEncrypt Encrypt
+	Node            string
+	Locality        string // "region/zone/subzone" of the node, or its first parts; "" if it is not known
+	MetricsAddress  string // "" for none
+	HealthAddress   string // "" for none
+	AccessLog       io.Writer
+	Sample          float64       // share of requests that are logged
+	Applications    bool          // consumers' own names are a label
+	TapBodies       bool          // root and our own user may read what calls say
+	MaxFrame        int           // bytes
+	MaxConnections  int64         // of one workload
+	MaxTotal        int64         // of all workloads
+	MaxBuffers      int64         // bytes of one workload's read buffers
+	MaxInFlight     int64         // requests of one workload; 0: any number
+	MaxDecoded      int64         // values of one workload's bodies that are read in a second; 0: any number
+	MemoryLimit     uint64        // bytes; 0: none
+	MemoryUsed      func() uint64 // what counts against it; nil: what the Go runtime has
+	Drain           time.Duration // how long pending requests may take at the end
+	Logger          *slog.Logger
 }
 
 // Proxy is the running proxy.
@@ -97,6 +98,7 @@ type Proxy struct {
 	control    *views.Set // source, where that is a control plane; or nil
 	clusters   *cluster.Manager
 	dialer     *witness.Dialer
+	ends       *mtls.Ends
 	pool       *upstream.Pool
 	limits     *ratelimit.Client
 	recorder   *telemetry.Recorder
@@ -123,6 +125,9 @@ type Proxy struct {
 func New(opts Options) (*Proxy, error) {
 	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1), tap: &tap.Hub{}}
 	p.metrics = telemetry.NewRegistry()
+	if err := opts.SameNodeEncrypt.check(); err != nil {
+		return nil, err
+	}
 	p.sight = sight.New()
 	var err error
 	p.recorder, err = telemetry.New(telemetry.Options{
@@ -138,26 +143,16 @@ func New(opts Options) (*Proxy, error) {
 	if err := p.openAgent(); err != nil {
 		return nil, err
 	}
+	p.ends = mtls.New(p.identities, p.log)
+	encrypted := &mtls.Dialer{Dialer: p.dialer, Ends: p.ends, Workloads: p.workloads}
 	where, err := zone.Parse(opts.Locality)
 	if err != nil {
 		return nil, err
 	}
 	p.clusters = cluster.NewManager(p.log, cluster.Options{Prober: probe.New(p.dialer), Zone: where})
 	p.limits = ratelimit.New(p.clusters, p.log)
-	p.pool = upstream.NewPool(p.dialer, upstream.Limits{MaxFrame: opts.MaxFrame})
-	p.env = &downstream.Env{
-		Env: relay.Env{
-			Env: plan.Env{
-				View: p.sight.Of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
-				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
-				Applications: opts.Applications,
-				Policies:     new(filter.Policies), TrustDomain: subject.DefaultTrustDomain, Modes: new(mode.Table),
-			},
-			Dialer: p.dialer, Logger: p.log, PassUnknown: opts.Unknown != handoff.UnknownRefuse,
-		},
-		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
-		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: opts.MaxFrame,
-	}
+	p.pool = upstream.NewPool(encrypted, upstream.Limits{MaxFrame: opts.MaxFrame})
+	p.env = p.newEnv(encrypted)
 	p.quotas = quota.NewNode(opts.MaxTotal, opts.MaxConnections, opts.MaxBuffers)
 	p.quotas.Pace(opts.MaxDecoded)
 	p.quotas.Fly(opts.MaxInFlight)
@@ -178,6 +173,24 @@ func New(opts Options) (*Proxy, error) {
 		return nil, fmt.Errorf("register collectors: %w", err)
 	}
 	return p, nil
+}
+
+// newEnv is what all connections share. Dialer makes those to providers.
+func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
+	return &downstream.Env{
+		Env: relay.Env{
+			Env: plan.Env{
+				View: p.sight.Of, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder,
+				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
+				Applications: p.opts.Applications,
+				Policies:     new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
+			},
+			Dialer: dialer, Logger: p.log, PassUnknown: p.opts.Unknown != handoff.UnknownRefuse,
+		},
+		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
+		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: p.opts.MaxFrame,
+		Ends: p.ends,
+	}
 }
 
 // Run runs until ctx ends, then drains: no new connections, pending requests

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/destinations"
 )
 
 // maxTables bounds the numbers of tables.
@@ -158,7 +159,7 @@ func (t *steered) follow(v *snapshot.View) (gains bool) {
 	if t.seen == v.Snapshot {
 		return gains
 	}
-	want := v.Snapshot.Destinations()
+	want := destinations.Of(v.Snapshot)
 	entries := make([]handoff.Destination, len(want))
 	for i, d := range want {
 		entries[i] = handoff.Destination(d)

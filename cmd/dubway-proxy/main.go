@@ -89,6 +89,8 @@ func command() *cobra.Command {
 			"refuse, or count as a dry run, which dubwayctl unknown lists, or pass")
 	s.StringVar(&o.Node, "node-name", hostname(), "name of this node")
 	s.StringVar(&o.Locality, "locality", "", "region/zone/subzone of this node, or its first parts, for zone aware load balancing")
+	s.StringVar((*string)(&o.SameNodeEncrypt), "same-node-encrypt", string(l7proxy.EncryptStrict),
+		"which calls within this node are encrypted as between nodes: never, strict (to ports that take nothing else), always")
 	s.StringVar(&o.MetricsAddress, "metrics-address", ":15020", "address of /metrics; empty for none")
 	s.StringVar(&o.HealthAddress, "health-address", ":15021", "address of /healthz/ready and /healthz/live; empty for none")
 	s.IntVar(&o.MaxFrame, "max-frame-bytes", 16<<20, "largest Dubbo frame; larger ones are refused")

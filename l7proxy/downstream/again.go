@@ -1,6 +1,7 @@
 package downstream
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -60,7 +61,7 @@ func (s *Session) another(h codec.Header, r *exchange.Request) (*upstream.Edge, 
 	body := r.Frame[h.Head:]
 	switch {
 	case s.gone.Load(), r.Attempt >= maxAttempts:
-		return nil, rpc.WhyConnectFailed
+		return nil, cmp.Or(r.Unmade, rpc.WhyConnectFailed)
 	case !r.Until.IsZero() && !time.Now().Before(r.Until):
 		return nil, rpc.WhyTimeout
 	}
@@ -112,7 +113,7 @@ func (s *Session) giveUp(r exchange.Request, why rpc.Why) {
 		case r.Last != nil:
 			refusal.Call, refusal.Why = r.Last.Call, r.Last.Why
 		default:
-			refusal.Why = rpc.WhyConnectFailed
+			refusal.Why = cmp.Or(r.Unmade, rpc.WhyConnectFailed)
 		}
 		s.Refuse(refusal)
 		return

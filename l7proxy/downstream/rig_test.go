@@ -24,8 +24,10 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/identity/identitytest"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/relay"
@@ -57,6 +59,7 @@ type rig struct {
 	in        atomic.Bool
 	held      atomic.Pointer[chan struct{}] // dials wait for it
 	endpoints []netip.AddrPort              // that were configured last
+	ids       *identitytest.Source
 	// live is what can be ticked.
 	mu   sync.Mutex
 	live []Live
@@ -77,6 +80,7 @@ type recorder struct {
 	spent   time.Duration // the longest overhead
 	conns   []rpc.Connection
 	calls   map[string]int
+	last    rpc.Call
 }
 
 func (r *recorder) Prepare(c *rpc.Call) rpc.Observer { return observer{r, c} }
@@ -102,6 +106,7 @@ func (o observer) Observe(rec *rpc.Record) {
 	}
 	o.r.spent = max(o.r.spent, rec.Overhead)
 	o.r.calls[rec.Call.Endpoint.String()]++
+	o.r.last = *rec.Call
 }
 
 // netDialer dials as the proxy would through the agent.
@@ -122,23 +127,28 @@ func (d netDialer) Dial(ctx context.Context, key upstream.Key, _ netip.AddrPort)
 
 func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 	t.Helper()
-	r := &rig{t: t, rec: &recorder{calls: make(map[string]int)}}
+	r := &rig{t: t, rec: &recorder{calls: make(map[string]int)}, ids: new(identitytest.Source)}
 	r.dst.Store(&vip)
 	log := slog.New(slog.DiscardHandler)
 	r.mgr = cluster.NewManager(log, cluster.Options{})
-	pool := upstream.NewPool(netDialer{&r.held}, upstream.Limits{MaxFrame: 16 << 20})
+	ends, pods := mtls.New(r.ids, log), workload.NewRegistry()
+	dialer := &mtls.Dialer{Dialer: netDialer{&r.held}, Ends: ends, Workloads: pods}
+	pool := upstream.NewPool(dialer, upstream.Limits{MaxFrame: 16 << 20})
 	r.env = &Env{
 		Env: relay.Env{
 			Env: plan.Env{
 				View: func(string) func() *snapshot.Snapshot { return r.snap.Load }, Clusters: r.mgr, Pool: pool, Recorder: r.rec,
-				Workloads: workload.NewRegistry(), Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
-				Policies: new(filter.Policies), TrustDomain: "cluster.local", Modes: new(mode.Table),
+				Workloads: pods, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
+				Policies: new(filter.Policies), Modes: new(mode.Table),
+				Identities: r.ids,
 			},
-			Dialer: netDialer{&r.held}, Logger: log,
+			Dialer: dialer, Logger: log,
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()}, Mirror: &mirror.Mirror{}, MaxFrame: 16 << 20,
+		Ends: ends,
 	}
-	r.pod = workload.New(handoff.Workload{UID: "shop/consumer", Name: "consumer", Namespace: "shop"})
+	r.pod = workload.New(handoff.Workload{UID: "shop/consumer", Name: "consumer", Namespace: "shop", ServiceAccount: "web"})
+	pods.Put(r.pod)
 	r.configure(endpoints...)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

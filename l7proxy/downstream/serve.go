@@ -47,7 +47,12 @@ func Serve(env *Env, in *Accepted, started func(Live)) {
 	started(s)
 	bound := s.bind()
 	defer func() { s.unbind(bound) }()
-	name, app := first(env, in)
+	name, app, why := first(env, in)
+	if why != rpc.WhyNone {
+		s.hand()
+		opaque(env, in).Refuse(name, why)
+		return
+	}
 	protocol := env.Protocols.Of(name)
 	if protocol != s.protocol {
 		// It has its own connections, which die by themselves.
@@ -77,14 +82,17 @@ func declared(env *Env, in *Accepted) bool {
 	return l != nil && l.RouteName != ""
 }
 
-// first waits for the consumer's first bytes, or for those of the pod's own application.
-func first(env *Env, in *Accepted) (rpc.Protocol, *sock.Conn) {
+// first waits for the consumer's first bytes, or for those of the pod's own application:
+// for those inside, if they are the mesh's TLS. Why says that the connection may not be.
+func first(env *Env, in *Accepted) (name rpc.Protocol, app *sock.Conn, why rpc.Why) {
 	g := greeting.Greeting{Known: env.Protocols, Conn: in.Conn, Stopping: &env.Stopping}
-	if in.Inbound {
-		g.Connect = func() (*sock.Conn, error) {
-			app, _, err := opaque(env, in).Connect()
-			return app, err
-		}
+	if !in.Inbound {
+		name, app = g.First()
+		return name, app, rpc.WhyNone
 	}
-	return g.First()
+	g.Connect = func() (*sock.Conn, error) {
+		app, _, err := opaque(env, in).Connect()
+		return app, err
+	}
+	return g.Inside(&greeting.Seal{Env: &env.Env.Env, Source: &in.Source, Ends: env.Ends, Conn: in.Conn, Logger: env.Logger})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/mirror"
+	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/relay"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -31,6 +32,7 @@ type Env struct {
 	Mirror    *mirror.Mirror
 	Asker     Asker // nil: services of global rate limits do not answer
 	MaxFrame  int   // bytes, header included
+	Ends      *mtls.Ends
 	Stopping  atomic.Bool
 
 	patient time.Duration // instead of lastLook, for tests
@@ -144,7 +146,7 @@ func (s *Session) bind() *upstream.Group {
 	if !s.plans.Binds() {
 		return nil
 	}
-	g := s.env.Pool.Group(s.in.Key(s.protocol, s.in.Original), s.in.Remote)
+	g := s.env.Pool.Group(s.in.Bound(s.env.View(s.in.Workload.UID)(), s.protocol), s.in.Remote)
 	g.Bind(s)
 	return g
 }
@@ -324,7 +326,7 @@ func (s *Session) overdue() bool {
 // everything: a close with unread requests would be a reset, which overtakes the
 // answers.
 func (s *Session) bye() {
-	_ = s.in.Conn.TCP().CloseWrite()
+	_ = s.in.Conn.CloseWrite()
 	for end := time.Now().Add(partedAfter); time.Now().Before(end); {
 		s.in.Conn.Within(partedAfter)
 		if s.in.Conn.Fill() != nil {

@@ -65,3 +65,16 @@ func (r *Request) Answered(why rpc.Why) rpc.Record {
 	}
 	return rec
 }
+
+// Overflow refuses the requests that got no slot and returns the frames of
+// those that did: the first n.
+func Overflow(owner Consumer, requests []Request, n int, sameNode bool) [][]byte {
+	for i := range requests[n:] {
+		owner.Refuse(requests[n+i].Refusal(sameNode, rpc.WhyOverflow))
+	}
+	spans := make([][]byte, 0, n)
+	for i := range requests[:n] {
+		spans = append(spans, requests[i].Frame)
+	}
+	return spans
+}

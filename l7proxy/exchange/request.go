@@ -23,7 +23,8 @@ type Request struct {
 	OneWay bool
 	// Serialization is the frame's, for a refusal.
 	Serialization byte
-	Attempt       uint8 // connections that failed before this one
+	Attempt       uint8   // connections that failed before this one
+	Unmade        rpc.Why // of the last of them
 	Capture       rpc.Capture
 	// Begun says that its endpoint counts it already, while its connection is made.
 	Begun bool

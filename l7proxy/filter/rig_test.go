@@ -13,6 +13,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/limit"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
@@ -102,7 +103,7 @@ func subjectOf(tb testing.TB, c call) *subject.Subject {
 	namespace, account, authenticated := strings.Cut(c.sa, "/")
 	peer := &rpc.Peer{Namespace: namespace, ServiceAccount: account, App: account}
 	s := &subject.Subject{
-		Consumer:    subject.NewConsumer(peer, netip.MustParseAddr(c.from), subject.DefaultTrustDomain, authenticated),
+		Consumer:    subject.NewConsumer(peer, netip.MustParseAddr(c.from), identity.DefaultTrustDomain, authenticated),
 		Destination: netip.MustParseAddrPort(c.to), Boundary: c.boundary, Now: time.Unix(1000, 0),
 	}
 	s.Reset(requestOf(c))

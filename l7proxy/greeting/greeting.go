@@ -43,6 +43,26 @@ func (g *Greeting) First() (rpc.Protocol, *sock.Conn) {
 	return protocol, nil
 }
 
+// Inside is First for what is inside the mesh's TLS, if the first bytes are that. Why says
+// that the connection may not be.
+func (g *Greeting) Inside(s *Seal) (name rpc.Protocol, app *sock.Conn, why rpc.Why) {
+	if name, app = g.First(); name == rpc.ProtocolUnknown {
+		return name, app, rpc.WhyNone
+	}
+	broken, why := s.Break(name)
+	if !broken && why == rpc.WhyNone {
+		return name, app, rpc.WhyNone
+	}
+	if app != nil {
+		_ = app.Close() // TLS was not for it
+	}
+	if !broken {
+		return name, nil, why
+	}
+	name, app = g.First()
+	return name, app, rpc.WhyNone
+}
+
 // either waits for whoever speaks first.
 func (g *Greeting) either() (rpc.Protocol, *sock.Conn) {
 	app, err := g.Connect()

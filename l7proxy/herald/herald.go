@@ -84,8 +84,12 @@ func (h *Herald) Wanted(but any) bool {
 	return n > 0
 }
 
-// Dialled tells how a connect ended.
+// Dialled tells how a connect ended. That the consumer has no certificate says nothing of
+// the endpoint, which others share.
 func (h *Herald) Dialled(err error) {
+	if rpc.WhyOf(err) == rpc.WhyNoIdentity {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for e := range h.endpoints {

@@ -55,6 +55,7 @@ type Holder struct {
 	running sync.WaitGroup
 	renewed atomic.Uint64
 	failed  atomic.Uint64
+	domain  atomic.Pointer[string] // of TrustDomain; nil: no bundle came yet
 
 	mu   sync.RWMutex
 	pods map[string]Account // by UID
@@ -137,6 +138,8 @@ func (h *Holder) Bundle(a Account) (*Bundle, error) {
 	defer h.mu.RUnlock()
 	one := h.held[a]
 	switch {
+	case a.Name == "":
+		return nil, errors.New("no identity of a pod whose workload names no service account")
 	case one == nil:
 		return nil, fmt.Errorf("no identity of %s/%s: no pod of this node runs as it", a.Namespace, a.Name)
 	case one.bundle == nil:
@@ -148,8 +151,15 @@ func (h *Holder) Bundle(a Account) (*Bundle, error) {
 	return one.bundle, nil
 }
 
-// Changed returns a channel that is closed when an account's bundle is not any more what
-// Bundle returned before; nil if it has none and will have none.
+// TrustDomain is part of Source.
+func (h *Holder) TrustDomain() string {
+	if domain := h.domain.Load(); domain != nil {
+		return *domain
+	}
+	return DefaultTrustDomain
+}
+
+// Changed is part of Source.
 func (h *Holder) Changed(a Account) <-chan struct{} {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -235,6 +245,9 @@ func (h *Holder) note(a Account, one *holding, bundle *Bundle, err error) {
 	if err == nil {
 		h.renewed.Add(1)
 		one.bundle, one.since = bundle, time.Now()
+		if h.TrustDomain() != bundle.ID.TrustDomain {
+			h.domain.Store(&bundle.ID.TrustDomain)
+		}
 		close(one.changed)
 		one.changed = make(chan struct{})
 		h.log.Info("certificate", "identity", bundle.ID.String(), "expires", bundle.Expires)

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -29,11 +30,12 @@ type agent struct {
 	t  *testing.T
 	ca *catest.CA
 
-	mu    sync.Mutex
-	err   error
-	lives time.Duration
-	asked []handoff.Sign
-	spoil func(*handoff.SignResult)
+	mu     sync.Mutex
+	err    error
+	lives  time.Duration
+	asked  []handoff.Sign
+	spoil  func(*handoff.SignResult)
+	domain string // "": cluster.local
 }
 
 func (a *agent) Sign(ctx context.Context, s *handoff.Sign) (*handoff.SignResult, error) {
@@ -51,7 +53,7 @@ func (a *agent) Sign(ctx context.Context, s *handoff.Sign) (*handoff.SignResult,
 		a.t.Errorf("request: %v", err)
 		return nil, err
 	}
-	chain, roots := a.ca.Sign(request.PublicKey, ID{"cluster.local", Account{s.Namespace, s.ServiceAccount}}.String(), a.lives)
+	chain, roots := a.ca.Sign(request.PublicKey, ID{cmp.Or(a.domain, "cluster.local"), Account{s.Namespace, s.ServiceAccount}}.String(), a.lives)
 	r := &handoff.SignResult{Chain: ders(chain), Roots: ders(roots)}
 	if a.spoil != nil {
 		a.spoil(r)
@@ -181,6 +183,22 @@ func TestRenews(t *testing.T) {
 		}
 		if n, failed := h.Renewals(); n != 2 || failed != 0 {
 			t.Errorf("%d, %d failed", n, failed)
+		}
+	})
+}
+
+// TestTrustDomain: it is that of the bundle that came last, and stays when all have gone.
+func TestTrustDomain(t *testing.T) {
+	inTime(t, false, func(t *testing.T, a *agent, h *Holder) {
+		a.domain = "corp.example"
+		if got := h.TrustDomain(); got != "cluster.local" {
+			t.Errorf("before there is any: %q", got)
+		}
+		h.Put("u1", consumer)
+		synctest.Wait()
+		h.Remove("u1")
+		if got := h.TrustDomain(); got != "corp.example" {
+			t.Errorf("%q", got)
 		}
 	})
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// DefaultTrustDomain is Istio's.
+const DefaultTrustDomain = "cluster.local"
+
 // Account is the service account that a workload runs as. All pods of one have one
 // identity.
 type Account struct {
@@ -59,4 +62,10 @@ type Bundle struct {
 type Source interface {
 	// Bundle returns the current bundle of an account, or nil and why there is none.
 	Bundle(a Account) (*Bundle, error)
+	// Changed returns a channel that is closed when an account's bundle is not any more what
+	// Bundle returned before; nil if it has none and will have none.
+	Changed(a Account) <-chan struct{}
+	// TrustDomain returns that of the bundle that came last, of whatever account;
+	// DefaultTrustDomain before there was any.
+	TrustDomain() string
 }

@@ -100,7 +100,7 @@ func (p *Planner) pinnedEdge(pl *plan) *upstream.Edge {
 	call := p.call(pl, k)
 	call.Route, call.Endpoint = router.PinnedRoute, dst
 	call.Destination = p.env.Workloads.Peer(dst.Addr(), nil)
-	e := p.newEdge(call, unwatched{})
+	e := p.newEdge(call, unwatched{}, router.TLSAt(p.snap, dst))
 	pl.edges[found] = e
 	return e
 }

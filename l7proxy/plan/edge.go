@@ -4,8 +4,10 @@ import (
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
@@ -29,7 +31,7 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 	if e := pl.edges[k]; e != nil {
 		return e
 	}
-	e := p.newEdge(p.call(pl, k), p.guarded(k.cluster, k.endpoint))
+	e := p.newEdge(p.call(pl, k), p.guarded(k.cluster, k.endpoint), router.TLSOf(p.snap, k.cluster, k.endpoint.Info))
 	if !k.observed {
 		e.Retry = k.route.Action.Retry
 	}
@@ -42,11 +44,16 @@ func (p *Planner) edge(pl *plan, k edgeKey) *upstream.Edge {
 }
 
 // newEdge makes what is remembered of one way through the mesh.
-func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint) *upstream.Edge {
-	e := &upstream.Edge{Group: p.group(p.source.Key(p.protocol, call.Endpoint))}
+func (p *Planner) newEdge(call *rpc.Call, endpoint herald.Endpoint, tls mutual.TLS) *upstream.Edge {
+	key := p.source.Key(p.protocol, call.Endpoint)
+	key.TLS = tls
+	e := &upstream.Edge{Group: p.group(key)}
 	e.Protocol, e.Endpoint, e.Remote, e.Downstream = p.protocol, endpoint, call, p.source.Remote
 	e.Remote.Reporter = rpc.ReporterSource
 	same := *e.Remote
+	book, account := p.env.Book(), p.source.Workload.Account()
+	book.Planned(e.Remote, account, tls)
+	book.Planned(&same, account, mutual.TLS{})
 	same.SameNode, same.Reporter = true, rpc.ReporterSource|rpc.ReporterDestination
 	e.SameNode = &same
 	e.Remote.Observer = p.env.Recorder.Prepare(e.Remote)

@@ -7,32 +7,24 @@ import (
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
-// Consumer returns whose connection it is, as policies know him, and whether this node
-// vouches for him. It vouches for its own pods: it accepted the connection in the pod's
-// namespace, or the address is a pod's of its own. Nobody vouches for others yet: there
-// is no mutual TLS.
+// Consumer returns whose connection it is, as policies know him, and whether anybody
+// vouches for him.
 func (s *Source) Consumer(env *Env) (c *subject.Consumer, known bool) {
-	peer := s.Workload.Peer
-	known = true
 	if s.Inbound {
-		w := env.Workloads.ByAddress(s.Remote.Addr())
-		if known = w != nil; known {
-			peer = w.Peer
-		} else {
-			peer = nil
-		}
+		return env.Book().Visitor(s.Remote.Addr(), s.Principal)
 	}
-	return subject.NewConsumer(peer, s.Remote.Addr(), env.TrustDomain, known), known
+	return env.Book().Own(s.Workload.Peer, s.Remote.Addr()), true
 }
 
 // Entrance returns what is held against a connection at its provider; nil: nothing.
-// Sealed says that its bytes are TLS.
+// Sealed says that its bytes are TLS: inside the mesh's own that makes no difference.
 func (s *Source) Entrance(env *Env, snap *snapshot.Snapshot, sealed bool) *snapshot.Listener {
 	in := snap.Inbound(s.Original, s.Workload.Whole())
 	if in == nil {
 		return nil
 	}
-	return in.Listener(env.Workloads.ByAddress(s.Remote.Addr()) != nil, sealed)
+	known := s.Principal != "" || env.Workloads.ByAddress(s.Remote.Addr()) != nil
+	return in.Listener(known, sealed && s.Principal == "")
 }
 
 // enter holds a request against the policies of its provider, and leads to the
@@ -93,6 +85,7 @@ func (p *Planner) inboundCall(pl *plan) *rpc.Call {
 	if p.listener != nil {
 		call.Listener = p.listener.Name
 	}
+	p.env.Book().Accepted(call, p.source.Remote.Addr(), p.source.Principal, p.source.Own)
 	p.would.tell(call)
 	call.Observer = p.env.Recorder.Prepare(call)
 	return call

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/workload"
@@ -78,6 +79,21 @@ func TestInboundPolicies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTrustDomain: a connection that is older than the node's first certificate is judged by
+// the name that its consumer has since then.
+func TestTrustDomain(t *testing.T) {
+	r := newRig(t, pod1, pod1)
+	r.provide(true, &snapshot.Inbound{Workload: "shop/provider", Known: &snapshot.Listener{RBAC: only("spiffe://corp/ns/shop/sa/web")}})
+	h, body := attached("find", "gold")
+	if e, why := r.Edge(h, body); why != rpc.WhyDenied || e.Remote.SourcePrincipal != "spiffe://cluster.local/ns/shop/sa/web" {
+		t.Errorf("before: %q, %+v", why, e.Remote)
+	}
+	r.ids.Put(&identity.Bundle{ID: identity.ID{TrustDomain: "corp", Account: identity.Account{Namespace: "shop", Name: "any"}}})
+	if e, why := r.Edge(h, body); why != rpc.WhyNone || e.Remote.SourcePrincipal != "spiffe://corp/ns/shop/sa/web" {
+		t.Errorf("after: %q, %+v", why, e.Remote)
 	}
 }
 

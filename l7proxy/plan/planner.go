@@ -18,7 +18,9 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/mode"
+	"github.com/dubway/dubway/l7proxy/principal"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -51,14 +53,18 @@ type Env struct {
 	Stale     *stale.List
 	Inverted  *inverted.List
 	Breakers  *breaker.Breakers
-	// Policies has the counters and the buckets of policies; TrustDomain is that of
-	// principals.
-	Policies    *filter.Policies
-	TrustDomain string
-	Modes       *mode.Table // nil: everything is enforced
+	Policies  *filter.Policies // counters and buckets
+	Modes     *mode.Table      // nil: everything is enforced
+	// Identities are those of the node's workloads; their trust domain is that of principals.
+	Identities identity.Source
 	// Applications says that a metric asks for the consumers' own names, which
 	// stand behind the arguments.
 	Applications bool
+}
+
+// Book says who the pods of this node are.
+func (e *Env) Book() principal.Book {
+	return principal.Book{Workloads: e.Workloads, Identities: e.Identities}
 }
 
 // Source is where the requests of a connection come from.
@@ -70,6 +76,17 @@ type Source struct {
 	// v4-mapped.
 	Original netip.AddrPort
 	Remote   netip.AddrPort
+	// Principal is whom mutual TLS has shown the consumer to be, and Own as whom it showed
+	// the provider; "" where it was not spoken.
+	Principal, Own string
+}
+
+// Bound names the connections to the provider that a consumer dialled, before any of his
+// requests has come.
+func (s *Source) Bound(snap *snapshot.Snapshot, p *codec.Protocol) upstream.Key {
+	k := s.Key(p, s.Original)
+	k.TLS = router.TLSAt(snap, s.Original)
+	return k
 }
 
 // Key names the connections that a source's requests to an endpoint share.
@@ -102,6 +119,7 @@ type Planner struct {
 
 	current  func() *snapshot.Snapshot
 	snap     *snapshot.Snapshot
+	domain   string // of principals
 	listener *snapshot.Listener
 	plans    map[string]*plan
 	groups   map[*upstream.Group]bool // referenced
@@ -158,10 +176,13 @@ func (p *Planner) Init(env *Env, source *Source, host Host, line *callback.Line)
 // Speak says which protocol the connection's requests are of, before the first one.
 func (p *Planner) Speak(protocol *codec.Protocol) { p.protocol = protocol }
 
-// refresh follows the current snapshot. What was remembered of another one goes.
+// refresh follows the current snapshot, and the trust domain, which is known from the
+// node's first certificate on. What was remembered of another one goes.
 func (p *Planner) refresh() {
-	snap := p.current()
-	if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
+	snap, domain := p.current(), p.env.Identities.TrustDomain()
+	if domain != p.domain {
+		p.domain, p.guard = domain, nil // the consumer has another name
+	} else if snap == p.snap && p.plans != nil && len(p.plans) < maxPlans {
 		return
 	}
 	if !p.host.Pending() {

@@ -15,6 +15,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/identity/identitytest"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
@@ -69,6 +70,7 @@ type rig struct {
 	line callback.Line
 	snap *snapshot.Snapshot
 	mgr  *cluster.Manager
+	ids  identitytest.Source
 }
 
 func newRig(t *testing.T, dst netip.AddrPort, endpoints ...netip.AddrPort) *rig {
@@ -78,7 +80,7 @@ func newRig(t *testing.T, dst netip.AddrPort, endpoints ...netip.AddrPort) *rig 
 		View: func(string) func() *snapshot.Snapshot { return func() *snapshot.Snapshot { return r.snap } }, Clusters: r.mgr,
 		Pool:     upstream.NewPool(nobody{}, upstream.Limits{MaxFrame: 1 << 20}),
 		Recorder: recorder{}, Workloads: workload.NewRegistry(), Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
-		Policies: new(filter.Policies), TrustDomain: "cluster.local",
+		Policies: new(filter.Policies), Identities: &r.ids,
 	}
 	from := &Source{
 		Workload: workload.New(handoff.Workload{UID: "shop/consumer", Name: "consumer", Namespace: "shop"}),

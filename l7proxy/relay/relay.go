@@ -118,8 +118,8 @@ func (o *Opaque) pass(to *sock.Conn, limit time.Duration) (received, sent int64)
 		go expire(limit, ended, o.Conn, to)
 	}
 	back := make(chan int64, 1)
-	go func() { back <- sock.Pipe(o.Conn.TCP(), to.TCP()) }()
-	received = sock.Pipe(to.TCP(), o.Conn.TCP())
+	go func() { back <- sock.Pipe(o.Conn, to) }()
+	received = sock.Pipe(to, o.Conn)
 	sent = <-back
 	_ = o.Conn.Close()
 	_ = to.Close()
@@ -133,7 +133,7 @@ func whyNot(err error) rpc.Why {
 	if errors.Is(err, errOverflow) {
 		return rpc.WhyOverflow
 	}
-	return rpc.WhyConnectFailed
+	return rpc.WhyOf(err)
 }
 
 // maxConnections is the threshold of a cluster; nil: none.
@@ -142,6 +142,13 @@ func (o *Opaque) maxConnections(name string) *uint32 {
 		return c.MaxConnections
 	}
 	return nil
+}
+
+// Refuse ends a connection that is not to be served, and records why.
+func (o *Opaque) Refuse(protocol rpc.Protocol, why rpc.Why) {
+	call := &rpc.Call{Protocol: protocol, Original: o.Original}
+	o.describe(call)
+	o.refuse(call, why)
 }
 
 // refuse ends a connection that gets no provider.
@@ -156,6 +163,7 @@ func (o *Opaque) describe(call *rpc.Call) {
 		call.Reporter, call.Destination = rpc.ReporterDestination, o.Workload.Peer
 		call.Endpoint = o.Original
 		call.Source = o.Env.Workloads.Peer(o.Remote.Addr(), nil)
+		o.Env.Book().Accepted(call, o.Remote.Addr(), o.Principal, o.Own)
 		return
 	}
 	call.Reporter, call.Source = rpc.ReporterSource, o.Workload.Peer
@@ -175,6 +183,7 @@ func (o *Opaque) Connect() (*sock.Conn, *rpc.Call, error) {
 		if endpoint != nil {
 			key.Endpoint = endpoint.Address
 			call.Endpoint = endpoint.Address
+			key.TLS = router.TLSOf(o.snapshot(), call.Cluster, endpoint.Info)
 		}
 		c, err := o.dial(key, call)
 		if err == nil {
@@ -184,7 +193,9 @@ func (o *Opaque) Connect() (*sock.Conn, *rpc.Call, error) {
 		if endpoint == nil {
 			break
 		}
-		endpoint.Failed()
+		if rpc.WhyOf(err) != rpc.WhyNoIdentity { // which says nothing of the endpoint
+			endpoint.Failed()
+		}
 	}
 	return nil, call, errors.Join(errs...)
 }
@@ -203,7 +214,10 @@ func (o *Opaque) dial(key upstream.Key, call *rpc.Call) (*sock.Conn, error) {
 	if w := o.Env.Workloads.ByAddress(key.Endpoint.Addr()); w != nil && call.Destination == nil {
 		call.Destination = w.Peer
 	}
-	c, err := sock.New(way.TCP)
+	if !o.Inbound {
+		o.Env.Book().Dialled(call, way.Principal, way.Own)
+	}
+	c, err := sock.Open(way.TCP, way.Secured)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", key.Endpoint, err)
 	}

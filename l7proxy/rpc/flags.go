@@ -20,7 +20,8 @@ var withDelay = func() (all [numWhys]string) {
 		switch flag := why.Flag(); why {
 		case WhyNone:
 			all[why] = delayed
-		case WhyNoRoute, WhyNoEndpoint, WhyConnectFailed, WhyUpstreamClosed, WhyOverflow, WhyTimeout:
+		case WhyNoRoute, WhyNoEndpoint, WhyConnectFailed, WhyUpstreamClosed, WhyOverflow, WhyTimeout,
+			WhyNoIdentity, WhyUntrusted, WhyPlaintext:
 			all[why] = flag + "," + delayed
 		default:
 			all[why] = delayed + "," + flag

@@ -9,7 +9,7 @@ import (
 )
 
 // Version is the version of Request, Call and Record, a seam of the design.
-const Version = 7
+const Version = 8
 
 // Protocol is what a connection speaks, as its first bytes tell.
 type Protocol uint8
@@ -144,6 +144,9 @@ const (
 	WhyFault              // a fault is injected
 	WhyDirect             // the route answers by itself
 	WhyLimitUnknown       // the service of a rate limit does not answer, and the call must not pass without
+	WhyNoIdentity         // mutual TLS is asked for, and the workload has no certificate
+	WhyUntrusted          // mutual TLS could not be agreed with the peer
+	WhyPlaintext          // the provider's port takes mutual TLS only
 	numWhys
 )
 
@@ -191,6 +194,10 @@ func (w Why) Flag() string {
 		return "-" // as Envoy
 	case WhyLimitUnknown:
 		return "RLSE"
+	case WhyNoIdentity, WhyUntrusted:
+		return "UF"
+	case WhyPlaintext:
+		return "NR"
 	case numWhys:
 	}
 	return "-"
@@ -239,6 +246,12 @@ func (w Why) String() string {
 		return "the route answers by itself"
 	case WhyLimitUnknown:
 		return "the rate limit service does not answer"
+	case WhyNoIdentity:
+		return "the workload has no certificate for mutual TLS"
+	case WhyUntrusted:
+		return "mutual TLS could not be agreed with the peer"
+	case WhyPlaintext:
+		return "the port takes mutual TLS only"
 	case numWhys:
 	}
 	return ""
@@ -308,6 +321,10 @@ type Call struct {
 	Endpoint    netip.AddrPort // chosen endpoint
 	Original    netip.AddrPort // what the consumer dialled
 	SameNode    bool           // the same-node short cut was used
+	// Security is how the two ends know each other, and the principals whom they know
+	// each other as; "" where that is not known.
+	Security                              Security
+	SourcePrincipal, DestinationPrincipal string
 	// Would is why the policies of a workload that is only observed would have refused
 	// it, WhyDenied or WhyLimited, and WouldBy the policy's or the limit's name.
 	Would   Why

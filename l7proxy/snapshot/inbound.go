@@ -3,6 +3,8 @@ package snapshot
 import (
 	"iter"
 	"net/netip"
+
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 )
 
 // Viewer stands for the address of whoever sees the snapshot: what a control plane says
@@ -19,10 +21,12 @@ type Inbound struct {
 	Workload string
 	Address  netip.Addr
 	Port     uint16 // 0: every other port
-	// Known is for consumers that this node vouches for, like mutual TLS would: its own
-	// pods. Plain is for all others, whom nobody vouches for. TLS is for connections
+	// Known is for consumers whom mutual TLS vouches for, or this node, as if it were: its
+	// own pods. Plain is for all others, whom nobody vouches for. TLS is for connections
 	// whose bytes are TLS of the application's own, of either. None is nil.
 	Known, Plain, TLS *Listener
+	// Mutual is how the mesh's TLS is ended here; who comes by it is Known. Nil: it is not.
+	Mutual *mutual.Port
 }
 
 // Listener returns what holds for a connection.

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 )
 
 // Version is the version of these types, a seam of the design.
@@ -301,6 +303,8 @@ type Cluster struct {
 	Outlier *Outlier
 	// Check is nil if endpoints are not checked.
 	Check *Check
+	// Sockets say which endpoints are reached by TLS (mutual.Of). Empty: none.
+	Sockets []mutual.Socket
 }
 
 // Called returns the name, by which those at one address are in order.
@@ -352,6 +356,9 @@ type Endpoint struct {
 	// there is another.
 	Draining bool
 	Metadata Metadata
+	// Socket is filter_metadata["envoy.transport_socket_match"], which a cluster's Sockets
+	// are compared with. It may be shared.
+	Socket Metadata
 	// Workload is what Istio's endpoint metadata says of the pod, for labels:
 	// "workload;namespace;canonical service;revision;cluster" split.
 	Workload, Namespace, App, Revision string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,8 @@ import (
 
 // Ended tells, without reading, how the peer's side has ended, and how many bytes wait
 // to be read: io.EOF if it sends no more, another error if it has gone; nil if it has
-// not ended.
+// not ended. Of TLS nobody knows how many bytes there are in what waits: then it is as many
+// as may be, and whoever reads meets the end.
 func (c *Conn) Ended() (waiting int, ended error) {
 	raw, err := c.TCP().SyscallConn()
 	if err != nil {
@@ -32,5 +34,8 @@ func (c *Conn) Ended() (waiting int, ended error) {
 			ended = err
 		}
 	})
+	if c.Secured() {
+		waiting = math.MaxInt
+	}
 	return waiting, errors.Join(ended, err)
 }

@@ -83,6 +83,8 @@ type Reader struct {
 	want       int // of the frame that Need told of
 	n          int // of the last read
 	err        error
+	secure     *secured              // nil: plaintext
+	ahead      bool                  // Peek has read what Fill has not told of yet
 	reads      atomic.Uint64         // that gave bytes, to tell a silent peer
 	try        func(fd uintptr) bool // read once; made once, so that Fill allocates nothing
 }
@@ -109,6 +111,14 @@ func (r *Reader) Discard(n int) { r.start += n }
 // Fill waits until at least one more byte is buffered. It returns io.EOF when
 // the peer has closed its side.
 func (r *Reader) Fill() error {
+	if r.ahead {
+		r.ahead = false
+		return nil
+	}
+	return r.fill()
+}
+
+func (r *Reader) fill() error {
 	if r.start == r.end {
 		r.Release()
 	} else if r.end == len(*r.buf) && !r.widen() {
@@ -234,6 +244,9 @@ func (r *Reader) read(fd uintptr) bool {
 		r.err = ErrOver
 		return true
 	}
+	if r.secure != nil {
+		return r.decrypt(fd)
+	}
 	for {
 		n, err := syscall.Read(int(fd), (*r.buf)[r.end:])
 		switch err {
@@ -243,15 +256,20 @@ func (r *Reader) read(fd uintptr) bool {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
-			if r.start == r.end {
-				r.Release()
-			} else {
-				r.shrink()
-			}
+			r.nothing()
 			return false
 		default:
 			r.err = fmt.Errorf("read: %w", err)
 			return true
 		}
+	}
+}
+
+// nothing gives back what a read that got nothing does not need.
+func (r *Reader) nothing() {
+	if r.start == r.end {
+		r.Release()
+	} else {
+		r.shrink()
 	}
 }

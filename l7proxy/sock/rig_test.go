@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -149,4 +150,25 @@ func watchGoroutines(t *testing.T) (check func()) {
 		t.Helper()
 		eventually(t, "every goroutine ends", func() bool { return runtime.NumGoroutine() <= before })
 	}
+}
+
+// halving holds back the second half of what is written, while it is on.
+type halving struct {
+	net.Conn
+
+	on   atomic.Bool
+	rest chan struct{}
+}
+
+func (h *halving) Write(b []byte) (int, error) {
+	if !h.on.Load() {
+		return h.Conn.Write(b)
+	}
+	n, err := h.Conn.Write(b[:len(b)/2])
+	if err != nil {
+		return n, err
+	}
+	<-h.rest
+	more, err := h.Conn.Write(b[n:])
+	return n + more, err
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,7 +21,8 @@ type Conn struct {
 	Reader
 	writer
 
-	tcp *net.TCPConn
+	tcp    *net.TCPConn
+	secure atomic.Pointer[secured] // nil: plaintext
 }
 
 // New takes ownership of tcp.
@@ -77,7 +79,14 @@ func AddrPort(a net.Addr) netip.AddrPort {
 
 // Close ends the connection; blocked Sends and Fills return.
 func (c *Conn) Close() error {
-	c.writer.fail(net.ErrClosed)
+	idle := c.writer.fail(net.ErrClosed)
+	if s := c.secure.Load(); s != nil && idle {
+		s.farewell()
+	}
+	return c.close()
+}
+
+func (c *Conn) close() error {
 	if err := c.tcp.Close(); err != nil {
 		return fmt.Errorf("close connection: %w", err)
 	}
@@ -105,7 +114,8 @@ func (c *Conn) Drained() {
 // reached is dead.
 func (c *Conn) Reset() error {
 	_ = c.tcp.SetLinger(0)
-	return c.Close()
+	c.writer.fail(net.ErrClosed)
+	return c.close() // without a farewell, which TLS would take for an end as it should be
 }
 
 // Silence returns for how long nothing has moved on the connection either way, as its
@@ -134,6 +144,9 @@ func (c *Conn) Resume() { _ = c.tcp.SetReadDeadline(time.Time{}) }
 // to b without consuming them. It returns no more than seen when the peer has
 // closed its side behind them, and os.ErrDeadlineExceeded after wait (0: no limit).
 func (c *Conn) Peek(b []byte, seen int, wait time.Duration) (int, error) {
+	if c.Reader.secure != nil {
+		return c.peek(b, seen, wait)
+	}
 	if wait > 0 {
 		_ = c.tcp.SetReadDeadline(time.Now().Add(wait))
 		defer func() { _ = c.tcp.SetReadDeadline(time.Time{}) }()

@@ -23,6 +23,7 @@ const maxRounds = 4
 // exactly when the socket is the bottleneck, and nothing waits for a batch.
 type writer struct {
 	tcp     *net.TCPConn
+	secure  *secured // nil: plaintext
 	mu      sync.Mutex
 	room    sync.Cond // queue has shrunk, or the writer is free or broken
 	waiters int
@@ -171,23 +172,29 @@ func (w *writer) next(err error) []byte {
 	return queued
 }
 
-// fail breaks the write side: waiting and later senders get err.
-func (w *writer) fail(err error) {
+// fail breaks the write side: waiting and later senders get err. Idle says that nobody
+// was writing, and so nobody will.
+func (w *writer) fail(err error) (idle bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	idle = !w.busy && w.err == nil
 	if w.err == nil {
 		w.err = err
 	}
 	w.wake()
+	return idle
 }
 
 // write is one or more system calls; only the busy writer comes here.
 func (w *writer) write(spans [][]byte) error {
 	w.working.Store(true)
 	var err error
-	if len(spans) == 1 {
+	switch {
+	case w.secure != nil:
+		err = w.secure.write(spans)
+	case len(spans) == 1:
 		_, err = w.tcp.Write(spans[0])
-	} else {
+	default:
 		w.scratch = append(w.scratch[:0], spans...)
 		w.vec = w.scratch
 		_, err = w.vec.WriteTo(w.tcp)

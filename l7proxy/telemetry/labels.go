@@ -95,23 +95,19 @@ var tcpLabels = []string{
 	"source_workload", "source_workload_namespace",
 }
 
-// unverified is the policy of a connection without mTLS; its principals are
-// unknown, whatever the pods' service accounts are.
-const unverified = "none"
-
 // destinationValues are the values from connection_security_policy to
 // destination_workload_namespace.
 func (id *identity) destinationValues() []string {
 	d := &id.destination
 	return append(make([]string, 0, len(requestLabels)),
-		unverified, d.app, d.revision, d.canonical, d.cluster, unknown,
+		id.security, d.app, d.revision, d.canonical, d.cluster, d.principal,
 		id.serviceHost, id.serviceName, id.serviceNamespace, d.version, d.workload, d.namespace)
 }
 
 // withSource adds the values from source_app to source_workload_namespace.
 func (id *identity) withSource(values []string) []string {
 	s := &id.source
-	return append(values, s.app, s.revision, s.canonical, s.cluster, unknown, s.version, s.workload, s.namespace)
+	return append(values, s.app, s.revision, s.canonical, s.cluster, s.principal, s.version, s.workload, s.namespace)
 }
 
 // requestText is the labels of a series of the request metrics.

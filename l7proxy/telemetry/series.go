@@ -25,12 +25,14 @@ type identity struct {
 	source, destination                                  peer
 	serviceHost, serviceName, serviceNamespace, protocol string
 	iface, method                                        string
+	security                                             string
 	application                                          string // "" unless a label asks
 }
 
 // peer is one end of a call.
 type peer struct {
 	workload, namespace, app, version, canonical, revision, cluster string
+	principal                                                       string
 }
 
 func (r *Recorder) identify(call *rpc.Call, v verdict) identity {
@@ -39,7 +41,9 @@ func (r *Recorder) identify(call *rpc.Call, v verdict) identity {
 		serviceHost: known(call.Service.Host), serviceName: known(call.Service.Name),
 		serviceNamespace: known(call.Service.Namespace),
 		protocol:         call.Protocol.String(), iface: v.iface, method: v.method,
+		security: call.Security.String(),
 	}
+	id.source.principal, id.destination.principal = known(call.SourcePrincipal), known(call.DestinationPrincipal)
 	if r.apps != nil {
 		id.application = r.apps.look(call)
 	}

@@ -33,6 +33,9 @@ type beat struct {
 func (c *Conn) tick() {
 	c.mu.Lock()
 	s, live, uploading := c.sock, c.state == open || c.state == retiring, c.uploading
+	// Older than what its ends have shown of who they are. New requests then take another;
+	// one that is a consumer connection's alone would take that with it, and stays.
+	expired := c.state == open && !c.until.IsZero() && time.Now().After(c.until)
 	c.mu.Unlock()
 	if !live {
 		return
@@ -46,6 +49,9 @@ func (c *Conn) tick() {
 	if c.finished() {
 		c.Close()
 		return
+	}
+	if expired && c.follows() {
+		c.Retire()
 	}
 	if b.silent >= deadAfter && !uploading && c.protocol().Events != nil || b.stall.Look(s) >= stalledAfter {
 		c.Close()

@@ -38,6 +38,7 @@ type Conn struct {
 	answered  bool      // bulk: since it was parked
 	uploading bool      // bulk: the request is not complete
 	since     time.Time // open
+	until     time.Time // its ends are who they are; zero: for ever
 	number    uint64    // from 1, once it is open
 	sock      *sock.Conn
 	sameNode  bool
@@ -88,7 +89,7 @@ func (c *Conn) Send(owner Owner, requests []exchange.Request, spans [][]byte) bo
 	}
 
 	if full < len(requests) {
-		spans = overflow(owner, requests, full, sameNode)
+		spans = exchange.Overflow(owner, requests, full, sameNode)
 	}
 	if len(spans) > 0 && c.sock.Send(spans...) != nil {
 		// The reader sees the end of the connection too and settles what is in
@@ -127,19 +128,6 @@ func (c *Conn) assign(owner exchange.Consumer, requests []exchange.Request, now 
 	return len(requests), clock
 }
 
-// overflow refuses the requests that got no slot and returns the frames of
-// those that did.
-func overflow(owner Owner, requests []exchange.Request, n int, sameNode bool) [][]byte {
-	for i := range requests[n:] {
-		owner.Refuse(requests[n+i].Refusal(sameNode, rpc.WhyOverflow))
-	}
-	spans := make([][]byte, 0, n)
-	for i := range requests[:n] {
-		spans = append(spans, requests[i].Frame)
-	}
-	return spans
-}
-
 // sentOneWay records one-way requests: nothing comes back, so they end here.
 func (c *Conn) sentOneWay(requests []exchange.Request, sameNode bool) {
 	for i := range requests {
@@ -171,14 +159,14 @@ func (c *Conn) run(ctx context.Context, client netip.AddrPort) {
 	way, err := c.group.pool.dialer.Dial(ctx, c.group.key, client)
 	var s *sock.Conn
 	if err == nil {
-		s, err = sock.New(way.TCP)
+		s, err = sock.Open(way.TCP, way.Secured)
 	}
 	c.group.dialled(err)
 	if err != nil {
 		c.failed(err)
 		return
 	}
-	c.opened(s, way.SameNode)
+	c.opened(s, way)
 	c.read()
 	c.Close()
 	c.settle()
@@ -186,9 +174,9 @@ func (c *Conn) run(ctx context.Context, client netip.AddrPort) {
 }
 
 // opened sends what waited and lets others send.
-func (c *Conn) opened(s *sock.Conn, sameNode bool) {
+func (c *Conn) opened(s *sock.Conn, way Way) {
 	c.mu.Lock()
-	c.sock, c.sameNode, c.since = s, sameNode, time.Now()
+	c.sock, c.sameNode, c.since, c.until = s, way.SameNode, time.Now(), way.Until
 	c.number = c.group.pool.serial.Add(1)
 	if c.state == closed {
 		c.mu.Unlock()
@@ -226,13 +214,13 @@ func (c *Conn) opened(s *sock.Conn, sameNode bool) {
 			}
 		}
 		_ = s.Done(err)
-		c.sentOneWay(requests, sameNode)
+		c.sentOneWay(requests, way.SameNode)
 		c.endIdle()
 	}()
 }
 
 // failed routes what waited anew.
-func (c *Conn) failed(error) {
+func (c *Conn) failed(err error) {
 	c.group.forget(c)
 	// Before anybody is told: what waited is routed without this connection.
 	c.part(false)
@@ -244,6 +232,7 @@ func (c *Conn) failed(error) {
 	for _, r := range early {
 		r.End()
 		r.Attempt++
+		r.Unmade = rpc.WhyOf(err)
 		// Each by itself: an owner may be busy, and the others must not wait.
 		c.group.pool.begin(func() { r.Owner.Again(r.Request) })
 	}

@@ -134,3 +134,31 @@ func TestFinUnbound(t *testing.T) {
 		t.Errorf("an answer to %d, want 2", a.ID)
 	}
 }
+
+// TestExpired: a connection whose ends are no longer who they showed to be takes no new
+// requests, and answers those that it has; one that is a consumer's alone stays.
+func TestExpired(t *testing.T) {
+	r, o := newRig(t), newConsumer()
+	c := r.send(o, 1)
+	p := r.prov.accept()
+	q := mustRead(t, p)
+	expire := func(c *Conn) {
+		c.mu.Lock()
+		c.until = time.Now().Add(-time.Second)
+		c.mu.Unlock()
+		r.tick(c)
+	}
+	expire(c)
+	if r.sendOn(c, o, 2) {
+		t.Error("it takes another request")
+	}
+	write(t, p, answer200(q.ID))
+	if a := take(t, o.delivered); a.ID != 1 {
+		t.Errorf("an answer to %d, want 1", a.ID)
+	}
+	wantEnd(t, p)
+	own, _ := r.dedicated(o)
+	expire(own)
+	wantNone(t, o.parted)
+	own.Quit()
+}

@@ -10,9 +10,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
+	"github.com/dubway/dubway/l7proxy/sock"
 )
 
 // Key names a group of connections that may be shared. Connections are never
@@ -23,6 +26,7 @@ type Key struct {
 	Endpoint netip.AddrPort // the provider
 	Inbound  bool           // Workload is the provider itself
 	Client   netip.Addr     // inbound: the consumer; one group for each
+	TLS      mutual.TLS     // how the connections are encrypted
 }
 
 // Way is a connection and how it was made.
@@ -31,6 +35,11 @@ type Way struct {
 	// SameNode says that the provider's application was dialled in its own
 	// network namespace: both sides' telemetry is this proxy's.
 	SameNode bool
+	// Secured is TCP with TLS on it; nil: plaintext. Then the rest says whom it was agreed
+	// with, as whom, and until when both are who they are.
+	Secured        *sock.Conn
+	Principal, Own string
+	Until          time.Time
 }
 
 // Dialer connects to endpoints. Client is the address that a provider's

@@ -39,7 +39,7 @@ type Dialer struct {
 	opener    Opener
 	workloads *workload.Registry
 	changed   func(workload string, endpoint netip.AddrPort)
-	guarded   func(provider *workload.Workload, at netip.AddrPort) bool
+	guarded   func(provider *workload.Workload, key upstream.Key) bool
 	ctx       context.Context //nolint:containedctx // the life of all witnesses, ended by Close
 	cancel    context.CancelFunc
 	arrival   time.Duration // arrivalLimit, but for tests
@@ -63,15 +63,15 @@ func New(o Opener, r *workload.Registry, changed func(workload string, endpoint 
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Dialer{
 		opener: o, workloads: r, changed: changed, ctx: ctx, cancel: cancel, arrival: arrivalLimit,
-		guarded:   func(*workload.Workload, netip.AddrPort) bool { return false },
+		guarded:   func(*workload.Workload, upstream.Key) bool { return false },
 		witnesses: make(map[pair]*witness), attempts: make(map[route]*attempt),
 	}
 }
 
 // Guard sets the function that tells whether no neighbour may take the short cut to a
-// provider, which judges at its own listener who comes in. Set it before the first
-// Dial. Any goroutine calls it.
-func (d *Dialer) Guard(f func(provider *workload.Workload, at netip.AddrPort) bool) { d.guarded = f }
+// provider, which judges at its own listener who comes in, or where the way is encrypted.
+// Set it before the first Dial. Any goroutine calls it.
+func (d *Dialer) Guard(f func(provider *workload.Workload, key upstream.Key) bool) { d.guarded = f }
 
 // Close ends every witness.
 func (d *Dialer) Close() { d.cancel() }
@@ -103,7 +103,7 @@ func (d *Dialer) Dial(ctx context.Context, key upstream.Key, client netip.AddrPo
 // open tells whether the short cut to a neighbour may be taken. A pod's way to itself
 // is always open.
 func (d *Dialer) open(ctx context.Context, key upstream.Key, provider *workload.Workload) bool {
-	return provider.UID == key.Workload || !d.guarded(provider, key.Endpoint) && d.allowed(ctx, key)
+	return provider.UID == key.Workload || !d.guarded(provider, key) && d.allowed(ctx, key)
 }
 
 // neighbour returns the provider if it is an enrolled pod of this node that

@@ -168,13 +168,13 @@ func TestNoShortCut(t *testing.T) {
 			r.workloads.Put(workload.New(handoff.Workload{UID: providerUID, Addresses: []netip.Addr{r.key.Endpoint.Addr()}, Ports: []uint16{1}}))
 		}},
 		{"the provider has policies", true, func(r *rig) {
-			r.Guard(func(w *workload.Workload, at netip.AddrPort) bool {
-				return w.UID == providerUID && at == r.key.Endpoint
+			r.Guard(func(w *workload.Workload, k upstream.Key) bool {
+				return w.UID == providerUID && k == r.key
 			})
 		}},
 		{"the provider gets policies meanwhile", true, func(r *rig) {
 			asked := false
-			r.Guard(func(*workload.Workload, netip.AddrPort) (now bool) { now, asked = asked, true; return now })
+			r.Guard(func(*workload.Workload, upstream.Key) (now bool) { now, asked = asked, true; return now })
 		}},
 	}
 	for _, test := range tests {

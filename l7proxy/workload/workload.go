@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -45,6 +46,11 @@ func New(w handoff.Workload) *Workload {
 
 // Whole is the pod's "namespace/workload", as configuration names it.
 func (w *Workload) Whole() string { return w.Namespace + "/" + w.Peer.Workload }
+
+// Account is the service account that the pod runs as.
+func (w *Workload) Account() identity.Account {
+	return identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount}
+}
 
 // Serves tells whether dst is an enrolled port at one of the pod's addresses.
 func (w *Workload) Serves(dst netip.AddrPort) bool {

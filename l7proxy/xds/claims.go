@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/destinations"
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/shelf"
@@ -17,7 +18,7 @@ import (
 // claim is what no two listeners may have: an address that consumers dial, or a port of a
 // provider.
 type claim struct {
-	dialled snapshot.Destination
+	dialled destinations.Destination
 	who     provider
 }
 
@@ -56,7 +57,7 @@ func claims(e *shelf.Entry) iter.Seq[claim] {
 			return
 		}
 		for _, l := range e.Listeners {
-			if !yield(claim{dialled: snapshot.Destination{Prefix: l.Prefix, Port: l.Port}}) {
+			if !yield(claim{dialled: destinations.Destination{Prefix: l.Prefix, Port: l.Port}}) {
 				return
 			}
 		}

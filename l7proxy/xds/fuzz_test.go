@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/dubway/dubway/l7proxy/snapshot/destinations"
 )
 
 // FuzzLoad reads any bytes as a file of xDS. Whatever is accepted must be
@@ -48,7 +50,7 @@ func FuzzLoad(f *testing.F) {
 			t.Error("reading the same twice gives two snapshots")
 		}
 		kept, _ := first.following([]text{{file: "x.yaml", err: os.ErrPermission}})
-		if kept.tables != first.tables || !reflect.DeepEqual(kept.snapshot().Destinations(), s.Destinations()) {
+		if kept.tables != first.tables || !reflect.DeepEqual(destinations.Of(kept.snapshot()), destinations.Of(s)) {
 			t.Error("an unreadable file takes its resources with it")
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/destinations"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -197,7 +198,7 @@ func consistent(t *testing.T, s *snapshot.Snapshot) {
 			}
 		}
 	}
-	for _, d := range s.Destinations() {
+	for _, d := range destinations.Of(s) {
 		if d.Prefix.Addr().IsLoopback() {
 			t.Errorf("destination %s is loopback", d.Prefix)
 		}

@@ -26,6 +26,7 @@ func config(provider [2]*testnet.Pod) string {
 		filters: access, action: again, match: "{prefix: /, headers: [{name: tier, string_match: {exact: gold}}]}",
 	}})
 	service(&b, served{"every", host(vipEvery), near, policies{filters: access + often, action: again}})
+	service(&b, served{"mutual", host(vipMutual), far, policies{socket: socket}})
 	return b.String()
 }
 
@@ -39,6 +40,7 @@ type policies struct {
 	filters string // of its listener
 	action  string // of its routes
 	match   string // of a route in front of the one for everything
+	socket  string // of its cluster
 }
 
 // What the policies are: none of them refuses, repeats or limits a call of the load.
@@ -117,11 +119,11 @@ func service(b *strings.Builder, s served) {
   name: service-%[1]s
   type: STATIC
   connect_timeout: 1s
-  load_assignment:
+%[2]s  load_assignment:
     cluster_name: service-%[1]s
     endpoints:
     - lb_endpoints:
-`, s.name)
+`, s.name, s.socket)
 	for _, e := range s.endpoints {
 		fmt.Fprintf(b, "      - endpoint: {address: {socket_address: {address: %s, port_value: 20880}}}\n", e)
 	}

@@ -22,7 +22,7 @@ type row struct {
 	Conns      int     `json:"conns"`
 	Depth      int     `json:"depth"`
 	Ratio      float64 `json:"ratio"`                // throughput to direct's, median
-	ProxyRatio float64 `json:"proxyRatio,omitempty"` // with policies: throughput to proxy's, median
+	ProxyRatio float64 `json:"proxyRatio,omitempty"` // with policies or TLS: throughput to that without, median
 	Min        float64 `json:"min"`
 	Max        float64 `json:"max"`
 	Rounds     int     `json:"rounds"`
@@ -180,8 +180,8 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 	rows := make([]row, 0, len(names))
 	for _, path := range names {
 		made := r.row(path, p, samples[path], samples["direct"])
-		if without := samples["proxy"]; without != nil && slices.Contains(policyPaths, path) {
-			made.ProxyRatio = median(ratios(samples[path], without, func(x sample) float64 { return x.rate }))
+		if plain := samples[without(path)]; plain != nil && slices.Contains(policyPaths, path) {
+			made.ProxyRatio = median(ratios(samples[path], plain, func(x sample) float64 { return x.rate }))
 		}
 		rows = append(rows, made)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/catest"
 )
 
 const priority = 5
@@ -27,6 +28,7 @@ type rig struct {
 	providers  []*testnet.Process
 	ways       map[string]way // by path
 	version    int            // of what is pushed
+	ca         *catest.CA     // of both nodes
 	cleanups   []func() error
 }
 
@@ -145,7 +147,11 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 		if err := n.PutXDS("others.yaml", []byte(others())); err != nil {
 			return err
 		}
-		if _, err := n.StartAgent(ctx); err != nil {
+		args, err := r.authority(n)
+		if err != nil {
+			return err
+		}
+		if _, err := n.StartAgent(ctx, args...); err != nil {
 			return err
 		}
 		proxy, err := n.StartProxyAs(ctx, testnet.Command{
@@ -155,17 +161,22 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 		if err != nil {
 			return err
 		}
-		if n == r.near {
-			for _, path := range append([]string{"proxy"}, policyPaths...) {
+		for _, path := range append([]string{"proxy", "proxy2"}, policyPaths...) {
+			if n == r.near || without(path) == "proxy2" {
 				r.hops[path] = append(r.hops[path], proxy)
 			}
 		}
-		r.hops["proxy2"] = append(r.hops["proxy2"], proxy)
+	}
+	if err := r.far.PutXDS("mutual.yaml", []byte(mutual)); err != nil {
+		return err
 	}
 	if err := r.near.WaitEnrolled(ctx, r.pod, r.observed, provider[0]); err != nil {
 		return err
 	}
-	return r.far.WaitEnrolled(ctx, provider[1])
+	if err := r.far.WaitEnrolled(ctx, provider[1]); err != nil {
+		return err
+	}
+	return r.proven(ctx)
 }
 
 // run measures one path once and returns what the load saw and the CPU time of

@@ -18,8 +18,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"google.golang.org/grpc"
@@ -45,7 +45,7 @@ type CA struct {
 	RootFile  string // its root in PEM
 	TokenFile string // of the token that it believes
 
-	t    *testing.T
+	t    Owner
 	root *x509.Certificate
 	mid  *x509.Certificate // signs; nil: the root does
 	key  crypto.Signer     // of who signs
@@ -55,6 +55,14 @@ type CA struct {
 	asked   []Asked
 	pending int
 	streams []string
+}
+
+// Owner is a test, or what measures and fails like one.
+type Owner interface {
+	Helper()
+	Fatal(args ...any)
+	Cleanup(f func())
+	TempDir() string
 }
 
 // How a CA answers.
@@ -81,7 +89,7 @@ type Asked struct {
 }
 
 // New makes a CA that signs by its root, or by what is between if there is one.
-func New(t *testing.T, between bool) *CA {
+func New(t Owner, between bool) *CA {
 	t.Helper()
 	dir := t.TempDir()
 	_ = os.Chmod(dir, 0o755) // the proxy is another user
@@ -231,6 +239,26 @@ func (c *CA) Sign(key any, identity string, lives time.Duration) (chain, roots [
 	return chain, []string{text(c.root)}
 }
 
+// Write puts what a neighbour proves an identity with into a folder: NAME.pem, NAME.key and
+// the root, ca.pem.
+func (c *CA) Write(dir, name, identity string) {
+	c.t.Helper()
+	key := newKey(c.t)
+	chain, roots := c.Sign(key.Public(), identity, 24*time.Hour)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for file, content := range map[string]string{
+		"ca.pem": roots[0], name + ".pem": strings.Join(chain, ""),
+		name + ".key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
 func (c *CA) leaf(id *url.URL, h How) *x509.Certificate {
 	leaf := &x509.Certificate{
 		URIs: []*url.URL{id}, NotBefore: time.Now().Add(h.Begins - 2*time.Minute), NotAfter: time.Now().Add(h.Begins + h.Lives),
@@ -307,7 +335,7 @@ func (c *CA) certificate(what *x509.Certificate, public any, parent *x509.Certif
 	return made
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t Owner) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -34,7 +34,8 @@ func localOf(why rpc.Why) local {
 	case rpc.WhyTimeout, rpc.WhyIdleTimeout:
 		return local{status: StatusServerTimeout}
 	case rpc.WhyNone, rpc.WhyNoEndpoint, rpc.WhyConnectFailed, rpc.WhyUpstreamClosed,
-		rpc.WhyDownstreamGone, rpc.WhyShuttingDown, rpc.WhyRetryLimit, rpc.WhyFault, rpc.WhyDirect:
+		rpc.WhyDownstreamGone, rpc.WhyShuttingDown, rpc.WhyRetryLimit, rpc.WhyFault, rpc.WhyDirect,
+		rpc.WhyNoIdentity, rpc.WhyUntrusted, rpc.WhyPlaintext:
 	}
 	return local{status: StatusServerError}
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// DefaultTrustDomain is Istio's.
-const DefaultTrustDomain = "cluster.local"
-
 // Consumer is who calls. Made once for each connection; immutable.
 type Consumer struct {
 	// Principal is the SPIFFE identity, as Istio writes it; "" for one who is not

@@ -96,6 +96,11 @@ func appendCall(b []byte, c *rpc.Call) []byte {
 	b = appendText(b, "destination_service", c.Service.Host)
 	b = appendPeer(b, "source", c.Source)
 	b = appendPeer(b, "destination", c.Destination)
+	if c.Security != rpc.SecurityNone {
+		b = appendText(b, "connection_security_policy", c.Security.String())
+		b = appendText(b, "source_principal", c.SourcePrincipal)
+		b = appendText(b, "destination_principal", c.DestinationPrincipal)
+	}
 	b = appendKey(b, "same_node")
 	return strconv.AppendBool(b, c.SameNode)
 }

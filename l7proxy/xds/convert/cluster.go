@@ -12,10 +12,11 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
-	"github.com/dubway/dubway/l7proxy/xds/typed"
+	"github.com/dubway/dubway/l7proxy/xds/sockets"
 )
 
 // Envoy's defaults.
@@ -63,7 +64,7 @@ func Cluster(m *clusterv3.Cluster) (c *snapshot.Cluster, assignment string, p pr
 	c.MaxRequests, c.MaxConnections = thresholds(m.GetCircuitBreakers())
 	policy(&p, m, c)
 	discovery(&p, m, c)
-	sockets(&p, m)
+	c.Sockets = transport(&p, m)
 	if len(p) > 0 {
 		return nil, "", p
 	}
@@ -121,22 +122,29 @@ func discovery(p *problems.List, m *clusterv3.Cluster, c *snapshot.Cluster) {
 	c.Localities, c.Overprovision = assigned.Localities, assigned.Overprovision
 }
 
-// sockets finds the transport socket that endpoints without the metadata
-// envoy.transport_socket_match would get, and endpoints with it are rejected.
-func sockets(p *problems.List, m *clusterv3.Cluster) {
-	if s := m.GetTransportSocket(); s.GetTypedConfig() != nil && !isRaw(s) {
-		p.Addf("transport_socket.typed_config", "not implemented: a listener's, at a cluster")
+// transport converts the sockets of a cluster, of which an endpoint gets the first that
+// its metadata match; none if all of them are plaintext.
+func transport(p *problems.List, m *clusterv3.Cluster) []mutual.Socket {
+	var list []mutual.Socket
+	on := false
+	add := func(path string, match snapshot.Metadata, m *corev3.TransportSocket) {
+		s := mutual.Socket{Match: match, TLS: sockets.Client(p, path, m)}
+		on = on || s.TLS.On
+		list = append(list, s)
 	}
 	for i, s := range m.GetTransportSocketMatches() {
-		if len(s.GetMatch().GetFields()) > 0 {
-			continue
-		}
-		if !isRaw(s.GetTransportSocket()) {
-			p.Addf(fmt.Sprintf("transport_socket_matches[%d].transport_socket", i),
-				"not implemented: every endpoint would get it, and only raw_buffer is")
-		}
-		return
+		add(fmt.Sprintf("transport_socket_matches[%d].transport_socket", i), routes.Flat(s.GetMatch()), s.GetTransportSocket())
 	}
+	if add("transport_socket", nil, m.GetTransportSocket()); !list[len(list)-1].TLS.On {
+		list = list[:len(list)-1] // what has no socket is plaintext
+	}
+	if !on {
+		return nil
+	}
+	if probe := m.GetHealthChecks(); len(probe) > 0 {
+		p.Addf("health_checks", "not implemented beside TLS: an endpoint would be asked in plaintext")
+	}
+	return list
 }
 
 // ourMetadata is the key of what only this mesh understands.
@@ -161,14 +169,6 @@ func balancing(p *problems.List, m *clusterv3.Cluster) (b snapshot.Balancing) {
 		}
 	}
 	return b
-}
-
-func isRaw(s *corev3.TransportSocket) bool {
-	if s.GetTypedConfig() == nil {
-		return s.GetName() == "envoy.transport_sockets.raw_buffer"
-	}
-	typ, _, _ := typed.TypeOf(s.GetTypedConfig())
-	return typ == fields.TypeRawBuffer
 }
 
 // service reads the service from istiod's metadata, else from the cluster's

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"strings"
@@ -79,12 +80,22 @@ func endpoint(p *problems.List, path string, m *endpointv3.LbEndpoint, names boo
 		e.Draining = true
 	default: // UNHEALTHY, TIMEOUT
 	}
-	if len(m.GetMetadata().GetFilterMetadata()["envoy.transport_socket_match"].GetFields()) > 0 {
-		p.Addf(path+`.metadata.filter_metadata["envoy.transport_socket_match"]`, "not implemented: it asks for TLS")
-	}
+	e.Socket = socketOf(m.GetMetadata())
 	workload(m.GetMetadata(), e)
 	e.Address, e.Hostname, e.Port = dialled(p, path+".endpoint.address", m.GetEndpoint().GetAddress(), names)
 	return e
+}
+
+// meshed is the metadata of an endpoint that speaks the mesh's TLS, which nearly all have.
+var meshed = snapshot.Metadata{"tlsMode": `"istio"`}
+
+// socketOf reads what transport_socket_matches compares.
+func socketOf(m *corev3.Metadata) snapshot.Metadata {
+	match := routes.Flat(m.GetFilterMetadata()["envoy.transport_socket_match"])
+	if maps.Equal(match, meshed) {
+		return meshed
+	}
+	return match
 }
 
 // dialled returns the endpoint's address, or its host name where names are

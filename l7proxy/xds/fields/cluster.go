@@ -24,7 +24,7 @@ var clusterMessages = []Message{
 		yes("outlier_detection", "without effect with ORIGINAL_DST, as in Envoy: what was dialled is taken whatever its health"),
 		yes("metadata", "filter_metadata: istio.services[0] names the service for metrics; dubway.io.balancing, mesh or caller, says who chooses the endpoint (see above), and nothing else may stand below dubway.io; other keys describe the resource"),
 		extension("transport_socket", SlotTransportSocket),
-		yes("transport_socket_matches", "endpoints cannot have the metadata envoy.transport_socket_match, so that only an entry with an empty match is ever chosen: it must be raw_buffer"),
+		yes("transport_socket_matches", "the first whose match an endpoint's metadata envoy.transport_socket_match has; for an endpoint that has none of them, transport_socket"),
 		extension("typed_extension_protocol_options", SlotProtocolOptions),
 		extension("filters", SlotClusterFilter),
 		only("upstream_bind_config", bindsIstio, "only Istio's source addresses, 127.0.0.6 and ::6"),
@@ -68,7 +68,7 @@ var clusterMessages = []Message{
 	{"envoy.config.cluster.v3.Cluster.TransportSocketMatch", []Field{
 		accept("name", "for humans"),
 		yes("match"),
-		accept("transport_socket", "never chosen unless match is empty; then it must be raw_buffer"),
+		extension("transport_socket", SlotTransportSocket),
 	}},
 	{"envoy.config.cluster.v3.CircuitBreakers", []Field{yes("thresholds")}},
 	{"envoy.config.cluster.v3.CircuitBreakers.Thresholds", []Field{
@@ -107,7 +107,7 @@ var endpointMessages = []Message{
 	{"envoy.config.endpoint.v3.LbEndpoint", []Field{
 		yes("endpoint"),
 		yes("health_status", "UNKNOWN, HEALTHY and DEGRADED are healthy. DRAINING takes no requests in panic either, while there is another endpoint (Envoy: it does)"),
-		yes("metadata", "filter_metadata: envoy.lb is what metadata_match compares; istio.workload names the pod for metrics; envoy.transport_socket_match is rejected, since there is no TLS yet; other keys describe the endpoint"),
+		yes("metadata", "filter_metadata: envoy.lb is what metadata_match compares; istio.workload names the pod for metrics; envoy.transport_socket_match is what transport_socket_matches compares; other keys describe the endpoint"),
 		yes("load_balancing_weight", "1 unless given"),
 	}},
 	{"envoy.config.endpoint.v3.Endpoint", []Field{

@@ -32,6 +32,7 @@ const (
 	TypeTCPProxy              = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 	TypeRawBuffer             = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 	TypeDownstreamTLS         = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+	TypeUpstreamTLS           = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 	TypeNetworkRBAC           = "envoy.extensions.filters.network.rbac.v3.RBAC"
 	TypeNetworkLimit          = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit"
 	TypeRBAC                  = "envoy.extensions.filters.http.rbac.v3.RBAC"
@@ -101,7 +102,7 @@ var extensions = []Extension{
 	{SlotHTTPFilter, "envoy.extensions.filters.http.router.v3.Router", Accepted, "routing is what the proxy does", []string{anyConfig}},
 	{SlotHTTPFilter, "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", Accepted, "counts gRPC only", []string{anyConfig}},
 	{SlotHTTPFilter, "envoy.extensions.filters.http.cors.v3.Cors", Accepted, "for browsers; acts only where a route says so", nil},
-	{SlotHTTPFilter, "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", Accepted, "chooses an ALPN; there is no TLS yet", []string{anyConfig}},
+	{SlotHTTPFilter, "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", Accepted, "chooses an ALPN; ours is istio, which says what the mesh needs to know", []string{anyConfig}},
 	{SlotHTTPFilter, "io.istio.http.peer_metadata.Config", Accepted, "peers are known from the endpoints", []string{anyConfig}},
 	{SlotHTTPFilter, "stats.PluginConfig", Accepted, "Istio's metrics are always made; changed metrics are rejected", statsConfig},
 	{SlotPerRoute, TypeRBACPerRoute, Implemented, "in place of the RBAC filters of this name", nil},
@@ -110,7 +111,8 @@ var extensions = []Extension{
 	{SlotPerRoute, TypeFault, Implemented, "in place of the fault filter of this name", nil},
 	{SlotDubboFilter, "envoy.extensions.filters.network.dubbo_proxy.router.v3.Router", Accepted, "routing is what the proxy does", nil},
 	{SlotTransportSocket, TypeRawBuffer, Implemented, "no TLS", nil},
-	{SlotTransportSocket, TypeDownstreamTLS, Implemented, "only where traffic_direction is INBOUND and with require_client_certificate: the chain is for consumers of the provider's own node, whom the node vouches for. TLS is not spoken yet", []string{anyConfig}},
+	{SlotTransportSocket, TypeUpstreamTLS, Implemented, "of a cluster: the mesh's mutual TLS, with the workload's own certificate", nil},
+	{SlotTransportSocket, TypeDownstreamTLS, Implemented, "only where traffic_direction is INBOUND: the mesh's mutual TLS, with the provider's own certificate. Consumers of the provider's own node, whom the node vouches for, take the chain without it", nil},
 	{SlotProtocolOptions, "envoy.extensions.upstreams.http.v3.HttpProtocolOptions", Accepted, httpOur, []string{anyConfig}},
 	{SlotRetryHost, "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate", Implemented, "not where it was tried already", nil},
 	{SlotClusterFilter, "envoy.tcp.metadataexchange.config.MetadataExchange", Accepted, "peers are known from the endpoints", []string{anyConfig}},

@@ -77,6 +77,7 @@ var table = []Section{
 	{"Load balancing", balancingMessages},
 	{"Health", healthMessages},
 	{"ClusterLoadAssignment", endpointMessages},
+	{"Mutual TLS", tlsMessages},
 	{"Common", commonMessages},
 }
 

@@ -24,6 +24,7 @@ import (
 	ringv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
 	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -41,7 +42,7 @@ var roots = []proto.Message{
 	(*ratelimitv3.RateLimit)(nil), (*ratelimitv3.RateLimitPerRoute)(nil),
 	(*dubbov3.DubboProxy)(nil),
 	(*roundv3.RoundRobin)(nil), (*randomv3.Random)(nil), (*leastv3.LeastRequest)(nil), (*ringv3.RingHash)(nil),
-	(*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil),
+	(*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil), (*tlsv3.UpstreamTlsContext)(nil), (*tlsv3.DownstreamTlsContext)(nil),
 }
 
 // each calls f with every message of the table.

@@ -5,7 +5,7 @@ const (
 	httpOur    = "means something to HTTP only; requests here are Dubbo's"
 	noStats    = "a name for Envoy's own statistics; Dubway's metrics have Istio's labels"
 	ownLog     = "the access log is switched and sampled by the proxy's flags"
-	noTLS      = "there is no TLS handshake to wait for"
+	noTLS      = "a handshake may take ten seconds"
 	sniffedAll = "the proxy always looks at the first bytes"
 	sniffed    = "a silent or server-first connection is never kept waiting: it takes the tcp_proxy chain"
 )

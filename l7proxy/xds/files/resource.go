@@ -28,6 +28,7 @@ import (
 	ringv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
 	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -58,7 +59,8 @@ var builtin = registry((*hcmv3.HttpConnectionManager)(nil), (*tcpv3.TcpProxy)(ni
 	(*rbacv3.RBAC)(nil), (*rbacv3.RBACPerRoute)(nil), (*limitv3.LocalRateLimit)(nil),
 	(*ratelimitv3.RateLimit)(nil), (*ratelimitv3.RateLimitPerRoute)(nil), (*faultv3.HTTPFault)(nil),
 	(*roundv3.RoundRobin)(nil), (*randomv3.Random)(nil), (*leastv3.LeastRequest)(nil),
-	(*ringv3.RingHash)(nil), (*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil))
+	(*ringv3.RingHash)(nil), (*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil),
+	(*tlsv3.UpstreamTlsContext)(nil), (*tlsv3.DownstreamTlsContext)(nil))
 
 func registry(messages ...proto.Message) *protoregistry.Types {
 	types := new(protoregistry.Types)

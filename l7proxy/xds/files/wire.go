@@ -8,7 +8,6 @@ import (
 
 	udpav1 "github.com/cncf/xds/go/udpa/type/v1"
 	xdsv3 "github.com/cncf/xds/go/xds/type/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -25,7 +24,7 @@ import (
 const unreadable = "(unreadable)"
 
 // legible holds, beside builtin, the types whose configuration somebody looks into.
-var legible = registry((*udpav1.TypedStruct)(nil), (*xdsv3.TypedStruct)(nil), (*tlsv3.DownstreamTlsContext)(nil))
+var legible = registry((*udpav1.TypedStruct)(nil), (*xdsv3.TypedStruct)(nil))
 
 var marshal = protojson.MarshalOptions{Resolver: legible}
 

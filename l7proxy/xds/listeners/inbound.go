@@ -10,10 +10,11 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
-	"github.com/dubway/dubway/l7proxy/xds/typed"
+	"github.com/dubway/dubway/l7proxy/xds/sockets"
 )
 
 // inboundPort is where istiod's virtualInbound listens: at such an address every port
@@ -133,7 +134,7 @@ func inboundChain(all *[kinds]builder, path string, c *listenerv3.FilterChain) {
 		b.problems.Addf(path+".filter_chain_match.prefix_ranges", "not implemented where traffic_direction is INBOUND")
 		return
 	}
-	whose := b.whose(path, c)
+	whose, ended := b.whose(path, c)
 	t := b.terminal(path, c)
 	places := b.match(path+".filter_chain_match", match)
 	for _, at := range places {
@@ -143,28 +144,51 @@ func inboundChain(all *[kinds]builder, path string, c *listenerv3.FilterChain) {
 		for _, at := range places {
 			if len(*b.problems) == before {
 				all[k].put(path, at, t, len(match.GetApplicationProtocols()) == 0)
+				all[k].terminate(path, at, ended, match.GetApplicationProtocols())
 			}
 		}
 	}
 }
 
-// whose tells for which connections a chain is.
-func (b *builder) whose(path string, c *listenerv3.FilterChain) []kind {
+// whose tells for which connections a chain is, and how their TLS is ended.
+func (b *builder) whose(path string, c *listenerv3.FilterChain) ([]kind, *mutual.Port) {
 	transport := c.GetFilterChainMatch().GetTransportProtocol()
-	typ, config, _ := typed.TypeOf(c.GetTransportSocket().GetTypedConfig())
+	ended := sockets.Server(b.problems, path+".transport_socket", c.GetTransportSocket())
 	switch {
-	case typ == fields.TypeDownstreamTLS:
-		f := config.GetFields()
-		if !f["require_client_certificate"].GetBoolValue() && !f["requireClientCertificate"].GetBoolValue() {
-			b.problems.Addf(path+".transport_socket.typed_config.require_client_certificate", "not implemented: only true")
-		}
-		return []kind{known}
+	case ended != nil && transport == "raw_buffer":
+		b.problems.Addf(path+".filter_chain_match.transport_protocol", "not implemented beside TLS: only tls (or none)")
+		return nil, nil
+	case ended != nil:
+		return []kind{known}, ended
 	case transport == "tls":
-		return []kind{sealed}
+		return []kind{sealed}, nil
 	case transport == "":
-		return []kind{plain, sealed}
+		return []kind{plain, sealed}, nil
 	}
-	return []kind{plain}
+	return []kind{plain}, nil
+}
+
+// terminate notes that TLS is ended at a place, for who offers one of some protocols; of
+// chains that differ in what they are for, not in whom they take.
+func (b *builder) terminate(path string, at place, ended *mutual.Port, offers []string) {
+	if ended == nil {
+		return
+	}
+	l := b.at(at)
+	if l.mutual == nil {
+		l.mutual = &mutual.Port{Names: ended.Names, Offers: slices.Clone(offers)}
+		return
+	}
+	if l.mutual.Names != ended.Names {
+		b.problems.Addf(path+".transport_socket", "not implemented: other names than in another chain of %s", at)
+	}
+	if len(offers) == 0 || len(l.mutual.Offers) == 0 {
+		l.mutual.Offers = nil
+		return
+	}
+	l.mutual.Offers = append(l.mutual.Offers, offers...)
+	slices.Sort(l.mutual.Offers)
+	l.mutual.Offers = slices.Compact(l.mutual.Offers)
 }
 
 // staysHere notes whatever a chain does with what comes to a port but judging it.
@@ -221,6 +245,10 @@ func join(all *[kinds]builder, port uint16) []snapshot.Inbound {
 		one := snapshot.Inbound{Port: port}
 		one.Plain, one.TLS = all[plain].policies(port, nil), all[sealed].policies(port, nil)
 		one.Known = all[known].policies(port, one.Plain)
+		if l := all[known].parts[place{port: port}]; l != nil && l.mutual != nil {
+			l.mutual.Strict = all[plain].parts[place{port: port}] == nil
+			one.Mutual = l.mutual
+		}
 		list = append(list, one)
 	}
 	return list

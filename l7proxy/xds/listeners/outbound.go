@@ -14,6 +14,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 	"github.com/dubway/dubway/l7proxy/xds/address"
 	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
@@ -57,7 +58,8 @@ func onlyInbound(p *problems.List, m *listenerv3.Listener) {
 		p.Addf(`metadata.filter_metadata["`+ourMetadata+`"]`, "not implemented: only where traffic_direction is INBOUND")
 	}
 	check := func(path string, c *listenerv3.FilterChain) {
-		if typ, _, _ := typed.TypeOf(c.GetTransportSocket().GetTypedConfig()); typ == fields.TypeDownstreamTLS {
+		typ, _, _ := typed.TypeOf(c.GetTransportSocket().GetTypedConfig())
+		if typ == fields.TypeDownstreamTLS || typ == fields.TypeUpstreamTLS {
 			p.Addf(path+".transport_socket.typed_config", "%s: not implemented: only where traffic_direction is INBOUND", typ)
 		}
 		path += ".filter_chain_match."
@@ -99,6 +101,7 @@ type part struct {
 	requests string // path of the chain that set RouteName
 	opaque   string // path of the chain that set TCP
 	plain    bool   // the chain for requests names no application protocol
+	mutual   *mutual.Port
 }
 
 // builder gathers the parts of one listener.

@@ -1,8 +1,11 @@
-package snapshot
+// Package destinations lists what of a snapshot the agent is asked to steer.
+package destinations
 
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
 // Destination is what the agent is asked to steer: connections to the
@@ -12,11 +15,11 @@ type Destination struct {
 	Port   uint16
 }
 
-// Destinations lists what the listeners are for, without duplicates, ordered by
+// Of lists what the listeners of a snapshot are for, without duplicates, ordered by
 // prefix and port. A prefix inside the loopback range is never listed: what a
 // pod says to itself is its own. (A wider range, such as 0.0.0.0/0, does cover
 // loopback; the datapath leaves that out.)
-func (s *Snapshot) Destinations() []Destination {
+func Of(s *snapshot.Snapshot) []Destination {
 	list := make([]Destination, 0, len(s.Listeners))
 	for _, l := range s.Listeners {
 		p := l.Prefix.Masked()
@@ -25,7 +28,7 @@ func (s *Snapshot) Destinations() []Destination {
 		}
 		list = append(list, Destination{Prefix: p, Port: l.Port})
 	}
-	slices.SortFunc(list, compareDestinations)
+	slices.SortFunc(list, compare)
 	return slices.Compact(list)
 }
 
@@ -37,7 +40,7 @@ func isLoopback(p netip.Prefix) bool {
 	return p.IsSingleIP() && p.Addr().IsLoopback()
 }
 
-func compareDestinations(a, b Destination) int {
+func compare(a, b Destination) int {
 	if d := a.Prefix.Addr().Compare(b.Prefix.Addr()); d != 0 {
 		return d
 	}

@@ -1,4 +1,4 @@
-package snapshot_test
+package destinations_test
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/destinations"
 )
 
 func TestDestinations(t *testing.T) {
@@ -19,11 +20,11 @@ func TestDestinations(t *testing.T) {
 	}}).Seal()
 	want := "[{0.0.0.0/0 20880} {10.0.0.0/8 1} {10.0.0.1/32 9} {10.0.0.2/32 1} {10.0.0.2/32 2} {::/0 0} {fd00::1/128 1}]"
 	for range 2 {
-		if got := fmt.Sprint(s.Destinations()); got != want {
+		if got := fmt.Sprint(destinations.Of(s)); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	if got := (&snapshot.Snapshot{}).Seal().Destinations(); len(got) != 0 {
+	if got := destinations.Of((&snapshot.Snapshot{}).Seal()); len(got) != 0 {
 		t.Errorf("an empty snapshot has destinations %v", got)
 	}
 }
