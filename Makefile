@@ -125,7 +125,7 @@ $(PEERS)/ratelimit: $(wildcard test/ratelimit/*.go) test/ratelimit/go.mod test/r
 e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube-apiserver and etcd, built when missing (root)
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
-	  go test -tags e2e -count=1 -v -timeout=30m $(TESTFLAGS) ./internal/testnet/istiod/...
+	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/istiod/...
 
 .PHONY: e2e-k8s e2e-control
 e2e-k8s:

@@ -212,7 +212,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	// Before the agent hands over listeners: what waits in their backlogs is
 	// routed by a snapshot from the first connection on.
 	p.source.Reload()
-	run("follow xds", p.source.Run)
+	followed := make(chan struct{})
+	run("follow xds", func(ctx context.Context) error {
+		defer close(followed)
+		return p.source.Run(ctx)
+	})
 	run("watch connections", p.listeners.Run)
 	run("watch memory", p.memory.Run)
 	run("follow agent", p.followAgent)
@@ -232,6 +236,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	p.drain()
+	stop()
+	<-followed // what came last is kept by then
 	return errors.Join(err, p.recorder.Close())
 }
 

@@ -18,7 +18,7 @@ import (
 // views to whoever proves to be one of them; a pod that it does not know is asked for again
 // until it does.
 func TestIdentity(t *testing.T) {
-	m := meshtest.New(t, "is", 1, 15*time.Minute)
+	m := meshtest.New(t, "is", 1, 8*time.Minute)
 	w := &world{Mesh: m, consumer: m.Pod("consumer"), batch: m.Pod("batch")}
 	w.plane = istiod.Start(m, w.objects("base"))
 	w.plane.Publish(w.consumer, "n1")

@@ -55,6 +55,19 @@ const (
 	starting = 4 * time.Minute
 )
 
+// meshConfig is Istio's of the whole mesh. The providers do nothing until a Telemetry names
+// them.
+const meshConfig = `
+trustDomain: cluster.local
+rootNamespace: istio-system
+accessLogFile: ""
+extensionProviders:
+- {name: text, envoyFileAccessLog: {path: /dev/stdout}}
+- {name: otel-als, envoyOtelAls: {service: otel.istio-system.svc.cluster.local, port: 4317}}
+- {name: otel, opentelemetry: {service: otel.istio-system.svc.cluster.local, port: 4317}}
+- {name: prometheus, prometheus: {}}
+`
+
 // Plane is a running control plane. Its methods fail the test; they are for the test's own
 // goroutine.
 type Plane struct {
@@ -119,7 +132,7 @@ func (p *Plane) prepare() error {
 	files := map[string]string{
 		"accounts.key": string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
 		"tokens.csv":   token + ",e2e,e2e,system:masters\n",
-		"mesh.yaml":    "trustDomain: cluster.local\nrootNamespace: istio-system\naccessLogFile: \"\"\n",
+		"mesh.yaml":    meshConfig,
 		"kubeconfig": fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: e2e,
 contexts: [{name: e2e, context: {cluster: e2e, user: e2e}}], users: [{name: e2e, user: {token: %s}}],
 clusters: [{name: e2e, cluster: {server: "%s", certificate-authority: %s}}]}

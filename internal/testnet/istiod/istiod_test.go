@@ -5,33 +5,69 @@ package istiod_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
 // scenarios are what is written into the API, and what becomes of calls.
 var scenarios = []struct {
-	name string
-	run  func(w *world)
+	name     string
+	recorded string // in l7proxy/xds/testdata/istiod, what asks for the same
+	run      func(w *world)
 }{
-	{"dubbo port", (*world).dubboPort},
-	{"weights", (*world).weights},
-	{"endpoints", (*world).endpoints},
-	{"tcp port", (*world).tcpPort},
-	{"tcp weights", (*world).tcpWeights},
-	{"headless", (*world).headless},
-	{"service entry", (*world).serviceEntry},
-	{"http way", (*world).httpWay},
-	{"consistent hash", (*world).consistentHash},
-	{"dubbo_proxy", (*world).dubboProxy},
-	{"gateway api", (*world).gatewayAPI},
-	{"sidecar", (*world).sidecar},
-	{"authorization", (*world).authorization},
-	{"authorization of connections", (*world).authorizationTCP},
-	{"principals", (*world).principals},
-	{"istiod restarted", (*world).restarted},
-	{"istiod away", (*world).away},
+	{"ports", "plain-name-dubbo plain-appproto-dubbo plain-tcp-dubbo plain-appproto-tcp", (*world).ports},
+	{"dubbo port", "dubbo-port-http-rules", (*world).dubboPort},
+	{"weights", "", (*world).weights},
+	{"endpoints", "endpoint-health", (*world).endpoints},
+	{"tcp port", "tcp-port-http-rules", (*world).tcpPort},
+	{"tcp weights", "", (*world).tcpWeights},
+	{"http ports", "l7-services", (*world).httpPorts},
+	{"headless", "headless-dubbo-port", (*world).headless},
+	{"headless, tcp", "headless", (*world).headlessTCP},
+	{"service entry", "", (*world).serviceEntry},
+	{"service entry, policies", "se-dubbo-port", (*world).entryPolicies},
+	{"changes", "", (*world).changes},
+	{"failover", "http-way-failover", (*world).failover},
+	{"http way", "http-way", (*world).httpWay},
+	{"consistent hash", "http-way-consistent-hash", (*world).consistentHash},
+	{"dubbo_proxy", "dubbo-proxy", (*world).dubboProxy},
+	{"aeraki", "aeraki", (*world).aeraki},
+	{"gateway api", "gamma-dubbo-port", (*world).gatewayAPI},
+	{"gateway api, other ports", "gamma", (*world).gatewayPorts},
+	{"telemetry", "telemetry", (*world).telemetry},
+	{"sidecar", "", (*world).sidecar},
+	{"sidecar that binds", "sidecar-resource", (*world).sidecarBinds},
+	{"registry only", "registry-only", (*world).registryOnly},
+	{"authorization", "", (*world).authorization},
+	{"authorization of connections", "", (*world).authorizationTCP},
+	{"principals", "", (*world).principals},
+	{"access", "authz-dubbo-port", (*world).access},
+	{"access of connections", "authz", (*world).accessTCP},
+	{"istiod restarted", "", (*world).restarted},
+	{"istiod away", "", (*world).away},
+}
+
+// notYet is what was recorded and is asserted by no call here.
+const notYet = "http-way-tls security-disable security-permissive security-portlevel security-strict security-tlsmode"
+
+// TestRecorded: what was recorded of istiod is asserted by calls, or said not to be.
+func TestRecorded(t *testing.T) {
+	files, err := filepath.Glob("../../../l7proxy/xds/testdata/istiod/*.golden")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("nothing is recorded: %v", err)
+	}
+	asserted := strings.Fields(notYet)
+	for _, s := range scenarios {
+		asserted = append(asserted, strings.Fields(s.recorded)...)
+	}
+	for _, file := range files {
+		name, _, _ := strings.Cut(filepath.Base(file), ".")
+		if !slices.Contains(asserted, name) {
+			t.Errorf("no scenario is for what was recorded as %s", name)
+		}
+	}
 }
 
 // TestIstiod applies each scenario to a real control plane and makes calls by it. Before
@@ -98,6 +134,11 @@ func (w *world) endpoints() {
 	w.both(at(vip, "buy"))
 	w.plane.Withdraw(w.v2)
 	w.settled("v2 is deleted", at(vip, "buy"), map[string]int{"v1": 20})
+	w.plane.Publish(w.v2, "n1")
+	w.both(at(vip, "buy"))
+	w.plane.Terminate(w.v2)
+	w.settled("v2 is about to end", at(vip, "buy"), map[string]int{"v1": 20})
+	w.plane.Withdraw(w.v2)
 	w.plane.Publish(w.v2, "n1")
 	w.both(at(vip, "buy"))
 }
@@ -206,6 +247,16 @@ func (w *world) consistentHash() {
 	if seen["v1"] == 0 || seen["v2"] == 0 {
 		w.T.Errorf("of 30 users: %v", seen)
 	}
+	first := w.calls(10, at(vip, "byAddress"))
+	for range 5 {
+		if r := w.calls(10, at(vip, "byAddress")); len(r.By) != 1 || fmt.Sprint(r.By) != fmt.Sprint(first.By) {
+			w.T.Errorf("by address: %v, at first %v %q", r.By, first.By, r.Errors)
+		}
+	}
+	// No call has what it asks for.
+	if r := w.calls(20, at(vip, "byQuery")); r.By["v1"]+r.By["v2"] != 20 {
+		w.T.Errorf("by query: %v %q", r.By, r.Errors)
+	}
 }
 
 // dubboProxy: Envoy's own filter, put there by an EnvoyFilter.
@@ -214,6 +265,7 @@ func (w *world) dubboProxy() {
 	defer w.with("dubbo-proxy")()
 	w.settled("by method and attachment", at(vip, "sayHello", "user", "jason"), map[string]int{"v1": 20})
 	w.settled("not by the method alone", at(vip, "sayHello"), map[string]int{"v2": 20})
+	w.shared(300, at(vip, "getOrder"), 4, 60)
 }
 
 // gatewayAPI: an HTTPRoute by a header, a GRPCRoute by interface and method.
@@ -274,58 +326,4 @@ func (w *world) principals() {
 	w.settled("the account", at(vip, "sayHello"), map[string]int{"v1": 20})
 	w.settled("the account, by the begin of a name", at(vip, "getOrder"), map[string]int{"v1": 20})
 	w.settled("the account, another method", at(vip, "buy"), map[string]int{"thrown": 2})
-}
-
-// restarted: while istiod is killed and comes back calls go on, and what it says then
-// holds.
-func (w *world) restarted() {
-	const vip = "198.19.0.20"
-	defer w.with("dubbo-port", "${FIRST}", "100", "${SECOND}", "0")()
-	w.settled("before", at(vip, "buy"), map[string]int{"v1": 20})
-	steady := at(vip, "sayHello")
-	w.settled("before, by method", steady, map[string]int{"v2": 20})
-	steady.While = filepath.Join(w.StateDir(), "steady")
-	w.Must(os.WriteFile(steady.While, nil, 0o600))
-	end := w.launch(steady)
-	w.under()
-	w.plane.KillIstiod()
-	w.Eventually("the proxy notices", func() bool { return !connected(w.views()) })
-	w.settled("without istiod", at(vip, "buy"), map[string]int{"v1": 20})
-	w.plane.StartIstiod()
-	w.Eventually("the proxy is back", func() bool { return connected(w.views()) })
-	w.effect(at(vip, "buy"), func() {
-		w.apply(w.objects("dubbo-port", "${FIRST}", "0", "${SECOND}", "100"))
-	})
-	w.Must(os.Remove(steady.While))
-	if r := end(); len(r.By) != 1 || r.By["v2"] == 0 {
-		w.T.Errorf("calls through all of it: %v %q", r.By, r.Errors)
-	}
-}
-
-// away: a proxy that starts while istiod is away serves by what it kept.
-func (w *world) away() {
-	const vip = "198.19.0.20"
-	defer w.with("dubbo-port", "${FIRST}", "100", "${SECOND}", "0")()
-	w.settled("before", at(vip, "buy"), map[string]int{"v1": 20})
-	w.settled("before, by method", at(vip, "sayHello"), map[string]int{"v2": 20})
-	w.plane.KillIstiod()
-	w.stopProxy()
-	w.startProxy()
-	s, err := w.ProxyStatus(w.Ctx)
-	w.Must(err)
-	if len(s.Problems) == 0 {
-		w.T.Error("the status says nothing of the control plane that is away")
-	}
-	for _, v := range w.views() {
-		if !v.Kept || v.Connected {
-			w.T.Errorf("a view without istiod: %+v", v)
-		}
-	}
-	w.settled("by what was kept", at(vip, "sayHello"), map[string]int{"v2": 20})
-	w.settled("by what was kept, else", at(vip, "buy"), map[string]int{"v1": 20})
-	w.plane.StartIstiod()
-	w.Eventually("istiod's word holds again", func() bool { return connected(w.views()) })
-	w.effect(at(vip, "buy"), func() {
-		w.apply(w.objects("dubbo-port", "${FIRST}", "0", "${SECOND}", "100"))
-	})
 }

@@ -38,6 +38,7 @@ type ask struct {
 	Pause   time.Duration // after each call
 	Until   string        // the provider whose answer ends it; "" for none
 	While   string        // a file whose end ends it, in place of N; "" for none
+	Fresh   bool          // each call on a connection of its own
 }
 
 // answers is what it saw.
@@ -46,6 +47,7 @@ type answers struct {
 	Errors []string
 	At     time.Time // when the provider of Until answered
 	Said   string    // the last answer's value
+	Again  int       // calls whose connection ended before the answer, and which were made once more
 }
 
 // call makes one call and notes what became of it.
@@ -68,22 +70,17 @@ func (r *answers) call(c *dubbotest.Client, request dubbotest.Request) (by strin
 	return by
 }
 
-// calls is the consumer's process, with one connection: calls TAG JSON.
+// calls is the consumer's process: calls TAG JSON.
 func calls(args []string) error {
 	var a ask
 	if err := json.Unmarshal([]byte(args[1]), &a); err != nil {
 		return err
 	}
 	r := &answers{By: map[string]int{}}
-	// The kernel accepts what is steered; what is not steered goes nowhere, and is told so
-	// by an ICMP message or, beyond their rate limit, not at all.
-	conn, err := net.DialTimeout("tcp", a.Target, 2*time.Second)
-	if err != nil {
-		r.By["connect"], r.Errors = 1, []string{err.Error()}
+	if a.Fresh {
+		r.run(&a, func() string { return r.fresh(&a) })
 	} else {
-		c := dubbotest.NewClient(conn)
-		defer c.Close()
-		r.run(c, &a)
+		r.connection(&a)
 	}
 	said, err := json.Marshal(r)
 	if err != nil {
@@ -93,15 +90,57 @@ func calls(args []string) error {
 	return err
 }
 
+// connection makes the calls on one connection.
+func (r *answers) connection(a *ask) {
+	if c := r.dial(a, 2*time.Second); c != nil {
+		defer c.Close()
+		r.run(a, func() string { return r.call(c, a.Request) })
+	}
+}
+
+// fresh makes one call on a connection of its own, and once more if that ends before the
+// answer: so does every consumer of Dubbo.
+func (r *answers) fresh(a *ask) (by string) {
+	for again := range 2 {
+		c := r.dial(a, 30*time.Second)
+		if c == nil {
+			return "error"
+		}
+		by = r.call(c, a.Request)
+		_ = c.Close()
+		if by != "error" || again > 0 {
+			break
+		}
+		r.Again++
+		if r.By[by]--; r.By[by] == 0 {
+			delete(r.By, by)
+		}
+	}
+	return by
+}
+
+// dial connects, or notes that it could not. The kernel accepts what is steered; what is not
+// steered goes nowhere, and is told so by an ICMP message or, beyond their rate limit, not at
+// all.
+func (r *answers) dial(a *ask, limit time.Duration) *dubbotest.Client {
+	conn, err := net.DialTimeout("tcp", a.Target, limit)
+	if err != nil {
+		r.By["connect"]++
+		r.Errors = append(r.Errors, err.Error())
+		return nil
+	}
+	return dubbotest.NewClient(conn)
+}
+
 // run makes the calls, one after the other.
-func (r *answers) run(c *dubbotest.Client, a *ask) {
+func (r *answers) run(a *ask, call func() string) {
 	for i := 0; a.While != "" || i < a.N; i++ {
 		if a.While != "" {
 			if _, err := os.Stat(a.While); err != nil {
 				return
 			}
 		}
-		switch by := r.call(c, a.Request); by {
+		switch by := call(); by {
 		case a.Until:
 			r.At = time.Now()
 			return

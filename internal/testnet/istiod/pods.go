@@ -3,6 +3,7 @@ package istiod
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 
 	"github.com/dubway/dubway/internal/testnet"
 )
@@ -29,6 +30,15 @@ spec:
   containers: [{name: app, image: app, ports: %[5]s}]
 `, pod.Name, testnet.Namespace, labels, node, ports)))
 	p.Ready(pod, true)
+}
+
+// Terminate tells the API that a pod is about to end: it still runs, and gets no new calls.
+// Withdraw ends that.
+func (p *Plane) Terminate(pod *testnet.Pod) {
+	p.mesh.T.Helper()
+	o := object{APIVersion: "v1", Kind: "Pod"}
+	o.Metadata.Name, o.Metadata.Namespace = pod.Name, testnet.Namespace
+	p.mesh.Must(p.API.settle(p.mesh.Ctx, request{method: http.MethodDelete, path: o.path() + "?gracePeriodSeconds=600"}))
 }
 
 // Withdraw deletes a pod from the API, with its service account. Its processes go on.

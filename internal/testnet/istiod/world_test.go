@@ -5,6 +5,7 @@ package istiod_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,14 +35,15 @@ type world struct {
 	proxy           *testnet.Process
 	idle            int // listeners without any scenario
 
-	tags int // of helpers' outputs
-	read int // bytes of istiod's log
+	tags    int      // of helpers' outputs
+	read    int      // bytes of istiod's log
+	refused []string // what may be refused of what istiod sends, from the scenario on that wants it
 }
 
 // begin starts everything.
 func begin(t *testing.T) *world {
 	t.Helper()
-	m := meshtest.New(t, "is", 1, 20*time.Minute)
+	m := meshtest.New(t, "is", 1, 16*time.Minute)
 	w := &world{Mesh: m, consumer: m.Pod("consumer"), batch: m.Pod("batch")}
 	for name, pod := range map[string]**testnet.Pod{"v1": &w.v1, "v2": &w.v2} {
 		p, err := m.AddPod("provider-"+name, map[string]string{"app": "provider", "version": name}, 20880)
@@ -139,6 +141,19 @@ func at(address, method string, attachments ...string) ask {
 	for i := 0; i+1 < len(attachments); i += 2 {
 		a.Request.Attachments[attachments[i]] = attachments[i+1]
 	}
+	return a
+}
+
+// on is the call at another port.
+func (a ask) on(port uint16) ask {
+	host, _, _ := net.SplitHostPort(a.Target)
+	a.Target = net.JoinHostPort(host, fmt.Sprint(port))
+	return a
+}
+
+// ofBatch is the call of the other consumer.
+func (a ask) ofBatch() ask {
+	a.Batch = true
 	return a
 }
 
@@ -244,14 +259,36 @@ func (w *world) emptied() {
 func (w *world) accepted() {
 	w.T.Helper()
 	w.Eventually("the control plane answers", func() bool { return connected(w.views()) })
-	log, err := os.ReadFile(filepath.Join(w.StateDir(), "logs", "istiod.log"))
-	w.Must(err)
-	for line := range strings.Lines(string(log[w.read:])) {
-		if strings.Contains(line, "ACK ERROR") {
+	log := w.log()
+	for line := range strings.Lines(log[w.read:]) {
+		wanted := slices.ContainsFunc(w.refused, func(why string) bool { return strings.Contains(line, why) })
+		if strings.Contains(line, "ACK ERROR") && !wanted {
 			w.T.Errorf("istiod's log: %s", line)
 		}
 	}
 	w.read = len(log)
+}
+
+// refuses wants something to be refused with that reason.
+func (w *world) refuses(why string) {
+	w.T.Helper()
+	w.refused = append(w.refused, why)
+	w.Eventually("istiod is told: "+why, func() bool {
+		for line := range strings.Lines(w.log()[w.read:]) {
+			if strings.Contains(line, "ACK ERROR") && strings.Contains(line, why) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// log is istiod's, from its first start on.
+func (w *world) log() string {
+	w.T.Helper()
+	text, err := os.ReadFile(filepath.Join(w.StateDir(), "logs", "istiod.log"))
+	w.Must(err)
+	return string(text)
 }
 
 // launch starts the consumer's process and returns a function that waits for its end.

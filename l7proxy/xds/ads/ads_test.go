@@ -213,21 +213,31 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestLowerCase: a listener names routes by a host as it is written, istiod knows them in
-// lower case.
+// TestLowerCase: a listener names routes by a host as it is written, as the clusters are;
+// istiod knows routes in lower case, and has them lead there.
 func TestLowerCase(t *testing.T) {
 	p := serve(t, "gamma-dubbo-port")
 	const written, known = "com.x.DemoService:20880", "com.x.demoservice:20880"
 	m := new(routev3.RouteConfiguration)
 	p.get(xds.TypeRoute, plainRoute, m) // what was recorded of the other is empty
 	m.Name = known
+	m.VirtualHosts[0].Routes = []*routev3.Route{{
+		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: "outbound|20880||com.x.demoservice"}}},
+	}}
 	p.set(xds.TypeRoute, known, m)
 	p.set(xds.TypeRoute, written, &routev3.RouteConfiguration{Name: written}) // as istiod answers it
 	r := follow(t, p.address, filepath.Join(t.TempDir(), "kept"))
 	wait(t, "the first snapshot", func() bool { return r.Snapshot().Generation > 0 })
 	for _, l := range r.Snapshot().Listeners {
-		if l.RouteName == written && (l.Route == nil || len(l.Route.VirtualHosts) == 0 || l.Route != r.Snapshot().Routes[written]) {
-			t.Errorf("listener %s has no routes, or not those of the snapshot", l.Name)
+		if l.RouteName != written {
+			continue
+		}
+		if l.Route == nil || len(l.Route.VirtualHosts) == 0 || l.Route != r.Snapshot().Routes[written] {
+			t.Fatalf("listener %s has no routes, or not those of the snapshot", l.Name)
+		}
+		if to := l.Route.VirtualHosts[0].Routes[0].Action.Clusters[0].Cluster; r.Snapshot().Clusters[to] == nil {
+			t.Errorf("listener %s leads to %s, which is no cluster", l.Name, to)
 		}
 	}
 }

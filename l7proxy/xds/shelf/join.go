@@ -203,7 +203,7 @@ func (j *joiner) routed(e *Entry, tables map[string]bool, found map[string]*snap
 func (j *joiner) named(of *snapshot.RouteConfig, name string) *snapshot.RouteConfig {
 	return j.aliases.Keep(alias{weak.Make(of), name}, nil, func() *snapshot.RouteConfig {
 		return &snapshot.RouteConfig{
-			Name: name, VirtualHosts: of.VirtualHosts, IgnorePort: of.IgnorePort,
+			Name: name, VirtualHosts: written(of.VirtualHosts, name), IgnorePort: of.IgnorePort,
 			Static: of.Static, Whole: of.Whole, Needs: of.Needs,
 		}
 	})
