@@ -117,6 +117,7 @@ var forbidden = []edge{
 var floors = []string{
 	"l7proxy",
 	"l7proxy/proof",
+	"l7proxy/decision",
 	"l7proxy/listener",
 	"l7proxy/downstream",
 	"l7proxy/relay",
@@ -201,6 +202,7 @@ var floors = []string{
 	"l7proxy/condition",
 	"l7proxy/pause",
 	"l7proxy/sight",
+	"l7proxy/directory",
 	"l7proxy/snapshot/words",
 	"l7proxy/snapshot",
 	"l7proxy/snapshot/table",
