@@ -152,6 +152,8 @@ var floors = []string{
 	"l7proxy/cluster/backoff",
 	"l7proxy/cluster/zone",
 	"l7proxy/xds/views",
+	"l7proxy/xds/dump",
+	"l7proxy/xds/dump/redact",
 	"l7proxy/xds/ads",
 	"l7proxy/xds/gendoc",
 	"l7proxy/xds",

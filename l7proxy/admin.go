@@ -14,6 +14,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/decision"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/xds/dump"
 )
 
 // adminHandler answers the operators' questions.
@@ -28,6 +29,7 @@ func (p *Proxy) adminHandler() http.Handler {
 	m.HandleFunc("GET "+admin.PathMode, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.modes()) })
 	m.HandleFunc("POST "+admin.PathMode, p.setMode)
 	m.HandleFunc("POST "+admin.PathExplain, p.explain)
+	m.Handle("GET "+admin.PathDump, dump.Handler(p.dumped))
 	m.Handle(admin.PathAccessLog, p.recorder.AccessLogHandler())
 	m.Handle("POST "+admin.PathTap, p.tap.TapHandler(p.opts.TapBodies, p.log))
 	m.Handle("POST "+admin.PathTop, p.tap.TopHandler())
