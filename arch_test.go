@@ -167,6 +167,7 @@ var floors = []string{
 	"l7proxy/xds/packed",
 	"l7proxy/xds/files",
 	"l7proxy/xds/fields",
+	"l7proxy/xds/metaprotocol",
 	"l7proxy/xds/problems",
 	"l7proxy/xds/typed",
 	"l7proxy/retry",

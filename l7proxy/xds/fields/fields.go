@@ -69,6 +69,7 @@ var table = []Section{
 	{"Listener", listenerMessages},
 	{"RouteConfiguration", routeMessages},
 	{"dubbo_proxy", dubboMessages},
+	{"MetaProtocolProxy", metaMessages},
 	{"RBAC", rbacMessages},
 	{"Local rate limits", limitMessages},
 	{"Global rate limits", globalMessages},
