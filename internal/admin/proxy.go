@@ -60,6 +60,8 @@ type ControlView struct {
 	Generation uint64       `json:"generation"`
 	Snapshot   SnapshotSize `json:"snapshot"`
 	Rejected   int          `json:"rejected"` // resources, at present
+	// RouteServers are the servers that have tables of its routes beside the control plane.
+	RouteServers []RouteServer `json:"routeServers,omitempty"`
 }
 
 // String says it on one line, for people. Why it is away, a problem says.

@@ -56,7 +56,9 @@ func (b *builder) metaProtocol(chain, path string, config *anypb.Any) *terminal 
 // which requests are asked about.
 func (b *builder) metaFilter(path string, f *metaprotocol.MetaProtocolFilter, t *terminal) *asked {
 	at := path + ".config"
-	match := func(path string, m *metaprotocol.RouteMatch) []snapshot.HeaderMatch { return routes.MetaMatch(b.problems, path, m) }
+	match := func(path string, m *metaprotocol.RouteMatch) []snapshot.HeaderMatch {
+		return routes.MetaMatch(b.problems, path, m)
+	}
 	switch typ, _, _ := typed.TypeOf(f.GetConfig()); {
 	case typ == fields.TypeMetaLimit:
 		m := new(metaprotocol.LocalRateLimit)
