@@ -44,6 +44,8 @@ var doors = []door{
 		"descriptors, in that service's words and in those of a filter"},
 	{"github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3", []string{"l7proxy/xds/..."}, []string{"internal/testnet/..."},
 		"a control plane of the tests says what files say"},
+	{"github.com/envoyproxy/go-control-plane/envoy/service/route/v3", []string{"l7proxy/xds/..."}, []string{"internal/testnet/..."},
+		"the same of Aeraki's server"},
 	{"google.golang.org/grpc/...", []string{"l7proxy/ratelimit", "l7proxy/xds/ads", "l7proxy/xds/aeraki", "agent/authority", "internal/testnet/catest"}, []string{"l7proxy/xds/...", "internal/testnet/..."},
 		"its connections dial from the process's own namespace: only where the mesh itself asks may they, a control plane, a rate limit service, a certificate authority"},
 	{"istio.io/api/security/v1alpha1", []string{"agent/authority", "internal/testnet/catest"}, nil,

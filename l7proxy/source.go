@@ -61,7 +61,7 @@ func (p *Proxy) openSource() error {
 	p.control, err = views.New(views.Options{
 		Server: p.opts.XDSServer, Cluster: p.opts.XDSCluster, Domain: p.opts.Domain, Locality: p.opts.Locality, Logger: p.log,
 		Aeraki: p.opts.Aeraki,
-		Dir: filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds"),
+		Dir:    filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds"),
 		Way: func(w *views.Workload) (ads.Way, error) {
 			return p.identities.Way(identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount})
 		},

@@ -30,6 +30,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/metaprotocol"
 )
 
 // roots are the messages from which all others are reached.
@@ -42,6 +43,7 @@ var roots = []proto.Message{
 	(*dubbov3.DubboProxy)(nil),
 	(*roundv3.RoundRobin)(nil), (*randomv3.Random)(nil), (*leastv3.LeastRequest)(nil), (*ringv3.RingHash)(nil),
 	(*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil),
+	(*metaprotocol.MetaProtocolProxy)(nil), (*metaprotocol.LocalRateLimit)(nil), (*metaprotocol.RateLimit)(nil),
 }
 
 // each calls f with every message of the table.
