@@ -191,5 +191,5 @@ func (p *Proxy) pod(name string) string {
 // Explain tells what would become of a call under a snapshot, whoever it comes from.
 func Explain(s *snapshot.Snapshot, q admin.ExplainRequest) (admin.Explanation, error) {
 	from := decision.Caller{Consumer: &subject.Consumer{Principal: q.Principal}, Unknown: handoff.UnknownRefuse}
-	return decision.Explain(s, q, from) //nolint:wrapcheck // it is for the operator as it is
+	return decision.Explain(s, q, from)
 }

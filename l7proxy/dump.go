@@ -1,6 +1,7 @@
 package l7proxy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -8,6 +9,8 @@ import (
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/l7proxy/xds/dump"
 )
+
+var errNoDump = errors.New("the control plane is asked for no view yet")
 
 // dumped is what the proxy holds of the mesh: of the view of a pod, or of all.
 func (p *Proxy) dumped(pod string) ([]dump.View, error) {
@@ -19,7 +22,10 @@ func (p *Proxy) dumped(pod string) ([]dump.View, error) {
 	}
 	certificates := p.identities.List()
 	if p.control == nil {
-		held := p.source.(files)
+		held, ok := p.source.(files)
+		if !ok {
+			return nil, errNoDump
+		}
 		return []dump.View{{Held: held.Good(), Rejected: held.Rejections(), Secrets: secrets(certificates, nil)}}, nil
 	}
 	var list []dump.View
@@ -33,7 +39,7 @@ func (p *Proxy) dumped(pod string) ([]dump.View, error) {
 		})
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("the control plane is asked for no view yet")
+		return nil, errNoDump
 	}
 	return list, nil
 }

@@ -188,7 +188,7 @@ type RouteTarget struct {
 type ExplainRequest struct {
 	From        string            `json:"from,omitempty"`      // workload: UID, namespace/name or name
 	Principal   string            `json:"principal,omitempty"` // SPIFFE identity, without From; "": not authenticated
-	To          string            `json:"to"`                  // dialled: "ip:port", or "host" or "host:port" as the workload's configuration has it
+	To          string            `json:"to"`                  // "ip:port", "host:port" or "host", as the workload's configuration has it
 	Interface   string            `json:"interface"`
 	Method      string            `json:"method"`
 	Group       string            `json:"group,omitempty"`

@@ -34,5 +34,6 @@ func (r *RouteServer) Problem(view string) string {
 	if r.Missing > 0 {
 		holds = fmt.Sprintf("calls to %d of %d hosts are refused, for which there is no table", r.Missing, r.Wanted)
 	}
-	return fmt.Sprintf("no server of routes %s for the view %s since %s: %s; %s", r.Cluster, view, r.Since.Format(time.RFC3339), reason, holds)
+	return fmt.Sprintf("no server of routes %s for the view %s since %s: %s; %s",
+		r.Cluster, view, r.Since.Format(time.RFC3339), reason, holds)
 }

@@ -31,7 +31,7 @@ func Explain(s *snapshot.Snapshot, q admin.ExplainRequest, from Caller) (admin.E
 	var named *directory.Found
 	if err != nil {
 		if named, err = directory.Find(s, q.To, from.Namespace); err != nil {
-			return admin.Explanation{}, err //nolint:wrapcheck // it is for the operator as it is
+			return admin.Explanation{}, err
 		}
 		to = named.Address
 	}

@@ -62,7 +62,8 @@ func Find(s *snapshot.Snapshot, name, namespace string) (*Found, error) {
 	}
 	switch {
 	case port == 0 && len(ports) > 1:
-		return nil, fmt.Errorf("%s has the ports %s: say which, such as %s:%d", whole, join(ports), whole, slices.Min(slices.Collect(maps.Keys(ports))))
+		first := slices.Min(slices.Collect(maps.Keys(ports)))
+		return nil, fmt.Errorf("%s has the ports %s: say which, such as %s:%d", whole, join(ports), whole, first)
 	case len(f.Addresses) == 0 && len(ports) > 0:
 		return nil, fmt.Errorf("%s has no port %d; it has %s", whole, port, join(ports))
 	case len(f.Addresses) == 0:

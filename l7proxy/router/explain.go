@@ -142,7 +142,11 @@ func (e *explanation) explain() {
 	}
 	e.RouteConfig = l.RouteName
 	if l.Route == nil {
-		e.step("route configuration "+l.RouteName, "missing", "the source has not given it")
+		why := "the source has not given it"
+		if l.RouteServer != "" {
+			why = fmt.Sprintf("the server of routes %s has not given it: see dubwayctl xds", l.RouteServer)
+		}
+		e.step("route configuration "+l.RouteName, "missing", why)
 		e.end(OutcomeRefuse, rpc.WhyNoRoute.String())
 		return
 	}

@@ -133,7 +133,8 @@ func (c *Client) settle(ctx context.Context, all *sync.WaitGroup) {
 	for _, cluster := range slices.Sorted(maps.Keys(wanted)) {
 		if c.servers[cluster] == nil {
 			own, stop := context.WithCancel(ctx)
-			s := &server{client: c, cluster: cluster, stop: stop, wake: make(chan struct{}, 1), state: State{Cluster: cluster, Since: time.Now()}}
+			s := &server{client: c, cluster: cluster, stop: stop, wake: make(chan struct{}, 1)}
+			s.state = State{Cluster: cluster, Since: time.Now()}
 			c.servers[cluster] = s
 			all.Go(func() { s.run(own) })
 		}
@@ -221,7 +222,8 @@ func (s *server) lost(err error) {
 	}
 	c.mu.Unlock()
 	if before.Connected || before.Reason != fmt.Sprint(err) {
-		c.opts.Logger.Warn("no server of Aeraki's tables; what it told last goes on", "cluster", s.cluster, "address", before.Address, "error", err)
+		c.opts.Logger.Warn("no server of Aeraki's tables; what it told last goes on",
+			"cluster", s.cluster, "address", before.Address, "error", err)
 	}
 }
 
@@ -231,6 +233,6 @@ func (s *server) answered() {
 	defer s.client.mu.Unlock()
 	if !s.state.Connected {
 		s.state.Connected, s.state.Since, s.state.Reason = true, time.Now(), ""
-		s.client.opts.Logger.Info("Aeraki's server answers", "cluster", s.cluster, "address", s.state.Address)
+		s.client.opts.Logger.Info("the server of Aeraki's tables answers", "cluster", s.cluster, "address", s.state.Address)
 	}
 }

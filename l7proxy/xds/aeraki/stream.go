@@ -139,6 +139,7 @@ func (t *stream) take(r *discoveryv3.DiscoveryResponse) {
 		return
 	}
 	refused := errors.New(said)
-	t.client.opts.Logger.Warn("tables of Aeraki's server are rejected; their last good versions stay", "cluster", t.cluster, "error", refused)
+	t.client.opts.Logger.Warn("tables of Aeraki's server are rejected; their last good versions stay",
+		"cluster", t.cluster, "error", refused)
 	t.send(refused)
 }

@@ -67,7 +67,8 @@ func Write(w io.Writer, v *View, limit int64) error {
 	}
 	out.config("SecretsConfigDump", func() { out.secrets(v.Secrets) })
 	if out.left <= 0 {
-		out.text(fmt.Sprintf(`,{"@type":"type.googleapis.com/google.protobuf.StringValue","value":"ends here, after %d bytes: ask for the view of one pod"}`, limit))
+		out.text(`,{"@type":"type.googleapis.com/google.protobuf.StringValue","value":`)
+		out.text(fmt.Sprintf(`"ends here, after %d bytes: ask for the view of one pod"}`, limit))
 	}
 	out.text("]}\n")
 	if err := out.Flush(); err != nil {

@@ -1,7 +1,7 @@
 package dump
 
 import (
-	"fmt"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -42,4 +42,4 @@ func Handler(source Source) http.Handler {
 	})
 }
 
-var errBusy = fmt.Errorf("another dump is being written: ask again when it is done")
+var errBusy = errors.New("another dump is being written: ask again when it is done")

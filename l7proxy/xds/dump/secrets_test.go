@@ -192,7 +192,7 @@ func TestPlantedSecrets(t *testing.T) {
 		"url":     "https://user:" + canary + "@host/", "bearer": "Bearer " + canary + canary, "query": "/p?token=" + canary,
 		"jwt": "eyJhbGciOiJIUzI1NiJ9." + canary + ".sig",
 	})}}
-	secretMatch := &routev3.HeaderMatcher{Name: "x-token", HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: canary}} //nolint:staticcheck // Aeraki sends it
+	secretMatch := &routev3.HeaderMatcher{Name: "x-token", HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: canary}}
 	route := &routev3.RouteConfiguration{Name: "r", RequestHeadersToAdd: []*corev3.HeaderValueOption{{Header: header("cookie")}, {Header: raw}},
 		VirtualHosts: []*routev3.VirtualHost{{Name: "v", Domains: []string{"*"}, Routes: []*routev3.Route{{
 			Metadata: metadata, Match: &routev3.RouteMatch{Headers: []*routev3.HeaderMatcher{secretMatch}},

@@ -47,7 +47,8 @@ func (b *builder) metaProtocol(chain, path string, config *anypb.Any) *terminal 
 	}
 	t.server = policies.ServerOf(b.problems, path+".rds.config_source", m.GetRds().GetConfigSource())
 	if global != nil {
-		b.problems.Addf(path+".meta_protocol_filters", "%s: not implemented beside rds, only beside an inline route_config", fields.TypeMetaGlobalLimit)
+		b.problems.Addf(path+".meta_protocol_filters",
+			"%s: not implemented beside rds, only beside an inline route_config", fields.TypeMetaGlobalLimit)
 	}
 	return t
 }

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -31,7 +32,8 @@ func MetaLimit(p *problems.List, path string, m *metaprotocol.LocalRateLimit, of
 	var unmet []snapshot.Entry
 	for i, c := range m.GetConditions() {
 		at := fmt.Sprintf("%s.conditions[%d]", path, i)
-		met := snapshot.RateAction{Kind: snapshot.RateMatch, Key: "condition", Value: strconv.Itoa(i), Headers: of(at+".match", c.GetMatch())}
+		met := snapshot.RateAction{Kind: snapshot.RateMatch, Key: "condition", Value: strconv.Itoa(i)}
+		met.Headers = of(at+".match", c.GetMatch())
 		for j := range met.Headers {
 			out.Needs |= met.Headers[j].Needs()
 		}
@@ -41,8 +43,8 @@ func MetaLimit(p *problems.List, path string, m *metaprotocol.LocalRateLimit, of
 			continue
 		}
 		entry := snapshot.Entry{Key: met.Key, Value: met.Value}
-		out.Rates = append(out.Rates, snapshot.Rate{Actions: append(before[:len(before):len(before)], met)})
-		out.Descriptors = append(out.Descriptors, snapshot.Descriptor{Entries: append(unmet[:len(unmet):len(unmet)], entry), Bucket: b})
+		out.Rates = append(out.Rates, snapshot.Rate{Actions: append(slices.Clip(before), met)})
+		out.Descriptors = append(out.Descriptors, snapshot.Descriptor{Entries: append(slices.Clip(unmet), entry), Bucket: b})
 		met.Key, met.Unless = "unmet", true
 		before, unmet = append(before, met), append(unmet, snapshot.Entry{Key: met.Key, Value: met.Value})
 	}
