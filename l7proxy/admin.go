@@ -4,16 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"slices"
 	"time"
 
 	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/version"
+	"github.com/dubway/dubway/l7proxy/decision"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
-	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/xds/dump"
 )
 
 // adminHandler answers the operators' questions.
@@ -28,6 +29,7 @@ func (p *Proxy) adminHandler() http.Handler {
 	m.HandleFunc("GET "+admin.PathMode, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.modes()) })
 	m.HandleFunc("POST "+admin.PathMode, p.setMode)
 	m.HandleFunc("POST "+admin.PathExplain, p.explain)
+	m.Handle("GET "+admin.PathDump, dump.Handler(p.dumped))
 	m.Handle(admin.PathAccessLog, p.recorder.AccessLogHandler())
 	m.Handle("POST "+admin.PathTap, p.tap.TapHandler(p.opts.TapBodies, p.log))
 	m.Handle("POST "+admin.PathTop, p.tap.TopHandler())
@@ -154,7 +156,7 @@ func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 		admin.WriteError(w, http.StatusBadRequest, err)
 		return
 	}
-	consumer, views := &subject.Consumer{Principal: q.Principal}, p.sight.Views()
+	caller, views := decision.Caller{Consumer: &subject.Consumer{Principal: q.Principal}, Unknown: p.opts.Unknown}, p.sight.Views()
 	if len(views) == 0 || q.From == "" && len(views) > 1 {
 		admin.WriteError(w, http.StatusBadRequest, errNoView)
 		return
@@ -166,10 +168,11 @@ func (p *Proxy) explain(w http.ResponseWriter, r *http.Request) {
 			admin.WriteError(w, http.StatusNotFound, fmt.Errorf("no enrolled workload is called %q", q.From))
 			return
 		}
-		consumer = p.env.Book().Own(from.Peer, from.Peer.Address)
+		caller.Consumer = p.env.Book().Own(from.Peer, from.Peer.Address)
+		caller.Namespace, caller.Own = from.Namespace, from.Addresses
 		seen = p.sight.Now(from.UID)
 	}
-	answer, err := explained(seen, q, consumer)
+	answer, err := decision.Explain(seen, q, caller)
 	if err != nil {
 		admin.WriteError(w, http.StatusBadRequest, err)
 		return
@@ -189,51 +192,6 @@ func (p *Proxy) pod(name string) string {
 
 // Explain tells what would become of a call under a snapshot, whoever it comes from.
 func Explain(s *snapshot.Snapshot, q admin.ExplainRequest) (admin.Explanation, error) {
-	return explained(s, q, &subject.Consumer{Principal: q.Principal})
-}
-
-func explained(s *snapshot.Snapshot, q admin.ExplainRequest, from *subject.Consumer) (admin.Explanation, error) {
-	to, err := netip.ParseAddrPort(q.To)
-	if err != nil {
-		return admin.Explanation{}, fmt.Errorf("read destination: %w", err)
-	}
-	d := router.Explain(s, router.Question{
-		Destination: netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), Interface: q.Interface, Method: q.Method,
-		Group: q.Group, Version: q.Version, Attachments: q.Attachments, Arguments: q.Arguments, Consumer: from,
-	})
-	e := admin.Explanation{
-		APIVersion: admin.APIVersion, Generation: s.Generation, Outcome: string(d.Outcome), Reason: d.Reason,
-		Listener: d.Listener, Route: d.Route, Origin: d.Origin, Config: d.Config, Share: d.Share, Clusters: explainTargets(d.Clusters),
-		Steps: []admin.ExplainStep{},
-	}
-	for _, t := range d.Clusters {
-		for _, c := range t.Endpoints {
-			e.Endpoints = append(e.Endpoints, c.Address)
-		}
-	}
-	for _, w := range d.Otherwise {
-		e.Otherwise = append(e.Otherwise, admin.ExplainWay{
-			Route: w.Route, Origin: w.Origin, Config: w.Config, Share: w.Share, Clusters: explainTargets(w.Clusters),
-		})
-	}
-	for _, step := range d.Steps {
-		e.Steps = append(e.Steps, admin.ExplainStep(step))
-	}
-	return e, nil
-}
-
-func explainTargets(list []router.Target) []admin.RouteTarget {
-	targets := make([]admin.RouteTarget, 0, len(list))
-	for _, t := range list {
-		target := admin.RouteTarget{
-			Cluster: t.Cluster, Weight: t.Weight, Subset: t.Subset, Known: t.Known, Endpoints: len(t.Endpoints),
-		}
-		for _, c := range t.Endpoints {
-			if c.Healthy {
-				target.Healthy++
-			}
-		}
-		targets = append(targets, target)
-	}
-	return targets
+	from := decision.Caller{Consumer: &subject.Consumer{Principal: q.Principal}, Unknown: handoff.UnknownRefuse}
+	return decision.Explain(s, q, from)
 }

@@ -64,6 +64,7 @@ type Options struct {
 	XDSServer     string // HOST:PORT of the control plane that is asked in place of XDSDir; "" for none
 	XDSCluster    string // CLUSTER_ID, as it is asked; "" for none
 	Domain        string // of the Kubernetes cluster: cluster.local
+	Aeraki        string // HOST:PORT of Aeraki's server, where the control plane tells of none; or ""
 	// Unknown is what becomes of connects to unknown destinations where the configuration
 	// says that they are refused.
 	Unknown         handoff.Unknown

@@ -149,9 +149,9 @@ func TestExplainTargets(t *testing.T) {
 }
 
 func TestExplainBadQuestion(t *testing.T) {
-	for _, to := range []string{"", "10.0.0.1", "provider:20880"} {
-		if _, err := l7proxy.Explain(small(), admin.ExplainRequest{To: to}); err == nil || !strings.Contains(err.Error(), "read destination") {
-			t.Errorf("Explain to %q = %v, want an error", to, err)
+	for to, want := range map[string]string{"": "names no host", "10.0.0.1": "needs its port", "provider:20880": "no host"} {
+		if _, err := l7proxy.Explain(small(), admin.ExplainRequest{To: to}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Explain to %q = %v, want %q", to, err, want)
 		}
 	}
 }

@@ -60,7 +60,8 @@ func (p *Proxy) openSource() error {
 	var err error
 	p.control, err = views.New(views.Options{
 		Server: p.opts.XDSServer, Cluster: p.opts.XDSCluster, Domain: p.opts.Domain, Locality: p.opts.Locality, Logger: p.log,
-		Dir: filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds"),
+		Aeraki: p.opts.Aeraki,
+		Dir:    filepath.Join(filepath.Dir(admin.ProxySocket(p.opts.StateDir)), "xds"),
 		Way: func(w *views.Workload) (ads.Way, error) {
 			return p.identities.Way(identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount})
 		},
@@ -101,6 +102,9 @@ func (p *Proxy) controlPlane() *admin.ControlPlane {
 		if !v.Updated.IsZero() {
 			one.Updated = &v.Updated
 		}
+		for i := range v.Servers {
+			one.RouteServers = append(one.RouteServers, admin.RouteServer(v.Servers[i]))
+		}
 		c.Views = append(c.Views, one)
 	}
 	return c
@@ -115,6 +119,11 @@ func controlProblems(c *admin.ControlPlane) []string {
 	for i := range c.Views {
 		if v := &c.Views[i]; !v.Connected {
 			list = append(list, controlProblem(c.Server, v))
+		}
+		for j := range c.Views[i].RouteServers {
+			if problem := c.Views[i].RouteServers[j].Problem(c.Views[i].Key); problem != "" {
+				list = append(list, problem)
+			}
 		}
 	}
 	return list

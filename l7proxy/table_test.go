@@ -76,7 +76,15 @@ func TestIstiodLeads(t *testing.T) {
 		{scenario: "l7-services", to: "198.19.0.22:50051", call: "org.apache.dubbo.samples.tri.Greeter.sayHello", outcome: "route",
 			clusters: nil, config: "virtual-service dubbo-demo/tri"},
 		// What nobody knows.
-		{scenario: "registry-only", to: "203.0.113.1:443", outcome: "pass"},
+		{scenario: "registry-only", to: "203.0.113.1:443", outcome: "unreachable"},
+		{scenario: "registry-only", to: "127.0.0.1:443", outcome: "pass"},
+		// By hosts: of a VIP, of a ServiceEntry, of pods, and of neither: providers alone.
+		{scenario: "dubbo-port-http-rules", to: provider, call: hello, outcome: "route",
+			clusters: []string{"v2 1"}, config: "virtual-service dubbo-demo/provider"},
+		{scenario: "se-dubbo-port", to: entry, call: hello, outcome: "route",
+			clusters: []string{"v1 90", "v2 10"}, config: "virtual-service dubbo-demo/demoservice"},
+		{scenario: "headless-dubbo-port", to: headless + ":20880", call: hello, outcome: "route",
+			clusters: []string{"v2 1"}, config: "virtual-service dubbo-demo/h"},
 		{scenario: "plain-name-dubbo", to: "203.0.113.1:443", outcome: "pass"},
 	}
 	for _, c := range cases {

@@ -87,6 +87,8 @@ func command() *cobra.Command {
 		"HOST:PORT that is asked in plaintext for accounts that get no certificate: istiod's port 15010; without it they wait")
 	s.StringVar(&o.XDSCluster, "xds-cluster-id", "", "CLUSTER_ID that the control plane is told, in a mesh of several clusters")
 	s.StringVar(&o.Domain, "cluster-domain", "cluster.local", "domain of the Kubernetes cluster")
+	s.StringVar(&o.Aeraki, "aeraki-server", "aeraki.istio-system:15010",
+		"HOST:PORT of Aeraki's server of routes, which is asked only if listeners name it and the control plane has no such cluster")
 	s.StringVar(&f.unknown, "unknown-destinations", string(handoff.UnknownRefuse),
 		"what becomes of connects to destinations that the control plane does not know, with outboundTrafficPolicy REGISTRY_ONLY: "+
 			"refuse, or count as a dry run, which dubwayctl unknown lists, or pass")

@@ -29,11 +29,12 @@ type question struct {
 func (e *env) explainCommand() *cobra.Command {
 	var q question
 	c := &cobra.Command{
-		Use:   "explain (--xds PATH | --from POD) --to ADDR:PORT [--call IFACE.METHOD]",
+		Use:   "explain (--xds PATH | --from POD) --to ADDR:PORT|HOST[:PORT] [--call IFACE.METHOD]",
 		Short: "Say where a call would go, and which objects decide it",
 		Long: "Say where a call would go, and which objects decide it: by the configuration that the proxy uses\n" +
-			"now, or with --xds by files. Without --call it is a connection that is not Dubbo.",
-		Example: "  dubwayctl explain --from shop/consumer-0 --to 10.96.0.7:20880 --call org.example.Greeter.greet\n" +
+			"now for the pod, or with --xds by files. Without --call it is a connection that is not Dubbo. A host\n" +
+			"is found in that configuration, not in DNS; within a cluster its name may be short, as the pod has it.",
+		Example: "  dubwayctl explain --from shop/consumer-0 --to provider:20880 --call org.example.Greeter.greet\n" +
 			"  dubwayctl explain --xds ./xds --to 10.96.0.7:20880 --call org.example.Greeter.greet --attachment env=gray",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -48,7 +49,7 @@ func (e *env) explainCommand() *cobra.Command {
 	flags.StringArrayVar(&q.xds, "xds", nil, "xDS `file` or directory to read instead of asking the proxy")
 	flags.StringVar(&q.from, "from", "", "the consumer's `pod`: NAMESPACE/NAME, NAME or UID")
 	flags.StringVar(&q.principal, "principal", "", "with --xds the consumer's `SPIFFE` identity, for policies; none unless given")
-	flags.StringVar(&q.to, "to", "", "what the consumer dials, as `ADDR:PORT`")
+	flags.StringVar(&q.to, "to", "", "what the consumer dials, as `ADDR:PORT` or HOST[:PORT]")
 	flags.StringVar(&q.call, "call", "", "`IFACE.METHOD`; of a generic call the method that it names")
 	flags.StringVar(&q.group, "group", "", "service group")
 	flags.StringVar(&q.version, "version", "", "service version")
@@ -82,10 +83,10 @@ func (e *env) explain(ctx context.Context, q *question) (*admin.Explanation, err
 // request reads the flags.
 func (q *question) request() (request admin.ExplainRequest, err error) {
 	if q.to == "" {
-		return request, errors.New("--to is missing: say what the consumer dials, such as --to 10.96.0.7:20880")
+		return request, errors.New("--to is missing: say what the consumer dials, such as --to 10.96.0.7:20880 or --to provider")
 	}
-	if _, err := netip.ParseAddrPort(q.to); err != nil {
-		return request, fmt.Errorf("--to %q is not an address and a port, such as 10.96.0.7:20880 or [fd00::7]:20880", q.to)
+	if _, err := netip.ParseAddr(strings.Trim(q.to, "[]")); err == nil || strings.ContainsAny(q.to, "/ ") {
+		return request, fmt.Errorf("--to %q is not an address and a port, such as 10.96.0.7:20880 or [fd00::7]:20880, nor a host", q.to)
 	}
 	request = admin.ExplainRequest{From: q.from, Principal: q.principal, To: q.to, Group: q.group, Version: q.version}
 	if q.call != "" {
@@ -138,10 +139,11 @@ func (q *question) arguments() (map[int]string, error) {
 
 // outcomes says what an outcome means.
 var outcomes = map[string]string{
-	"route":  "routed by request",
-	"tcp":    "passed on as bytes, not routed by request",
-	"pass":   "not steered: it goes where it was dialled, past the proxy",
-	"refuse": "refused by the proxy with an error reply",
+	"route":       "routed by request",
+	"tcp":         "passed on as bytes, not routed by request",
+	"pass":        "not steered: it goes where it was dialled, past the proxy",
+	"refuse":      "refused by the proxy with an error reply",
+	"unreachable": "refused at connect time: it does not leave the pod",
 }
 
 func explainTable(t *table, a *admin.Explanation) {

@@ -18,6 +18,7 @@
 //
 //	GET  /v1/routes     RouteList
 //	POST /v1/explain    ExplainRequest -> Explanation
+//	GET  /v1/configdump?pod=POD  one envoy.admin.v3.ConfigDump for each view, secrets redacted
 //	GET  /v1/accesslog  AccessLog; POST changes it
 //	GET  /v1/mode       ModeList; POST ModeRequest changes it
 //	POST /v1/tap        TapRequest -> one TapEvent a line, while they happen
@@ -46,6 +47,7 @@ const (
 	PathClusters  = "/v1/clusters"
 	PathUnknown   = "/v1/unknown"
 	PathExplain   = "/v1/explain"
+	PathDump      = "/v1/configdump"
 	PathAccessLog = "/v1/accesslog"
 	PathMode      = "/v1/mode"
 	PathTap       = "/v1/tap"

@@ -62,6 +62,8 @@ type ControlView struct {
 	Generation uint64       `json:"generation"`
 	Snapshot   SnapshotSize `json:"snapshot"`
 	Rejected   int          `json:"rejected"` // resources, at present
+	// RouteServers are the servers that have tables of its routes beside the control plane.
+	RouteServers []RouteServer `json:"routeServers,omitempty"`
 }
 
 // String says it on one line, for people. Why it is away, a problem says.
@@ -191,7 +193,7 @@ type RouteTarget struct {
 type ExplainRequest struct {
 	From        string            `json:"from,omitempty"`      // workload: UID, namespace/name or name
 	Principal   string            `json:"principal,omitempty"` // SPIFFE identity, without From; "": not authenticated
-	To          string            `json:"to"`                  // dialled address, "ip:port"
+	To          string            `json:"to"`                  // "ip:port", "host:port" or "host", as the workload's configuration has it
 	Interface   string            `json:"interface"`
 	Method      string            `json:"method"`
 	Group       string            `json:"group,omitempty"`
@@ -204,12 +206,16 @@ type ExplainRequest struct {
 type Explanation struct {
 	APIVersion string `json:"apiVersion"`
 	Generation uint64 `json:"generation"`
-	Outcome    string `json:"outcome"` // "route", "tcp" (opaque), "pass" (not steered), "refuse"
-	Reason     string `json:"reason,omitempty"`
-	Listener   string `json:"listener,omitempty"`
-	Route      string `json:"route,omitempty"`  // its name, or its origin
-	Origin     string `json:"origin,omitempty"` // resource and field of the route
-	Config     string `json:"config,omitempty"` // what it was made of: "virtual-service shop/orders"
+	// Destination is the address that is dialled, "ip:port", also where a host was asked for.
+	Destination string `json:"destination,omitempty"`
+	// Outcome is "route", "tcp" (opaque), "pass" (not steered), "refuse" (by the proxy, with
+	// an error reply) or "unreachable" (connect fails).
+	Outcome  string `json:"outcome"`
+	Reason   string `json:"reason,omitempty"`
+	Listener string `json:"listener,omitempty"`
+	Route    string `json:"route,omitempty"`  // its name, or its origin
+	Origin   string `json:"origin,omitempty"` // resource and field of the route
+	Config   string `json:"config,omitempty"` // what it was made of: "virtual-service shop/orders"
 	// Share is the percentage of such calls that take the route; what is left
 	// takes Otherwise, and what is left then is refused.
 	Share     float64       `json:"share,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/condition"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
@@ -27,6 +28,10 @@ type Question struct {
 	Arguments   map[int]string    `json:"arguments,omitempty"` // texts, by index from 0
 	// Consumer is who calls, for policies. Nil: somebody who is not authenticated.
 	Consumer *subject.Consumer `json:"-"`
+	// Own are the consumer's own addresses, and Unknown is what becomes of its connects to
+	// what no listener is for, where its configuration refuses those.
+	Own     []netip.Addr    `json:"-"`
+	Unknown handoff.Unknown `json:"-"`
 }
 
 // Outcome is what becomes of a call.
@@ -38,6 +43,8 @@ const (
 	OutcomeTCP    Outcome = "tcp"    // its bytes pass unread
 	OutcomePass   Outcome = "pass"   // it is not steered into the proxy
 	OutcomeRefuse Outcome = "refuse" // the proxy answers with an error
+	// OutcomeUnreachable: connect() fails, and nothing comes to the proxy.
+	OutcomeUnreachable Outcome = "unreachable"
 )
 
 // Decision is the way of a call and the chain of objects that made it.
@@ -45,7 +52,7 @@ type Decision struct {
 	Way // of the matching route
 
 	Outcome     Outcome `json:"outcome"`
-	Reason      string  `json:"reason,omitempty"` // of OutcomePass and OutcomeRefuse
+	Reason      string  `json:"reason,omitempty"` // of OutcomePass, OutcomeRefuse and OutcomeUnreachable
 	Listener    string  `json:"listener,omitempty"`
 	RouteConfig string  `json:"routeConfig,omitempty"`
 	VirtualHost string  `json:"virtualHost,omitempty"`
@@ -112,7 +119,7 @@ func (e *explanation) explain() {
 	l := e.snapshot.Listener(dst)
 	if l == nil {
 		e.step("listeners", "no", "none covers "+dst.String())
-		e.unknown()
+		e.unknown(dst)
 		return
 	}
 	e.Listener = l.Name
@@ -135,23 +142,15 @@ func (e *explanation) explain() {
 	}
 	e.RouteConfig = l.RouteName
 	if l.Route == nil {
-		e.step("route configuration "+l.RouteName, "missing", "the source has not given it")
+		why := "the source has not given it"
+		if l.RouteServer != "" {
+			why = fmt.Sprintf("the server of routes %s has not given it: see dubwayctl xds", l.RouteServer)
+		}
+		e.step("route configuration "+l.RouteName, "missing", why)
 		e.end(OutcomeRefuse, rpc.WhyNoRoute.String())
 		return
 	}
 	e.route(l.Route)
-}
-
-// unknown explains a connection that no listener is for. The agent steers what listeners
-// are for and nothing else, so that it does not get here.
-func (e *explanation) unknown() {
-	why := "no listener covers the destination"
-	if e.snapshot.Unknown == snapshot.UnknownRefuse {
-		e.step("outboundTrafficPolicy REGISTRY_ONLY", "would refuse",
-			"istiod's virtualOutbound leads to BlackHoleCluster; a connection is refused only if it comes to the proxy")
-		why += "; a sidecar would refuse it (REGISTRY_ONLY)"
-	}
-	e.end(OutcomePass, why)
 }
 
 // opaque explains a connection that is not routed by request.

@@ -38,6 +38,9 @@ type Listener struct {
 	// RouteName is the RouteConfiguration that requests are routed by; "" means
 	// that the listener has no chain for requests and everything is opaque.
 	RouteName string
+	// RouteServer is the cluster whose server has that table, Aeraki's; "": it comes from
+	// where the listener does.
+	RouteServer string
 	// Route is Routes[RouteName]; nil while no such resource has been given.
 	Route *RouteConfig
 	// TCP is where opaque connections go: weighted clusters. Empty: to the

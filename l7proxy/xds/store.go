@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
+	"github.com/dubway/dubway/l7proxy/xds/files"
 	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
@@ -21,6 +22,8 @@ const (
 	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 	TypeCluster  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 	TypeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	// TypeMetaRoute is that of Aeraki's tables, which another server has.
+	TypeMetaRoute = "type.googleapis.com/" + files.MetaRoute
 )
 
 // Resource is one resource of a control plane. Nobody may change Body.
@@ -167,4 +170,4 @@ func (s *Store) Good() iter.Seq2[string, Resource] {
 	}
 }
 
-func keyOf(typ, name string) key { return key{typ[strings.LastIndexByte(typ, '.')+1:], name} }
+func keyOf(typ, name string) key { return key{files.KindOf(typ), name} }

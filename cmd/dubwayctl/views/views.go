@@ -59,6 +59,18 @@ func table(l *list) [][]any {
 			v.Snapshot.Clusters, v.Snapshot.Listeners, v.Snapshot.Routes, v.Snapshot.Endpoints, v.Rejected, v.Node,
 		})
 	}
+	for i := range l.ControlPlane.Views {
+		v := &l.ControlPlane.Views[i]
+		for j := range v.RouteServers {
+			r := &v.RouteServers[j]
+			if problem := r.Problem(v.Key); problem != "" {
+				rows = append(rows, []any{problem})
+				continue
+			}
+			rows = append(rows, []any{fmt.Sprintf("server of routes %s of %s: connected to %s since %s, %d of %d tables",
+				r.Cluster, v.Key, r.Address, r.Since.Format(time.RFC3339), r.Wanted-r.Missing, r.Wanted)})
+		}
+	}
 	for _, r := range l.Rejections {
 		rows = append(rows, []any{fmt.Sprintf("rejected: %s %s: %s: %s", r.Kind, r.Name, r.Field, r.Reason)})
 	}

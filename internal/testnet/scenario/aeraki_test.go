@@ -1,138 +1,178 @@
 package scenario
 
 import (
-	"encoding/json"
+	"bytes"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	servicev3 "github.com/envoyproxy/go-control-plane/envoy/service/route/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
-	"github.com/dubway/dubway/l7proxy/xds"
+	"github.com/dubway/dubway/internal/testnet/dubbotest"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
+	"github.com/dubway/dubway/l7proxy/xds/files"
 )
 
-// aerakiDemos are what Aeraki shows of Dubbo, and how it is seen here that it works. The
-// file of each, testdata/aeraki/NAME.yaml, has the resource that an Aeraki user writes
-// and the xDS that it becomes, as Aeraki and istiod send it.
-var aerakiDemos = []struct {
-	name string
-	run  func(p *policyRun)
-}{
-	{"batch-job-isolation", (*policyRun).batchJobs},
-	{"method-routing", (*policyRun).methodRouting},
-	{"locality", (*policyRun).failover},
-	{"consistent-hash", (*policyRun).hashing},
-	{"local-limit", (*policyRun).localLimit},
-	{"mirroring", (*policyRun).mirrorsAll},
-	{"header-mutation", (*policyRun).mutation},
-}
+// aerakiAddress is where Aeraki's server listens, in the proxy's namespace.
+const aerakiAddress = "127.0.0.1:15011"
 
-func aerakiFiles(t *testing.T) map[string]string {
-	t.Helper()
-	files, err := filepath.Glob("testdata/aeraki/*.yaml")
+// aerakis is a server as Aeraki's: aeraki FILE, which has its tables and is read again and
+// again.
+func aerakis(args []string) error {
+	l, err := net.Listen("tcp", aerakiAddress)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	all := map[string]string{}
-	for _, path := range files {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := filepath.Base(path)
-		all[name[:len(name)-len(".yaml")]] = string(text)
-	}
-	return all
+	server := grpc.NewServer()
+	servicev3.RegisterRouteDiscoveryServiceServer(server, &aeraki{path: args[0]})
+	return server.Serve(l)
 }
 
-// TestAerakiFiles: nothing of the demos' xDS is rejected, and each has a run. It needs no
-// privilege.
-func TestAerakiFiles(t *testing.T) {
-	files := aerakiFiles(t)
-	if len(files) != len(aerakiDemos)+1 {
-		t.Errorf("%d files, %d demos and the service", len(files), len(aerakiDemos))
-	}
-	for _, demo := range aerakiDemos {
-		path := filepath.Join(t.TempDir(), "demo.yaml")
-		if err := os.WriteFile(path, []byte(compose(t, files["service"], files[demo.name])), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s, rejected := xds.Load([]string{path})
-		for _, r := range rejected {
-			t.Errorf("%s: %s %s: %s: %s", demo.name, r.Kind, r.Name, r.Field, r.Reason)
-		}
-		if len(s.Clusters) != 4 || len(s.Routes) < 1 {
-			t.Errorf("%s: %d clusters, %d route tables", demo.name, len(s.Clusters), len(s.Routes))
-		}
-	}
+type aeraki struct {
+	servicev3.UnimplementedRouteDiscoveryServiceServer
+
+	path string
 }
 
-// TestAerakiDemos makes the calls of Aeraki's demos.
-func TestAerakiDemos(t *testing.T) {
+// StreamRoutes sends all tables, and sends them again when they have changed.
+func (a *aeraki) StreamRoutes(s servicev3.RouteDiscoveryService_StreamRoutesServer) error {
+	if _, err := s.Recv(); err != nil {
+		return err
+	}
+	var sent []byte
+	for n := 0; s.Context().Err() == nil; n++ {
+		if text, err := os.ReadFile(a.path); err == nil && !bytes.Equal(text, sent) {
+			sent = text
+			all, err := files.Parse(text)
+			if err != nil {
+				return err
+			}
+			r := &discoveryv3.DiscoveryResponse{TypeUrl: all[0].Type, VersionInfo: fmt.Sprint(n), Nonce: fmt.Sprint(n)}
+			for _, one := range all {
+				body, err := anypb.New(one.Message)
+				if err != nil {
+					return err
+				}
+				r.Resources = append(r.Resources, body)
+			}
+			if err := s.Send(r); err != nil {
+				return err
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil
+}
+
+// metaListener is what an EnvoyFilter of Aeraki's makes of a ServiceEntry's listener.
+const metaListener = `- "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+  name: 198.51.100.78_20880
+  address: {socket_address: {address: 198.51.100.78, port_value: 20880}}
+  filter_chains:
+  - filters:
+    - name: envoy.filters.network.meta_protocol_proxy
+      typed_config:
+        "@type": type.googleapis.com/udpa.type.v1.TypedStruct
+        type_url: type.googleapis.com/aeraki.meta_protocol_proxy.v1alpha.MetaProtocolProxy
+        value:
+          stat_prefix: outbound|20880||demo
+          application_protocol: dubbo
+          codec: {name: aeraki.meta_protocol.codec.dubbo}
+          rds:
+            route_config_name: demo_20880
+            config_source: {api_config_source: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: aeraki-xds}}]}}
+          meta_protocol_filters: [{name: aeraki.meta_protocol.filters.router}]
+`
+
+// metaTable is what Aeraki makes of a MetaRouter: calls of vips go to one cluster, with an
+// attachment more, and all others to another.
+func metaTable(vips, others string) string {
+	return fmt.Sprintf(`- "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
+  name: demo_20880
+  virtual_hosts:
+  - name: dummy
+    domains: ["*"]
+    routes:
+    - name: vips
+      match: {prefix: /, headers: [{name: User, exact_match: vip}, {name: method, safe_regex_match: {google_re2: {}, regex: ".*"}}]}
+      route: {cluster: %s}
+      request_headers_to_add: [{header: {key: tag, value: "100%%"}}]
+    - {name: default, match: {prefix: /}, route: {cluster: %s}}
+`, vips, others)
+}
+
+// TestAeraki: a listener with Aeraki's filter routes real calls by the table that Aeraki's
+// server has: by an attachment, changed while they run, and by what it said last when it is
+// gone.
+func TestAeraki(t *testing.T) {
 	m := newMesh(t)
-	p := &policyRun{
-		mesh: m, examples: aerakiFiles(t), consumer: m.pod("consumer"),
-		v1: m.pod("provider-1", 20880), v2: m.pod("provider-2", 20880), audit: m.pod("shadow", 20880),
-		ratelimit: m.bystander("ratelimit"),
+	one := m.pod("one")
+	v1, v2 := m.pod("provider-1", 20880), m.pod("provider-2", 20880)
+	m.provider(v1, "v1")
+	m.provider(v2, "v2")
+	dir := t.TempDir()
+	m.must(os.Chmod(dir, 0o755))
+	m.must(os.Chmod(filepath.Dir(dir), 0o755))
+	const target = "198.51.100.78"
+	m.tell(dir, "one", meshtest.Service{Name: "a", Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)}, metaListener)
+	m.tell(dir, "provider", meshtest.Service{Name: "c", Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)}, "")
+	tables := filepath.Join(dir, "tables")
+	put := func(text string) {
+		t.Helper()
+		m.must(os.WriteFile(tables+".new", []byte(text), 0o644))
+		m.must(os.Rename(tables+".new", tables))
 	}
-	m.provider(p.v1, "v1")
-	m.provider(p.v2, "v2")
-	m.provider(p.audit, "shadow")
-	p.put("service")
-	_, p.proxy = m.Start([]*testnet.Pod{p.consumer, p.v1, p.v2, p.audit})
-	p.ask("v1:5 v2:5", callsOf{}, "sayHello", 10)
-	for _, demo := range aerakiDemos {
-		p.load(demo.name)
-		demo.run(p)
-		m.counted(`istio_requests_total{`, p.made, `reporter="source"`)
-		if t.Failed() {
-			t.Fatalf("demo %s failed", demo.name)
+	put(metaTable("v2", "v1"))
+	_, err := m.StartHelper("plane", dir)
+	m.must(err)
+	server, err := m.StartHelper("aeraki", tables)
+	m.must(err)
+	m.Start([]*testnet.Pod{one, v1, v2}, "--xds-server", planeAddress, "--aeraki-server", aerakiAddress)
+	check := func(what, user, want string) {
+		t.Helper()
+		m.eventually(what, func() bool {
+			request := dubbotest.Request{}
+			if user != "" {
+				request.Attachments = map[string]string{"user": user}
+			}
+			r := m.calls(one, callsOf{Target: target + ":20880", N: 5, Request: request, Timeout: 10 * time.Second})
+			return r.Answers[want] == 5
+		})
+	}
+	check("the default route", "", "v1")
+	check("the route of vips", "vip", "v2")
+	put(metaTable("v1", "v2"))
+	check("the changed default route", "", "v2")
+	check("the changed route of vips", "vip", "v1")
+
+	client := admin.NewClient(admin.ProxySocket(m.StateDir()))
+	defer client.Close()
+	var e admin.Explanation
+	m.must(client.Post(m.ctx, admin.PathExplain, admin.ExplainRequest{From: one.Name, To: "demo", Interface: "a.B", Method: "c"}, &e))
+	if e.Outcome != "route" || e.Destination != target+":20880" || e.Route != "default" || !strings.HasPrefix(e.Origin, "metaroutes/demo_20880") {
+		t.Errorf("explained as %+v", e)
+	}
+	var dump bytes.Buffer
+	m.must(client.Copy(m.ctx, admin.PathDump+"?pod="+one.Name, &dump))
+	for _, want := range []string{"meta_protocol_proxy", "demo_20880", `"v2"`, "ListenersConfigDump"} {
+		if !strings.Contains(dump.String(), want) {
+			t.Errorf("the dump has no %s", want)
 		}
 	}
-}
 
-func (p *policyRun) batchJobs() {
-	p.ask("v2:10", with("batchJob", "true"), "sayHello", 10)
-	p.ask("v1:10", callsOf{}, "sayHello", 10)
-	p.ask("v1:10", with("batchJob", "false"), "sayHello", 10)
-	p.lines(10, `"route_name":"batch-job-traffic-isolation"`)
-}
-
-func (p *policyRun) methodRouting() {
-	p.ask("v2:10", callsOf{}, "findOrder", 10)
-	p.ask("v2:10", callsOf{}, "getMyOrder", 10)
-	p.ask("v1:10", callsOf{}, "getMyOrders", 10)
-	r := p.ask("", callsOf{}, "sayHello", 200)
-	if n := r.Answers["v2"]; n < 12 || n > 68 || n+r.Answers["v1"] != 200 { // 5 standard deviations
-		p.t.Errorf("%v %v, want 40 of 200 by v2", r.Answers, r.Errors)
-	}
-}
-
-// localLimit: of eight calls of one method two pass; they took two of the ten tokens that
-// everything has, so that eight of the others pass.
-func (p *policyRun) localLimit() {
-	at := callsOf{Target: p.v1.Addr(20880).String()}
-	for _, one := range []struct {
-		method string
-		want   int
-	}{{"sayHello", 2}, {"sayBye", 8}} {
-		if r := p.ask("", at, one.method, 12); r.Answers["v1"] != one.want || r.Answers["thrown"] != 12-one.want {
-			p.t.Errorf("%s: %v %v, want %d of 12", one.method, r.Answers, r.Errors, one.want)
-		}
-	}
-	p.made -= 24 // no listener is for the provider's own address: the consumer's side does not see calls
-	p.counted("istio_requests_total{", 14, `reporter="destination"`, `response_flags="RL"`)
-}
-
-func (p *policyRun) mirrorsAll() {
-	p.ask("v1:20", callsOf{}, "mirrored", 20)
-	p.eventually("the shadow has all copies", func() bool { return p.stats(p.audit).Methods["mirrored"] == 20 })
-}
-
-func (p *policyRun) mutation() {
-	r := p.ask("", callsOf{Value: true}, "attached", 1)
-	var got map[string]string
-	p.must(json.Unmarshal([]byte(r.Said), &got))
-	if got["foo"] != "bar" || got["foo1"] != "bar1" {
-		p.t.Errorf("the provider saw %v, want foo and foo1", got)
-	}
+	m.must(server.Stop(10 * time.Second))
+	m.eventually("the loss", func() bool {
+		s, err := m.ProxyStatus(m.ctx)
+		return err == nil && strings.Contains(strings.Join(s.Problems, "\n"), "no server of routes aeraki-xds")
+	})
+	check("the default route, without the server", "", "v2")
 }

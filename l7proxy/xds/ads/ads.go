@@ -29,6 +29,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/pause"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
+	"github.com/dubway/dubway/l7proxy/xds/aeraki"
 )
 
 // How soon a stream that ended is begun again: at first, and at most. istiod ends streams
@@ -52,6 +53,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Way, if not nil, says before each stream how to reach it. While it fails there is none.
 	Way func() (Way, error)
+	// Aeraki is where Aeraki's server is, HOST:PORT, unless the control plane tells of the
+	// cluster that its listeners name; "" if that is not known.
+	Aeraki string
 }
 
 // State is how things are with the control plane.
@@ -64,6 +68,7 @@ type State struct {
 	Refused    uint64    // updates that were refused, for a part of what they hold
 	Reconnects uint64    // streams after the first that were answered
 	Kept       bool      // what holds is from disk: no update has come since the start
+	Servers    []aeraki.State
 }
 
 // Source publishes a snapshot for each change that a control plane tells of. Its methods
@@ -71,9 +76,11 @@ type State struct {
 type Source struct {
 	*xds.Store
 
-	opts  Options
-	cache cache
-	save  chan struct{} // one is as good as many
+	opts   Options
+	cache  cache
+	save   chan struct{} // one is as good as many
+	tables *aeraki.Client
+	served served // of tables, from other servers
 
 	mu    sync.Mutex
 	node  *corev3.Node
@@ -103,13 +110,16 @@ func New(opts Options) (*Source, error) {
 	if library == nil {
 		library = new(xds.Library)
 	}
-	return &Source{
+	s := &Source{
 		Store: xds.NewStore(library, opts.Server, snapshot.Viewer, opts.Logger), opts: opts, node: node,
 		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %s",
 			opts.Server, cmp.Or(opts.Owner, opts.Node.ID+fmt.Sprint(opts.Node.Labels)), opts.Node.Cluster, opts.Node.Locality)},
-		save:  make(chan struct{}, 1),
-		state: State{Since: time.Now()},
-	}, nil
+		save:   make(chan struct{}, 1),
+		state:  State{Since: time.Now()},
+		served: served{news: make(chan struct{}, 1), awaited: make(names)},
+	}
+	s.tables = s.askTables()
+	return s, nil
 }
 
 // Reload publishes the last good configuration that was kept on disk, if there is one that
@@ -143,11 +153,20 @@ func (s *Source) Run(ctx context.Context) error {
 		defer close(kept)
 		s.keep(ctx)
 	}()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		s.tables.Run(ctx)
+	}()
 	defer func() {
+		<-asked
 		<-kept
 		s.keepLast()
 	}()
 	for failures := 0; ; failures++ {
+		if ctx.Err() != nil {
+			return nil
+		}
 		answered, err := s.follow(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -160,11 +179,7 @@ func (s *Source) Run(ctx context.Context) error {
 			failures = 0
 		}
 		s.lost(err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause.After(failures, soonest, latest)):
-		}
+		s.rest(ctx, pause.After(failures, soonest, latest))
 	}
 }
 
@@ -208,9 +223,12 @@ func (s *Source) Node() string {
 
 // State tells how things are.
 func (s *Source) State() State {
+	servers := s.tables.State()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state
+	state := s.state
+	state.Servers = servers
+	return state
 }
 
 // lost notes that there is no stream. The log says so once for each reason.
@@ -253,6 +271,7 @@ func (s *Source) updated(refused bool) {
 // published makes what was taken hold, and has it kept.
 func (s *Source) published() {
 	s.Publish()
+	s.served.half = false
 	select {
 	case s.save <- struct{}{}:
 	default:

@@ -46,6 +46,11 @@ func (s *Source) dial(ctx context.Context) (*grpc.ClientConn, error) {
 		}
 	}
 	w.Server = cmp.Or(w.Server, s.opts.Server)
+	return s.open(ctx, &w)
+}
+
+// open makes a connection by a way, when it is its turn.
+func (s *Source) open(ctx context.Context, w *Way) (*grpc.ClientConn, error) {
 	if s.opts.Pace != nil {
 		if err := s.opts.Pace(ctx); err != nil {
 			return nil, err

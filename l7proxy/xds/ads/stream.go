@@ -84,6 +84,8 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 		case err := <-failed:
 			if t.answered && len(t.missing) == 0 {
 				s.published()
+			} else if !t.taken.IsZero() {
+				s.served.half = true
 			}
 			switch {
 			case errors.Is(err, io.EOF):
@@ -94,6 +96,9 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 			return t.answered, fmt.Errorf("follow stream: %w", err)
 		case r := <-responses:
 			t.take(r)
+			ripe.Reset(t.ripeness())
+		case <-s.served.news:
+			t.served()
 			ripe.Reset(t.ripeness())
 		case <-ripe.C:
 			s.published()
@@ -115,6 +120,7 @@ func (t *stream) begin() {
 	}
 	t.follow(xds.TypeEndpoint)
 	t.follow(xds.TypeRoute)
+	t.expect()
 }
 
 // send sends a request. If that fails the stream has ended, and Recv says why.
@@ -206,7 +212,9 @@ func (t *stream) take(r *discoveryv3.DeltaDiscoveryResponse) {
 		t.follow(xds.TypeEndpoint)
 	case xds.TypeListener:
 		t.follow(xds.TypeRoute)
+		t.expect()
 	}
+	t.source.tables.Wake()
 }
 
 // maxReasons bounds what is said of an update that is refused, in bytes: it goes into the

@@ -100,7 +100,7 @@ func (w *walker) extension(path string, a *anypb.Any, slot Slot) {
 	}
 	e, ok := find(slot, typ)
 	if !ok {
-		w.Addf(path, "%s: not implemented%s", typ, instead[typ])
+		w.Addf(path, "%s: not implemented", typ)
 		return
 	}
 	if config == nil {

@@ -11,6 +11,7 @@ const (
 	SlotHTTPFilter      Slot = "HTTP filters"
 	SlotPerRoute        Slot = "Per-route filters"
 	SlotDubboFilter     Slot = "Dubbo filters"
+	SlotMetaFilter      Slot = "MetaProtocol filters"
 	SlotTransportSocket Slot = "Transport sockets"
 	SlotProtocolOptions Slot = "Protocol options"
 	SlotClusterFilter   Slot = "Cluster filters"
@@ -23,7 +24,7 @@ const (
 
 // Slots lists the slots in the order of docs/xds.md.
 func Slots() []Slot {
-	return []Slot{SlotListenerFilter, SlotNetworkFilter, SlotHTTPFilter, SlotPerRoute, SlotDubboFilter,
+	return []Slot{SlotListenerFilter, SlotNetworkFilter, SlotHTTPFilter, SlotPerRoute, SlotDubboFilter, SlotMetaFilter,
 		SlotTransportSocket, SlotProtocolOptions, SlotClusterFilter, SlotRetryHost, SlotBalancer, SlotHealthChecker,
 		SlotAccessLog, SlotLogFilter}
 }
@@ -32,6 +33,9 @@ func Slots() []Slot {
 const (
 	TypeHTTPConnectionManager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 	TypeDubboProxy            = "envoy.extensions.filters.network.dubbo_proxy.v3.DubboProxy"
+	TypeMetaProtocolProxy     = metaName + "v1alpha.MetaProtocolProxy"
+	TypeMetaLimit             = metaLimit + "LocalRateLimit"
+	TypeMetaGlobalLimit       = metaAsked + "RateLimit"
 	TypeTCPProxy              = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 	TypeRawBuffer             = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 	TypeDownstreamTLS         = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
@@ -67,12 +71,6 @@ type Extension struct {
 	Config []string
 }
 
-// instead says of types that operators will meet, and that are not implemented, what to do.
-var instead = map[string]string{
-	"aeraki.meta_protocol_proxy.v1alpha.MetaProtocolProxy": ": its routes come from a server of Aeraki's own, which is not asked; " +
-		"name the port dubbo and route by a VirtualService, or have Aeraki write Envoy's dubbo_proxy",
-}
-
 // anyConfig stands for every field.
 const anyConfig = "*"
 
@@ -93,6 +91,7 @@ var extensions = []Extension{
 	{SlotListenerFilter, "envoy.extensions.filters.listener.original_dst.v3.OriginalDst", Accepted, "the original destination is always known", []string{anyConfig}},
 	{SlotNetworkFilter, TypeHTTPConnectionManager, Implemented, "Dubbo requests", nil},
 	{SlotNetworkFilter, TypeDubboProxy, Implemented, "Dubbo requests, by its own table", nil},
+	{SlotNetworkFilter, TypeMetaProtocolProxy, Implemented, "Dubbo and Thrift requests, by Aeraki's table", nil},
 	{SlotNetworkFilter, TypeTCPProxy, Implemented, "everything else", nil},
 	{SlotNetworkFilter, TypeNetworkRBAC, Implemented, "who may connect", nil},
 	{SlotNetworkFilter, TypeNetworkLimit, Implemented, "how often one may connect", nil},
@@ -113,6 +112,11 @@ var extensions = []Extension{
 	{SlotPerRoute, TypeGlobalPerRoute, Implemented, "changes the global limit of this name", nil},
 	{SlotPerRoute, TypeFault, Implemented, "in place of the fault filter of this name", nil},
 	{SlotDubboFilter, "envoy.extensions.filters.network.dubbo_proxy.router.v3.Router", Accepted, "routing is what the proxy does", nil},
+	{SlotMetaFilter, TypeMetaLimit, Implemented, "how often one may call", nil},
+	{SlotMetaFilter, TypeMetaGlobalLimit, Implemented, "how often all may call, as a service says; beside an inline route_config", nil},
+	{SlotMetaFilter, metaName + "filters.istio_stats.v1alpha.IstioStats", Accepted, "Istio's metrics are always made", []string{anyConfig}},
+	{SlotMetaFilter, metaName + "filters.metadata_exchange.v1alpha.MetadataExchange", Accepted, "peers are known from the endpoints", []string{anyConfig}},
+	{SlotMetaFilter, metaName + "filters.router.v1alpha.Router", Accepted, "routing is what the proxy does", []string{anyConfig}},
 	{SlotTransportSocket, TypeRawBuffer, Implemented, "no TLS", nil},
 	{SlotTransportSocket, TypeUpstreamTLS, Implemented, "of a cluster: the mesh's mutual TLS, with the workload's own certificate", nil},
 	{SlotTransportSocket, TypeDownstreamTLS, Implemented, "only where traffic_direction is INBOUND: the mesh's mutual TLS, with the provider's own certificate. Consumers of the provider's own node, whom the node vouches for, take the chain without it", nil},

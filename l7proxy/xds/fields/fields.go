@@ -74,6 +74,7 @@ var table = []Section{
 	{"Telemetry", reportMessages},
 	{"RouteConfiguration", routeMessages},
 	{"dubbo_proxy", dubboMessages},
+	{"MetaProtocolProxy", metaMessages},
 	{"RBAC", rbacMessages},
 	{"Local rate limits", limitMessages},
 	{"Global rate limits", globalMessages},

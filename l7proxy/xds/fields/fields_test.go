@@ -33,6 +33,7 @@ import (
 	"istio.io/api/envoy/extensions/stats"
 
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/metaprotocol"
 )
 
 // roots are the messages from which all others are reached.
@@ -46,6 +47,7 @@ var roots = []proto.Message{
 	(*roundv3.RoundRobin)(nil), (*randomv3.Random)(nil), (*leastv3.LeastRequest)(nil), (*ringv3.RingHash)(nil),
 	(*maglevv3.Maglev)(nil), (*wrrv3.WrrLocality)(nil), (*tlsv3.UpstreamTlsContext)(nil), (*tlsv3.DownstreamTlsContext)(nil),
 	(*stats.PluginConfig)(nil), (*celv3.ExpressionFilter)(nil),
+	(*metaprotocol.MetaProtocolProxy)(nil), (*metaprotocol.LocalRateLimit)(nil), (*metaprotocol.RateLimit)(nil),
 }
 
 // each calls f with every message of the table.

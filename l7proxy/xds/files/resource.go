@@ -39,6 +39,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"istio.io/api/envoy/extensions/stats"
 
+	"github.com/dubway/dubway/l7proxy/xds/metaprotocol"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
@@ -51,13 +52,27 @@ var kinds = map[protoreflect.FullName]struct {
 	"envoy.config.listener.v3.Listener":              {(*listenerv3.Listener)(nil), []string{"name"}},
 	"envoy.config.route.v3.RouteConfiguration":       {(*routev3.RouteConfiguration)(nil), []string{"name"}},
 	"envoy.config.cluster.v3.Cluster":                {(*clusterv3.Cluster)(nil), []string{"name"}},
+	MetaRoute:                                        {(*metaprotocol.RouteConfiguration)(nil), []string{"name"}},
 	"envoy.config.endpoint.v3.ClusterLoadAssignment": {(*endpointv3.ClusterLoadAssignment)(nil), []string{"cluster_name", "clusterName"}},
+}
+
+// MetaRoute is the type of Aeraki's tables.
+const MetaRoute = "aeraki.meta_protocol_proxy.config.route.v1alpha.RouteConfiguration"
+
+// KindOf is what resources of a type, or of its URL, are called: the last part of its name,
+// but where another type has that too.
+func KindOf(typ string) string {
+	if strings.HasSuffix(typ, MetaRoute) {
+		return "MetaRouteConfiguration"
+	}
+	return typ[strings.LastIndexByte(typ, '.')+1:]
 }
 
 // builtin holds the types that an Any may have. It is our own registry, so that
 // what other packages link in changes nothing.
 var builtin = registry((*hcmv3.HttpConnectionManager)(nil), (*tcpv3.TcpProxy)(nil),
 	(*dubbov3.DubboProxy)(nil), (*structpb.Struct)(nil), (*stats.PluginConfig)(nil), (*celv3.ExpressionFilter)(nil),
+	(*metaprotocol.MetaProtocolProxy)(nil), (*metaprotocol.LocalRateLimit)(nil), (*metaprotocol.RateLimit)(nil),
 	(*networkrbacv3.RBAC)(nil), (*networklimitv3.LocalRateLimit)(nil),
 	(*rbacv3.RBAC)(nil), (*rbacv3.RBACPerRoute)(nil), (*limitv3.LocalRateLimit)(nil),
 	(*ratelimitv3.RateLimit)(nil), (*ratelimitv3.RateLimitPerRoute)(nil), (*faultv3.HTTPFault)(nil),
@@ -86,7 +101,7 @@ var unmarshal = protojson.UnmarshalOptions{Resolver: builtin}
 func resource(tree map[string]any) Resource {
 	url, _ := tree["@type"].(string)
 	typ := url[strings.LastIndexByte(url, '/')+1:]
-	r := Resource{Type: url, Kind: typ[strings.LastIndexByte(typ, '.')+1:]}
+	r := Resource{Type: url, Kind: KindOf(typ)}
 	raw, err := json.Marshal(tree)
 	if err != nil {
 		r.Problems.Addf("", "%v", err)

@@ -35,7 +35,7 @@ func Sent(name string, body *anypb.Any) Resource {
 	sum := sha256.New()
 	_, _ = io.WriteString(sum, string(typ)+"\n") // a sum takes everything
 	_, _ = sum.Write(body.GetValue())
-	r := Resource{Type: body.GetTypeUrl(), Kind: string(typ.Name()), Name: name, wire: body}
+	r := Resource{Type: body.GetTypeUrl(), Kind: KindOf(string(typ)), Name: name, wire: body}
 	sum.Sum(r.Sum[:0])
 	return r
 }

@@ -25,6 +25,7 @@ import (
 // opaque connections.
 type terminal struct {
 	routeName string
+	server    string                // the cluster that serves the table of that name; "": the source
 	route     *snapshot.RouteConfig // inline
 	tcp       []snapshot.WeightedCluster
 	gate      *snapshot.Gate
@@ -58,6 +59,8 @@ func (b *builder) terminal(path string, c *listenerv3.FilterChain) *terminal {
 			last = b.requests(path, at+".typed_config", f.GetTypedConfig())
 		case fields.TypeDubboProxy:
 			last = b.dubbo(path, at+".typed_config", f.GetTypedConfig())
+		case fields.TypeMetaProtocolProxy:
+			last = b.metaProtocol(path, at+".typed_config", f.GetTypedConfig())
 		case fields.TypeTCPProxy:
 			last = b.tcp(at+".typed_config", f.GetTypedConfig())
 		case fields.TypeNetworkRBAC, fields.TypeNetworkLimit:
@@ -71,7 +74,7 @@ func (b *builder) terminal(path string, c *listenerv3.FilterChain) *terminal {
 		return nil
 	}
 	if last == nil {
-		b.problems.Addf(path+".filters", "ends in none of http_connection_manager, dubbo_proxy and tcp_proxy")
+		b.problems.Addf(path+".filters", "ends in none of http_connection_manager, dubbo_proxy, MetaProtocolProxy and tcp_proxy")
 		return nil
 	}
 	if len(gate.RBAC)+len(gate.Limits) > 0 {

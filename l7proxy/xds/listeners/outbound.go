@@ -237,7 +237,7 @@ func (b *builder) put(path string, at place, t *terminal, plain bool) {
 		set = &l.opaque
 		l.TCP, l.TCPGate, l.TCPIdle, l.TCPReport = t.tcp, t.gate, t.idle, t.report
 	} else {
-		l.RouteName, l.Route, l.plain = t.routeName, t.route, plain
+		l.RouteName, l.RouteServer, l.Route, l.plain = t.routeName, t.server, t.route, plain
 		l.Gate, l.RBAC, l.Limits, l.Globals, l.Faults = t.gate, t.rbac, t.limits, t.globals, t.faults
 		l.Idle, l.Report, l.Tracing = t.idle, t.report, t.tracing
 	}

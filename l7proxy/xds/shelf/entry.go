@@ -15,6 +15,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/xds/convert"
 	"github.com/dubway/dubway/l7proxy/xds/files"
 	"github.com/dubway/dubway/l7proxy/xds/listeners"
+	"github.com/dubway/dubway/l7proxy/xds/metaprotocol"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
 )
@@ -70,6 +71,8 @@ func (e *Entry) set(m proto.Message) (p problems.List) {
 		}
 	case *routev3.RouteConfiguration:
 		e.Route, p = routes.RouteConfiguration(m)
+	case *metaprotocol.RouteConfiguration:
+		e.Route, p = routes.MetaRouteConfiguration(m)
 	case *clusterv3.Cluster:
 		e.Cluster, e.Assignment, p = convert.Cluster(m)
 	case *endpointv3.ClusterLoadAssignment:

@@ -127,8 +127,10 @@ func (j *joiner) withEndpoints(e *Entry) *snapshot.Cluster {
 // listeners whose route configurations did.
 func (j *joiner) joinRoutes() {
 	tables, again := make(map[string]bool), make(map[string]bool) // route configurations, listeners: by name
-	for name := range table.Diff(j.before(RouteKind), j.now(RouteKind)) {
-		tables[name] = true
+	for _, kind := range []int{RouteKind, MetaRouteKind} {
+		for name := range table.Diff(j.before(kind), j.now(kind)) {
+			tables[name] = true
+		}
 	}
 	for name, c := range table.Diff(j.before(ListenerKind), j.now(ListenerKind)) {
 		again[name] = true
@@ -148,7 +150,7 @@ func (j *joiner) joinRoutes() {
 	}
 	found := make(map[string]*snapshot.RouteConfig)
 	for name := range tables {
-		if e := j.now(RouteKind).Value(name); e != nil {
+		if e := j.table(name); e != nil {
 			found[name] = e.Route
 		}
 	}
@@ -172,6 +174,15 @@ func (j *joiner) joinRoutes() {
 	j.relist(again)
 }
 
+// table finds a table of routes of either form: Aeraki calls its own HOST_PORT, as nobody
+// else does.
+func (j *joiner) table(name string) *Entry {
+	if e := j.now(RouteKind).Value(name); e != nil {
+		return e
+	}
+	return j.now(MetaRouteKind).Value(name)
+}
+
 // routed tells whether a listener has one of some route configurations, and finds those
 // that it has inline, or by a name that it alone has for them.
 func (j *joiner) routed(e *Entry, tables map[string]bool, found map[string]*snapshot.RouteConfig) bool {
@@ -189,7 +200,7 @@ func (j *joiner) routed(e *Entry, tables map[string]bool, found map[string]*snap
 			if found[l.RouteName] != nil {
 				continue
 			}
-			if own := j.now(RouteKind).Value(l.RouteName); own != nil {
+			if own := j.table(l.RouteName); own != nil {
 				found[l.RouteName] = own.Route
 			} else if of := j.now(RouteKind).Value(asked); of != nil {
 				found[l.RouteName] = j.named(of.Route, l.RouteName)

@@ -4,16 +4,18 @@ import (
 	"slices"
 
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
+	"github.com/dubway/dubway/l7proxy/xds/files"
 )
 
 // Kinds are those of the resources that are implemented, in the order of their names.
-var Kinds = [...]string{"Cluster", "ClusterLoadAssignment", "Listener", "RouteConfiguration"}
+var Kinds = [...]string{"Cluster", "ClusterLoadAssignment", "Listener", "MetaRouteConfiguration", "RouteConfiguration"}
 
 // Types are the kinds as control planes name them.
 var Types = [len(Kinds)]string{
 	"type.googleapis.com/envoy.config.cluster.v3.Cluster",
 	"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
 	"type.googleapis.com/envoy.config.listener.v3.Listener",
+	"type.googleapis.com/" + files.MetaRoute,
 	"type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
 }
 
@@ -22,6 +24,7 @@ const (
 	ClusterKind = iota
 	EndpointKind
 	ListenerKind
+	MetaRouteKind
 	RouteKind
 )
 
@@ -32,6 +35,9 @@ type Tables struct {
 	// Assignments and Routes are the names that clusters and listeners refer to, and how
 	// many do.
 	Assignments, Routes table.Map[string, int]
+	// Served are the tables of routes that other servers have: "CLUSTER NAME", and how many
+	// listeners refer to them.
+	Served table.Map[string, int]
 }
 
 // Sizes returns how many there are of each kind of which there are some.
@@ -49,11 +55,12 @@ func (t *Tables) Sizes() map[string]int {
 type Edition struct {
 	entries             [len(Kinds)]*table.Editor[string, *Entry]
 	assignments, routes *table.Editor[string, int]
+	served              *table.Editor[string, int]
 }
 
 // Edit begins tables that are t.
 func (l *Shelf) Edit(t *Tables) *Edition {
-	e := &Edition{assignments: l.counts.Edit(t.Assignments), routes: l.counts.Edit(t.Routes)}
+	e := &Edition{assignments: l.counts.Edit(t.Assignments), routes: l.counts.Edit(t.Routes), served: l.counts.Edit(t.Served)}
 	for at := range Kinds {
 		e.entries[at] = l.sets.Edit(t.Entries[at])
 	}
@@ -107,7 +114,11 @@ func (e *Edition) refer(one *Entry, by int) {
 		count(e.assignments, one.Assignment)
 	}
 	for _, l := range one.Listeners {
-		if l.Route == nil && l.RouteName != "" {
+		switch {
+		case l.Route != nil || l.RouteName == "":
+		case l.RouteServer != "":
+			count(e.served, l.RouteServer+" "+l.RouteName)
+		default:
 			count(e.routes, AskedAs(l.RouteName))
 		}
 	}
@@ -115,7 +126,7 @@ func (e *Edition) refer(one *Entry, by int) {
 
 // Tables ends the editing.
 func (e *Edition) Tables() Tables {
-	t := Tables{Assignments: e.assignments.Map(), Routes: e.routes.Map()}
+	t := Tables{Assignments: e.assignments.Map(), Routes: e.routes.Map(), Served: e.served.Map()}
 	for at := range Kinds {
 		t.Entries[at] = e.entries[at].Map()
 	}

@@ -18,6 +18,7 @@ type View struct {
 	Pods     []string // the UIDs of those that have it
 	Snapshot *snapshot.Snapshot
 	Rejected int // resources of it that are rejected at present
+	Store    *xds.Store
 }
 
 // Views tells of all views, by their keys.
@@ -28,7 +29,7 @@ func (s *Set) Views() []View {
 		pods := slices.Sorted(maps.Keys(v.pods))
 		s.mu.Unlock()
 		list = append(list, View{
-			State: v.State(), Key: v.key, Node: v.Node(), Pods: pods, Snapshot: v.Snapshot(), Rejected: len(v.Rejections()),
+			State: v.State(), Key: v.key, Node: v.Node(), Pods: pods, Snapshot: v.Snapshot(), Rejected: len(v.Rejections()), Store: v.Store,
 		})
 	}
 	return list

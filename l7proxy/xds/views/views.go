@@ -43,6 +43,7 @@ type Options struct {
 	Server   string // HOST:PORT
 	Cluster  string // CLUSTER_ID; only needed in a mesh of several clusters
 	Domain   string // of the cluster: cluster.local
+	Aeraki   string // HOST:PORT of Aeraki's server; "" if it is not known
 	Locality string // region/zone/subzone of the node, or its first parts
 	Dir      string // of the files that views are kept in
 	Logger   *slog.Logger
@@ -137,7 +138,7 @@ func (s *Set) Remove(uid string) {
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
 	o := ads.Options{
-		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Library: &s.shared,
+		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Library: &s.shared, Aeraki: s.opts.Aeraki,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
 	}
 	if s.opts.Way != nil {
