@@ -33,7 +33,7 @@ func (e *Ends) bundle(ctx context.Context, a identity.Account) (*identity.Bundle
 		changed := e.source.Changed(a)
 		b, err := e.source.Bundle(a)
 		if changed == nil || !errors.Is(err, identity.ErrPending) {
-			return b, err //nolint:wrapcheck // it says whose
+			return b, err
 		}
 		if timeout == nil {
 			timeout = time.After(pendingLimit)
@@ -41,9 +41,9 @@ func (e *Ends) bundle(ctx context.Context, a identity.Account) (*identity.Bundle
 		select {
 		case <-changed:
 		case <-timeout:
-			return nil, err //nolint:wrapcheck // the same
+			return nil, err
 		case <-ctx.Done():
-			return nil, err //nolint:wrapcheck // the same
+			return nil, err
 		}
 	}
 }
@@ -91,8 +91,9 @@ func (e *Ends) Problems() []string {
 	e.forget()
 	var list []string
 	for a, one := range e.lacking {
-		list = append(list, fmt.Sprintf("mutual TLS of %s/%s is refused, %d connections to providers and %d from consumers, the last at %s: %v",
-			a.Namespace, a.Name, one.refused[ClientSide], one.refused[ServerSide], one.last.Format(time.RFC3339), one.err))
+		list = append(list, fmt.Sprintf("mutual TLS of %s/%s is refused, "+
+			"%d connections to providers and %d from consumers, the last at %s: %v", a.Namespace, a.Name,
+			one.refused[ClientSide], one.refused[ServerSide], one.last.Format(time.RFC3339), one.err))
 	}
 	slices.SortFunc(list, strings.Compare)
 	return list
