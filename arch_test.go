@@ -124,6 +124,7 @@ var forbidden = []edge{
 // rooms below it.
 var floors = []string{
 	"l7proxy",
+	"l7proxy/counters",
 	"l7proxy/proof",
 	"l7proxy/decision",
 	"l7proxy/listener",
@@ -186,6 +187,7 @@ var floors = []string{
 	"l7proxy/xds/files",
 	"l7proxy/xds/fields",
 	"l7proxy/xds/fields/value",
+	"l7proxy/xds/fields/entry",
 	"l7proxy/xds/metaprotocol",
 	"l7proxy/xds/problems",
 	"l7proxy/xds/typed",

@@ -171,7 +171,7 @@ func New(opts Options) (*Proxy, error) {
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
 	})
-	if err := errors.Join(p.metrics.Register(slices.Concat(p.counters(), p.controlCounters(), p.spanCounters())),
+	if err := errors.Join(p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())),
 		p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)),
 		p.metrics.Register(p.identities)); err != nil {
 		return nil, fmt.Errorf("register collectors: %w", err)

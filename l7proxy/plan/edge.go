@@ -24,7 +24,7 @@ func (p *Planner) chosen(pl *plan, route *snapshot.Route, set *cluster.Set, endp
 	}
 	e := p.edge(pl, k)
 	if set.Others(endpoint.Address) {
-		e.Export = p.export(pl, endpoint.Address)
+		e.Export = p.exports.Of(pl.iface, pl.version, endpoint.Address)
 	}
 	return e
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/deadline"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/retry"
@@ -219,7 +220,7 @@ func (p *Planner) shape(pl *plan, route *snapshot.Route, open func()) {
 		}
 	}
 	if p.limit > 0 && !pl.undecodable && p.resumed == nil { // which has its limit already
-		if waits := p.callersLimit(); waits < p.limit {
+		if waits := deadline.OfCaller(p.body); waits < p.limit {
 			p.invert(pl, route, waits)
 			p.limit = waits
 		}

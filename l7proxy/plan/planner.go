@@ -134,7 +134,7 @@ type Planner struct {
 	listener *snapshot.Listener
 	plans    map[string]*plan
 	groups   map[*upstream.Group]bool // referenced
-	exports  map[exportKey]*export.Export
+	exports  export.Known
 	except   []netip.AddrPort // not to be chosen. Of Elsewhere
 	limit    time.Duration    // of Limit
 	edits    []snapshot.Edit  // of Edited
@@ -216,7 +216,7 @@ func (p *Planner) refresh() {
 // Forget drops what was remembered; requests to come are looked at anew.
 func (p *Planner) Forget() {
 	p.unwatch()
-	p.snap, p.listener, p.plans, p.exports = nil, nil, nil, nil
+	p.snap, p.listener, p.plans, p.exports = nil, nil, nil, export.Known{}
 	p.body, p.request, p.guard = nil, rpc.Request{}, nil // which refer to body
 	p.waits, p.injector, p.questions = nil, nil, nil
 	p.release()

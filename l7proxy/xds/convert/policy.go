@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
@@ -44,38 +43,38 @@ func (b *balancer) first(path string, m *clusterv3.LoadBalancingPolicy) {
 	path += ".policies[0].typed_extension_config.typed_config"
 	config := m.GetPolicies()[0].GetTypedExtensionConfig().GetTypedConfig()
 	switch typ, _, _ := typed.TypeOf(config); typ {
-	case fields.TypeRoundRobin:
+	case typed.TypeRoundRobin:
 		if p := new(roundv3.RoundRobin); b.unpack(path, config, p) {
 			b.cluster.Policy = snapshot.RoundRobin
 			b.slowStart(path+".slow_start_config", p.GetSlowStartConfig())
 			b.localities(p.GetLocalityLbConfig())
 		}
-	case fields.TypeRandom:
+	case typed.TypeRandom:
 		if p := new(randomv3.Random); b.unpack(path, config, p) {
 			b.cluster.Policy = snapshot.Random
 			b.localities(p.GetLocalityLbConfig())
 		}
-	case fields.TypeLeastRequest:
+	case typed.TypeLeastRequest:
 		if p := new(leastv3.LeastRequest); b.unpack(path, config, p) {
 			b.cluster.Policy = snapshot.LeastRequest
 			b.leastRequest(path, p)
 			b.slowStart(path+".slow_start_config", p.GetSlowStartConfig())
 			b.localities(p.GetLocalityLbConfig())
 		}
-	case fields.TypeRingHash:
+	case typed.TypeRingHash:
 		if p := new(ringv3.RingHash); b.unpack(path, config, p) {
 			b.cluster.Policy = snapshot.RingHash
 			b.ring(path, p)
 			b.hashing(p)
 			b.cluster.Hashing.ByHostname = b.cluster.Hashing.ByHostname || p.GetUseHostnameForHashing()
 		}
-	case fields.TypeMaglev:
+	case typed.TypeMaglev:
 		if p := new(maglevv3.Maglev); b.unpack(path, config, p) {
 			b.cluster.Policy = snapshot.Maglev
 			b.maglev(path, p.GetTableSize())
 			b.hashing(p)
 		}
-	case fields.TypeWrrLocality:
+	case typed.TypeWrrLocality:
 		if p := new(wrrv3.WrrLocality); b.unpack(path, config, p) {
 			b.first(path+".endpoint_picking_policy", p.GetEndpointPickingPolicy())
 			b.cluster.LocalityWeighted = true

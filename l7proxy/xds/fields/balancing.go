@@ -1,5 +1,7 @@
 package fields
 
+import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+
 // policies is where the messages of load balancing policies are.
 const policies = "envoy.extensions.load_balancing_policies."
 
@@ -39,11 +41,11 @@ var balancingMessages = []Message{
 	}},
 	{"envoy.config.cluster.v3.LoadBalancingPolicy", []Field{yes("policies")}},
 	{"envoy.config.cluster.v3.LoadBalancingPolicy.Policy", []Field{
-		extension("typed_extension_config", SlotBalancer),
+		extension("typed_extension_config", entry.SlotBalancer),
 	}},
 	{"envoy.config.core.v3.TypedExtensionConfig", []Field{
 		accept("name", "the type of typed_config decides"),
-		extension("typed_config", SlotBalancer),
+		extension("typed_config", entry.SlotBalancer),
 	}},
 	{policies + "round_robin.v3.RoundRobin", []Field{yes("slow_start_config"), yes("locality_lb_config")}},
 	{policies + "random.v3.Random", []Field{yes("locality_lb_config")}},

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/dubway/dubway/l7proxy/xds/fields/entry"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
@@ -50,16 +51,16 @@ func (w *walker) message(path string, m protoreflect.Message) {
 		switch {
 		case !ok:
 			w.Addf(at, "not implemented")
-		case rule.only != nil && !rule.only(v):
-			w.Addf(at, "not implemented: %s", rule.limit())
+		case rule.Only != nil && !rule.Only(v):
+			w.Addf(at, "not implemented: %s", rule.Limit())
 		case rule.Status == Implemented && !rule.Loose:
-			w.values(at, fd, v, rule.slot)
+			w.values(at, fd, v, rule.Slot)
 		}
 	}
 }
 
 // values checks what a field holds: each entry of a list or a map.
-func (w *walker) values(path string, fd protoreflect.FieldDescriptor, v protoreflect.Value, slot Slot) {
+func (w *walker) values(path string, fd protoreflect.FieldDescriptor, v protoreflect.Value, slot entry.Slot) {
 	switch {
 	case fd.IsMap():
 		if fd.MapValue().Message() == nil {
@@ -78,7 +79,7 @@ func (w *walker) values(path string, fd protoreflect.FieldDescriptor, v protoref
 	}
 }
 
-func (w *walker) value(path string, m protoreflect.Message, slot Slot) {
+func (w *walker) value(path string, m protoreflect.Message, slot entry.Slot) {
 	if a, ok := m.Interface().(*anypb.Any); ok {
 		w.extension(path, a, slot)
 		return
@@ -86,13 +87,13 @@ func (w *walker) value(path string, m protoreflect.Message, slot Slot) {
 	if m.Descriptor().ParentFile().Package() == "google.protobuf" {
 		return // durations, wrappers and structs are values
 	}
-	if fd := m.Descriptor().Fields().ByName("typed_config"); fd != nil && slot != SlotNone && !m.Has(fd) {
+	if fd := m.Descriptor().Fields().ByName("typed_config"); fd != nil && slot != entry.SlotNone && !m.Has(fd) {
 		w.Addf(problems.Join(path, fd.Name()), "required: the name alone does not tell the type")
 	}
 	w.message(path, m)
 }
 
-func (w *walker) extension(path string, a *anypb.Any, slot Slot) {
+func (w *walker) extension(path string, a *anypb.Any, slot entry.Slot) {
 	typ, config, inner := typed.TypeOf(a)
 	if typ == "" {
 		w.Addf(path, "required: \"@type\"")

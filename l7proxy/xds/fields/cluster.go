@@ -1,5 +1,7 @@
 package fields
 
+import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+
 const unlimited = "only 4294967295, which is no limit. Absent is no limit as well (Envoy: 1024, or 3 retries); the proxy's own limits per workload hold"
 
 var clusterMessages = []Message{
@@ -23,10 +25,10 @@ var clusterMessages = []Message{
 		yes("health_checks", "one. It is made as a pod of this node that uses the cluster, from its network namespace and by the way of its requests; a cluster that none uses is not checked, and all its endpoints count as healthy"),
 		yes("outlier_detection", "without effect with ORIGINAL_DST, as in Envoy: what was dialled is taken whatever its health"),
 		yes("metadata", "filter_metadata: istio.services[0] names the service for metrics; dubway.io.balancing, mesh or caller, says who chooses the endpoint (see above), and nothing else may stand below dubway.io; other keys describe the resource"),
-		extension("transport_socket", SlotTransportSocket),
+		extension("transport_socket", entry.SlotTransportSocket),
 		yes("transport_socket_matches", "the first whose match an endpoint's metadata envoy.transport_socket_match has; for an endpoint that has none of them, transport_socket"),
-		extension("typed_extension_protocol_options", SlotProtocolOptions),
-		extension("filters", SlotClusterFilter),
+		extension("typed_extension_protocol_options", entry.SlotProtocolOptions),
+		extension("filters", entry.SlotClusterFilter),
 		only("upstream_bind_config", bindsIstio, "only Istio's source addresses, 127.0.0.6 and ::6"),
 		yes("upstream_connection_options"),
 		accept("alt_stat_name", noStats),
@@ -68,7 +70,7 @@ var clusterMessages = []Message{
 	{"envoy.config.cluster.v3.Cluster.TransportSocketMatch", []Field{
 		accept("name", "for humans"),
 		yes("match"),
-		extension("transport_socket", SlotTransportSocket),
+		extension("transport_socket", entry.SlotTransportSocket),
 	}},
 	{"envoy.config.cluster.v3.CircuitBreakers", []Field{yes("thresholds")}},
 	{"envoy.config.cluster.v3.CircuitBreakers.Thresholds", []Field{
@@ -84,7 +86,7 @@ var clusterMessages = []Message{
 	{"envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget", []Field{yes("budget_percent"), yes("min_retry_concurrency")}},
 	{"envoy.config.cluster.v3.Filter", []Field{
 		accept("name", "the type of typed_config decides"),
-		extension("typed_config", SlotClusterFilter),
+		extension("typed_config", entry.SlotClusterFilter),
 	}},
 	{"envoy.type.v3.Percent", []Field{yes("value")}},
 }
@@ -129,6 +131,6 @@ var commonMessages = []Message{
 	{"envoy.config.core.v3.Metadata", []Field{yes("filter_metadata")}},
 	{"envoy.config.core.v3.TransportSocket", []Field{
 		accept("name", "the type of typed_config decides"),
-		extension("typed_config", SlotTransportSocket),
+		extension("typed_config", entry.SlotTransportSocket),
 	}},
 }

@@ -1,5 +1,7 @@
 package fields
 
+import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+
 // dubboMessages are those of the dubbo_proxy network filter. Its HeaderMatcher and
 // WeightedCluster are RouteConfiguration's.
 var dubboMessages = []Message{
@@ -13,7 +15,7 @@ var dubboMessages = []Message{
 	}},
 	{"envoy.extensions.filters.network.dubbo_proxy.v3.DubboFilter", []Field{
 		only("name", isString("envoy.filters.dubbo.router"), "only envoy.filters.dubbo.router"),
-		extension("config", SlotDubboFilter),
+		extension("config", entry.SlotDubboFilter),
 	}},
 	{"envoy.extensions.filters.network.dubbo_proxy.v3.MultipleRouteConfiguration", []Field{
 		yes("name", "the virtual host's in explanations"),

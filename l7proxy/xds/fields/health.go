@@ -1,5 +1,7 @@
 package fields
 
+import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+
 // healthMessages say how endpoints are judged and checked.
 var healthMessages = []Message{
 	{"envoy.config.cluster.v3.OutlierDetection", []Field{
@@ -46,7 +48,7 @@ var healthMessages = []Message{
 		yes("healthy_edge_interval"),
 		accept("name", "for Envoy's own statistics"),
 		yes("tcp_health_check"),
-		extension("custom_health_check", SlotHealthChecker),
+		extension("custom_health_check", entry.SlotHealthChecker),
 	}},
 	{"envoy.config.core.v3.HealthCheck.TcpHealthCheck", []Field{
 		yes("send"),
@@ -55,6 +57,6 @@ var healthMessages = []Message{
 	{"envoy.config.core.v3.HealthCheck.Payload", []Field{yes("text", "in hexadecimal digits"), yes("binary")}},
 	{"envoy.config.core.v3.HealthCheck.CustomHealthCheck", []Field{
 		accept("name", "the type of typed_config decides"),
-		extension("typed_config", SlotHealthChecker),
+		extension("typed_config", entry.SlotHealthChecker),
 	}},
 }

@@ -1,5 +1,7 @@
 package fields
 
+import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+
 const (
 	noBind     = "no address is bound: the agent opens one listener in each pod"
 	httpOur    = "means something to HTTP only; requests here are Dubbo's"
@@ -19,7 +21,7 @@ var listenerMessages = []Message{
 		yes("default_filter_chain", "as a chain; with tcp_proxy, for what no chain takes"),
 		yes("use_original_dst", "true is istiod's virtualOutbound: its chain says what becomes of connections to destinations that no listener names (see above), and its address is not dialled"),
 		yes("traffic_direction", "INBOUND is a provider's: see above. Any other is for what consumers dial"),
-		extension("listener_filters", SlotListenerFilter),
+		extension("listener_filters", entry.SlotListenerFilter),
 		accept("listener_filters_timeout", sniffed),
 		accept("continue_on_listener_filters_timeout", sniffed),
 		accept("stat_prefix", noStats),
@@ -36,13 +38,13 @@ var listenerMessages = []Message{
 	{"envoy.config.listener.v3.AdditionalAddress", []Field{yes("address")}},
 	{"envoy.config.listener.v3.ListenerFilter", []Field{
 		accept("name", "the type of typed_config decides"),
-		extension("typed_config", SlotListenerFilter),
+		extension("typed_config", entry.SlotListenerFilter),
 		accept("filter_disabled", sniffedAll),
 	}},
 	{"envoy.config.listener.v3.FilterChain", []Field{
 		yes("filter_chain_match"),
 		yes("filters", "http_connection_manager, dubbo_proxy or tcp_proxy last"),
-		extension("transport_socket", SlotTransportSocket),
+		extension("transport_socket", entry.SlotTransportSocket),
 		accept("transport_socket_connect_timeout", noTLS),
 		accept("metadata", "describes the resource"),
 		accept("name", "for humans"),
@@ -55,12 +57,12 @@ var listenerMessages = []Message{
 	}},
 	{"envoy.config.listener.v3.Filter", []Field{
 		accept("name", "the type of typed_config decides"),
-		extension("typed_config", SlotNetworkFilter),
+		extension("typed_config", entry.SlotNetworkFilter),
 	}},
 	{"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", []Field{
 		yes("rds", "the RouteConfiguration that Dubbo requests are routed by"),
 		yes("route_config", "the same, inline"),
-		extension("http_filters", SlotHTTPFilter),
+		extension("http_filters", entry.SlotHTTPFilter),
 		only("stream_idle_timeout", isZeroDuration, "only 0s, which is none. Absent is none as well (Envoy: 5 minutes)"),
 		only("request_timeout", isZeroDuration, "only 0s, which is none"),
 		only("request_headers_timeout", isZeroDuration, "only 0s, which is none"),
@@ -103,7 +105,7 @@ var listenerMessages = []Message{
 	}},
 	{"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter", []Field{
 		yes("name", "what a typed_per_filter_config calls the filter; what it is says the type of typed_config"),
-		extension("typed_config", SlotHTTPFilter),
+		extension("typed_config", entry.SlotHTTPFilter),
 	}},
 	{"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", []Field{
 		yes("cluster"),

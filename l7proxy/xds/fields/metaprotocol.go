@@ -1,5 +1,7 @@
 package fields
 
+import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+
 const metaName, metaCodec, metaOwn = "aeraki.meta_protocol_proxy.", "aeraki.meta_protocol.codec.", "aeraki.meta_protocol.filters."
 const metaRoute, metaLimit = metaName + "config.route.v1alpha.", metaName + "filters.local_ratelimit.v1alpha."
 const metaAsked = metaName + "filters.ratelimit.v1alpha."
@@ -18,7 +20,7 @@ var metaMessages = []Message{
 	{metaName + "v1alpha.Codec", []Field{only("name", isString(metaCodec+"dubbo", metaCodec+"thrift"), "only "+metaCodec+"dubbo and "+metaCodec+"thrift. The client's first bytes decide")}},
 	{metaName + "v1alpha.Rds", []Field{yes("route_config_name", "required"),
 		yes("config_source", "required; of files it is not looked at: the table is found by its name among them")}},
-	{metaName + "v1alpha.MetaProtocolFilter", []Field{extension("config", SlotMetaFilter),
+	{metaName + "v1alpha.MetaProtocolFilter", []Field{extension("config", entry.SlotMetaFilter),
 		only("name", isString(metaOwn+"router", metaOwn+"metadata_exchange", metaOwn+"istio_stats", metaOwn+"local_ratelimit", metaOwn+"ratelimit"),
 			"only Aeraki's router, metadata_exchange, istio_stats, local_ratelimit and ratelimit")}},
 	{metaRoute + "RouteConfiguration", []Field{yes("name", "required"), yes("routes", "required; the first that matches")}},

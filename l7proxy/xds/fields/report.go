@@ -4,6 +4,8 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3" // in the table
 	_ "istio.io/api/envoy/extensions/stats"                                                   // in the table
+
+	"github.com/dubway/dubway/l7proxy/xds/fields/entry"
 )
 
 const (
@@ -28,7 +30,7 @@ var reportMessages = []Message{
 	{logs + "AccessLog", []Field{
 		accept("name", "the type of typed_config decides"),
 		yes("filter", "of which calls there is a line"),
-		extension("typed_config", SlotAccessLog),
+		extension("typed_config", entry.SlotAccessLog),
 	}},
 	{logs + "AccessLogFilter", []Field{
 		yes("status_code_filter", "by the HTTP status that says what Dubbo's does: see above"), yes("duration_filter", "in milliseconds"),
@@ -45,6 +47,6 @@ var reportMessages = []Message{
 	{logs + "AndFilter", []Field{yes("filters")}},
 	{logs + "OrFilter", []Field{yes("filters")}},
 	{logs + "ResponseFlagFilter", []Field{yes("flags", "those of response_flags; none: any")}},
-	{logs + "ExtensionFilter", []Field{accept("name", "the type of typed_config decides"), extension("typed_config", SlotLogFilter)}},
+	{logs + "ExtensionFilter", []Field{accept("name", "the type of typed_config decides"), extension("typed_config", entry.SlotLogFilter)}},
 	{"envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", []Field{yes("expression", "see above")}},
 }

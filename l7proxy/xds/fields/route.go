@@ -1,5 +1,7 @@
 package fields
 
+import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+
 const noRuntime = "there is no runtime: the default value holds"
 
 var routeMessages = []Message{
@@ -11,7 +13,7 @@ var routeMessages = []Message{
 		yes("response_headers_to_add", "attachments of answers, where their consumer reads them"),
 		yes("response_headers_to_remove"),
 		yes("ignore_port_in_host_matching", "domains are then compared with no name that has a port"),
-		extension("typed_per_filter_config", SlotPerRoute),
+		extension("typed_per_filter_config", entry.SlotPerRoute),
 		only("validate_clusters", isFalse, "only false: a route to a missing cluster is taken and its requests fail"),
 		accept("max_direct_response_body_size_bytes", "the text of a direct response has 4 KiB at most"),
 		accept("metadata", "describes the resource"),
@@ -22,7 +24,7 @@ var routeMessages = []Message{
 		yes("routes", "the first that matches"),
 		only("require_tls", isEnum(0), "only NONE"),
 		yes("rate_limits", "for routes without any"),
-		extension("typed_per_filter_config", SlotPerRoute),
+		extension("typed_per_filter_config", entry.SlotPerRoute),
 		accept("virtual_clusters", "for Envoy's own statistics"),
 		yes("request_headers_to_add", "attachments of requests; interface, method, version and path are not changed. Examples are in docs/policies.md"),
 		yes("request_headers_to_remove"),
@@ -40,7 +42,7 @@ var routeMessages = []Message{
 		yes("request_headers_to_remove"),
 		yes("response_headers_to_add", "attachments of answers, where their consumer reads them"),
 		yes("response_headers_to_remove"),
-		extension("typed_per_filter_config", SlotPerRoute),
+		extension("typed_per_filter_config", entry.SlotPerRoute),
 		yes("metadata", "filter_metadata: dubway.io.fault says what an abort is on this route (see above), and nothing else may stand below dubway.io; other keys describe the route"),
 		accept("decorator", "names spans; none are made yet"),
 		accept("stat_prefix", noStats),
@@ -105,7 +107,7 @@ var routeMessages = []Message{
 	}},
 	{"envoy.config.route.v3.RetryPolicy.RetryBackOff", []Field{yes("base_interval"), yes("max_interval", "10 times base_interval unless given")}},
 	{"envoy.config.route.v3.RetryPolicy.RetryHostPredicate", []Field{
-		accept("name", "the type says it"), extension("typed_config", SlotRetryHost),
+		accept("name", "the type says it"), extension("typed_config", entry.SlotRetryHost),
 	}},
 	{"envoy.config.route.v3.RouteAction.MaxStreamDuration", []Field{
 		only("max_stream_duration", isZeroDuration, "only 0s, which is none"),

@@ -1,6 +1,10 @@
 package fields
 
-import "google.golang.org/protobuf/reflect/protoreflect"
+import (
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/dubway/dubway/l7proxy/xds/typed"
+)
 
 const (
 	ownBundle = "certificates and roots are the workload's own, whatever the source: sds-grpc is a sidecar's own agent"
@@ -9,8 +13,8 @@ const (
 
 // tlsMessages are those of both TLS contexts: the mesh's own mutual TLS and no other.
 var tlsMessages = []Message{
-	{TypeUpstreamTLS, []Field{yes("common_tls_context"), yes("sni")}},
-	{TypeDownstreamTLS, []Field{yes("common_tls_context"), only("require_client_certificate", isTrue, "only true")}},
+	{typed.TypeUpstreamTLS, []Field{yes("common_tls_context"), yes("sni")}},
+	{typed.TypeDownstreamTLS, []Field{yes("common_tls_context"), only("require_client_certificate", isTrue, "only true")}},
 	{"envoy.extensions.transport_sockets.tls.v3.CommonTlsContext", []Field{
 		yes("tls_params"),
 		yes("tls_certificate_sds_secret_configs", "one, of the name default"),

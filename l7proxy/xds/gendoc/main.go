@@ -15,6 +15,7 @@ import (
 
 	_ "github.com/dubway/dubway/l7proxy/xds" // links in the messages that the table names
 	"github.com/dubway/dubway/l7proxy/xds/fields"
+	"github.com/dubway/dubway/l7proxy/xds/fields/entry"
 )
 
 //go:embed intro.md
@@ -58,7 +59,7 @@ func page() (string, error) {
 		}
 	}
 	b.WriteString("\n### Extensions\n\nWhat may stand in a `typed_config`. Any other type is rejected.\n")
-	for _, s := range fields.Slots() {
+	for _, s := range entry.Slots() {
 		fmt.Fprintf(&b, "\n**%s**\n\n| type | | |\n|---|---|---|\n", s)
 		for _, e := range fields.Extensions(s) {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", e.Type, e.Status, e.Note)

@@ -13,7 +13,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
 	"github.com/dubway/dubway/l7proxy/xds/reports"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
@@ -55,17 +54,17 @@ func (b *builder) terminal(path string, c *listenerv3.FilterChain) *terminal {
 			return nil
 		}
 		switch typ, _, _ := typed.TypeOf(f.GetTypedConfig()); typ {
-		case fields.TypeHTTPConnectionManager:
+		case typed.TypeHTTPConnectionManager:
 			last = b.requests(path, at+".typed_config", f.GetTypedConfig())
-		case fields.TypeDubboProxy:
+		case typed.TypeDubboProxy:
 			last = b.dubbo(path, at+".typed_config", f.GetTypedConfig())
-		case fields.TypeMetaProtocolProxy:
+		case typed.TypeMetaProtocolProxy:
 			last = b.metaProtocol(path, at+".typed_config", f.GetTypedConfig())
-		case fields.TypeTCPProxy:
+		case typed.TypeTCPProxy:
 			last = b.tcp(at+".typed_config", f.GetTypedConfig())
-		case fields.TypeNetworkRBAC, fields.TypeNetworkLimit:
+		case typed.TypeNetworkRBAC, typed.TypeNetworkLimit:
 			policies.Connection(b.problems, at, f, &gate)
-		case fields.TypeStats:
+		case typed.TypeStats:
 			b.says.Stats(at+".typed_config", f.GetTypedConfig())
 		}
 	}
@@ -110,15 +109,15 @@ func (b *builder) requests(chain, path string, config *anypb.Any) *terminal {
 // policy adds a filter of requests, if it is a policy.
 func (b *builder) policy(path string, f *hcmv3.HttpFilter, t *terminal) {
 	switch typ, _, _ := typed.TypeOf(f.GetTypedConfig()); typ {
-	case fields.TypeRBAC:
+	case typed.TypeRBAC:
 		t.rbac = append(t.rbac, policies.RBAC(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
-	case fields.TypeLimit:
+	case typed.TypeLimit:
 		t.limits = append(t.limits, policies.Limit(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
-	case fields.TypeGlobalLimit:
+	case typed.TypeGlobalLimit:
 		t.globals = append(t.globals, policies.Global(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
-	case fields.TypeFault:
+	case typed.TypeFault:
 		t.faults = append(t.faults, policies.Fault(b.problems, path+".typed_config", f.GetName(), f.GetTypedConfig()))
-	case fields.TypeStats:
+	case typed.TypeStats:
 		b.says.Stats(path+".typed_config", f.GetTypedConfig())
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/metaprotocol"
 	"github.com/dubway/dubway/l7proxy/xds/policies"
 	"github.com/dubway/dubway/l7proxy/xds/routes"
@@ -48,7 +47,7 @@ func (b *builder) metaProtocol(chain, path string, config *anypb.Any) *terminal 
 	t.server = policies.ServerOf(b.problems, path+".rds.config_source", m.GetRds().GetConfigSource())
 	if global != nil {
 		b.problems.Addf(path+".meta_protocol_filters",
-			"%s: not implemented beside rds, only beside an inline route_config", fields.TypeMetaGlobalLimit)
+			"%s: not implemented beside rds, only beside an inline route_config", typed.TypeMetaGlobalLimit)
 	}
 	return t
 }
@@ -61,14 +60,14 @@ func (b *builder) metaFilter(path string, f *metaprotocol.MetaProtocolFilter, t 
 		return routes.MetaMatch(b.problems, path, m)
 	}
 	switch typ, _, _ := typed.TypeOf(f.GetConfig()); {
-	case typ == fields.TypeMetaLimit:
+	case typ == typed.TypeMetaLimit:
 		m := new(metaprotocol.LocalRateLimit)
 		if b.unpack(at, f.GetConfig(), m) {
 			limit := policies.MetaLimit(b.problems, at, m, match)
 			limit.Name = f.GetName()
 			t.limits = append(t.limits, limit)
 		}
-	case typ == fields.TypeMetaGlobalLimit:
+	case typ == typed.TypeMetaGlobalLimit:
 		m := new(metaprotocol.RateLimit)
 		if len(t.globals) > 0 {
 			b.problems.Addf(path, "not implemented: a second global rate limit")

@@ -60,7 +60,7 @@ func onlyInbound(p *problems.List, m *listenerv3.Listener) {
 	}
 	check := func(path string, c *listenerv3.FilterChain) {
 		typ, _, _ := typed.TypeOf(c.GetTransportSocket().GetTypedConfig())
-		if typ == fields.TypeDownstreamTLS || typ == fields.TypeUpstreamTLS {
+		if typ == typed.TypeDownstreamTLS || typ == typed.TypeUpstreamTLS {
 			p.Addf(path+".transport_socket.typed_config", "%s: not implemented: only where traffic_direction is INBOUND", typ)
 		}
 		path += ".filter_chain_match."

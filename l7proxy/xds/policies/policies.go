@@ -16,7 +16,6 @@ import (
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
@@ -25,9 +24,9 @@ import (
 func Connection(p *problems.List, path string, f *listenerv3.Filter, gate *snapshot.Gate) {
 	path += ".typed_config"
 	switch typ, _, _ := typed.TypeOf(f.GetTypedConfig()); typ {
-	case fields.TypeNetworkRBAC:
+	case typed.TypeNetworkRBAC:
 		gate.RBAC = append(gate.RBAC, networkRBAC(p, path, f.GetName(), f.GetTypedConfig()))
-	case fields.TypeNetworkLimit:
+	case typed.TypeNetworkLimit:
 		gate.Limits = append(gate.Limits, networkLimit(p, path, f.GetName(), f.GetTypedConfig()))
 	}
 }
@@ -38,7 +37,7 @@ func Of(p *problems.List, path string, configs map[string]*anypb.Any) *snapshot.
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
 		at, config := fmt.Sprintf("%s[%q]", path, name), configs[name]
 		switch typ, _, _ := typed.TypeOf(config); typ {
-		case fields.TypeRBACPerRoute:
+		case typed.TypeRBACPerRoute:
 			m := new(rbacv3.RBACPerRoute)
 			if !p.Unpack(at, config, m) {
 				continue
@@ -47,7 +46,7 @@ func Of(p *problems.List, path string, configs map[string]*anypb.Any) *snapshot.
 				out.RBAC = make(map[string]*snapshot.RBAC)
 			}
 			out.RBAC[name] = rbac(p, at+".rbac", name, m.GetRbac())
-		case fields.TypeLimit:
+		case typed.TypeLimit:
 			l := Limit(p, at, name, config)
 			if l.Bucket == nil {
 				p.Addf(at+".token_bucket", "required on a route")
@@ -56,12 +55,12 @@ func Of(p *problems.List, path string, configs map[string]*anypb.Any) *snapshot.
 				out.Limits = make(map[string]*snapshot.Limit)
 			}
 			out.Limits[name] = l
-		case fields.TypeGlobalPerRoute:
+		case typed.TypeGlobalPerRoute:
 			if out.Globals == nil {
 				out.Globals = make(map[string]*snapshot.GlobalRoute)
 			}
 			out.Globals[name] = globalRoute(p, at, config)
-		case fields.TypeFault:
+		case typed.TypeFault:
 			if out.Faults == nil {
 				out.Faults = make(map[string]*snapshot.Fault)
 			}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/xds/expression"
-	"github.com/dubway/dubway/l7proxy/xds/fields"
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
@@ -23,7 +22,7 @@ const maxConditions = 64
 // log converts an access log, if it is one of a kind whose lines are ours.
 func (c *Chain) log(p *problems.List, path string, m *accesslogv3.AccessLog) {
 	switch typ, _, _ := typed.TypeOf(m.GetTypedConfig()); typ {
-	case fields.TypeFileLog, fields.TypeStdoutLog, fields.TypeStderrLog:
+	case typed.TypeFileLog, typed.TypeStdoutLog, typed.TypeStderrLog:
 	default:
 		return
 	}

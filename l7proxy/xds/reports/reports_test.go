@@ -79,7 +79,7 @@ func FuzzFilter(f *testing.F) {
 	} {
 		f.Add(text)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(func(_ *testing.T, text string) {
 		var p problems.List
 		c := new(Chain)
 		e := c.cel(&p, "cel", text)

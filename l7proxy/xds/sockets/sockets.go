@@ -27,8 +27,8 @@ func Client(p *problems.List, path string, m *corev3.TransportSocket) (out mutua
 	}
 	path += ".typed_config"
 	switch typ, _, _ := typed.TypeOf(m.GetTypedConfig()); typ {
-	case fields.TypeRawBuffer:
-	case fields.TypeUpstreamTLS:
+	case typed.TypeRawBuffer:
+	case typed.TypeUpstreamTLS:
 		c := new(tlsv3.UpstreamTlsContext)
 		if p.Unpack(path, m.GetTypedConfig(), c) {
 			out = mutual.TLS{On: true, SNI: c.GetSni(), Names: common(p, path, c.GetCommonTlsContext())}
@@ -47,8 +47,8 @@ func Server(p *problems.List, path string, m *corev3.TransportSocket) *mutual.Po
 	}
 	path += ".typed_config"
 	switch typ, _, _ := typed.TypeOf(m.GetTypedConfig()); typ {
-	case fields.TypeRawBuffer:
-	case fields.TypeDownstreamTLS:
+	case typed.TypeRawBuffer:
+	case typed.TypeDownstreamTLS:
 		c := new(tlsv3.DownstreamTlsContext)
 		if !p.Unpack(path, m.GetTypedConfig(), c) {
 			return nil
