@@ -35,7 +35,24 @@ type Resource struct {
 type Update struct {
 	Type    string // TypeListener and so on
 	Changed []Resource
+	// Each, if not nil, lists more of what is new, once: what is large need not be in memory
+	// as a whole.
+	Each    iter.Seq[Resource]
 	Removed []string
+}
+
+// all lists what is new.
+func (u *Update) all() iter.Seq[Resource] {
+	return func(yield func(Resource) bool) {
+		for _, r := range u.Changed {
+			if !yield(r) {
+				return
+			}
+		}
+		if u.Each != nil {
+			u.Each(yield)
+		}
+	}
 }
 
 // Store publishes snapshots of resources that come one by one, by their names, from a

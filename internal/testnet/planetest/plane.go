@@ -143,7 +143,7 @@ func (p *Plane) requested(s *subscriber, r *discoveryv3.DeltaDiscoveryRequest) e
 	return p.send(s, typ, list)
 }
 
-// send sends resources of one type at once, as istiod does.
+// send sends resources of one type at once, as istiod does, which gives none a version.
 func (p *Plane) send(s *subscriber, typ string, list []Resource) error {
 	p.mu.Lock()
 	p.counter++
@@ -151,7 +151,7 @@ func (p *Plane) send(s *subscriber, typ string, list []Resource) error {
 	p.mu.Unlock()
 	m := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typ, SystemVersionInfo: version, Nonce: version}
 	for _, r := range list {
-		m.Resources = append(m.Resources, &discoveryv3.Resource{Name: r.name, Version: version, Resource: r.body})
+		m.Resources = append(m.Resources, &discoveryv3.Resource{Name: r.name, Resource: r.body})
 	}
 	s.sending.Lock()
 	defer s.sending.Unlock()

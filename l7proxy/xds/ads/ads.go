@@ -48,7 +48,9 @@ type Options struct {
 	// Library has what this Source has in common with others; nil: with none.
 	Library *xds.Library
 	// Pace waits until a stream may be begun, or until the context ends. Nil: at once.
-	Pace   func(context.Context) error
+	Pace func(context.Context) error
+	// Turns, if not nil, are those of the streams that get their first push one after another.
+	Turns  *Turns
 	Logger *slog.Logger
 	// Way, if not nil, says before each stream how to reach it. While it fails there is none.
 	Way func() (Way, error)

@@ -55,6 +55,7 @@ type Set struct {
 	opts   Options
 	shared xds.Library // what the views have in common
 	pace   *rate.Limiter
+	turns  *ads.Turns
 	change func()
 	news   chan struct{} // one is as good as many
 
@@ -85,7 +86,7 @@ func New(opts Options) (*Set, error) {
 		return nil, err
 	}
 	return &Set{
-		opts: opts, pace: rate.NewLimiter(perSecond, burst), change: func() {}, news: make(chan struct{}, 1),
+		opts: opts, pace: rate.NewLimiter(perSecond, burst), turns: ads.NewTurns(), change: func() {}, news: make(chan struct{}, 1),
 		byKey: make(map[string]*view), byUID: make(map[string]*view), left: make(map[string]*view),
 	}, nil
 }
@@ -137,7 +138,7 @@ func (s *Set) Remove(uid string) {
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
 	o := ads.Options{
-		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Library: &s.shared,
+		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Turns: s.turns, Library: &s.shared,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
 	}
 	if s.opts.Way != nil {
