@@ -43,6 +43,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/relay"
 	"github.com/dubway/dubway/l7proxy/sight"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/apart"
 	"github.com/dubway/dubway/l7proxy/tap"
 	"github.com/dubway/dubway/l7proxy/telemetry"
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
@@ -242,7 +243,7 @@ func (p *Proxy) apply() {
 	p.applying.Lock()
 	defer p.applying.Unlock()
 	views := p.source.Seen()
-	all := snapshot.Of(views)
+	all := apart.Of(snapshot.Of(views))
 	p.clusters.Prepare(all...)
 	before := p.sight.Put(views)
 	p.regard(before)

@@ -3,11 +3,13 @@ package l7proxy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/apart"
 )
 
 // maxTables bounds the numbers of tables.
@@ -16,11 +18,14 @@ const maxTables = 255
 // steering is what the agent was told to steer, in this connection to it: one table for
 // each view. What all workloads see is table 0.
 type steering struct {
-	tables map[string]*steered // by the key of the view
-	rest   bool                // table 0 was published
+	tables map[string]*steered                  // by the key of the view
+	rest   bool                                 // table 0 was published
+	lists  map[apart.Part][]handoff.Destination // of the snapshots that tables are of
 }
 
-func newSteering() *steering { return &steering{tables: make(map[string]*steered)} }
+func newSteering() *steering {
+	return &steering{tables: make(map[string]*steered), lists: make(map[apart.Part][]handoff.Destination)}
+}
 
 // steered is what the agent was told of one view.
 type steered struct {
@@ -93,7 +98,7 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 			told.tables[v.Key] = t
 		}
 		live[v.Key] = true
-		gains := t.follow(v)
+		gains := told.follow(t, v)
 		switch {
 		case t.current:
 		case gains:
@@ -102,6 +107,7 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 			others = append(others, t)
 		}
 	}
+	told.forget()
 	for _, t := range slices.Concat(gaining, others) {
 		if err := p.tell(ctx, t.table); err != nil {
 			return err
@@ -146,7 +152,7 @@ func (s *steering) number(v *snapshot.View) (uint32, error) {
 
 // follow makes a table what a view says, and tells whether it has workloads that it had
 // not before.
-func (t *steered) follow(v *snapshot.View) (gains bool) {
+func (s *steering) follow(t *steered, v *snapshot.View) (gains bool) {
 	workloads := slices.Sorted(slices.Values(v.Workloads))
 	for _, uid := range workloads {
 		_, had := slices.BinarySearch(t.table.Workloads, uid)
@@ -158,11 +164,7 @@ func (t *steered) follow(v *snapshot.View) (gains bool) {
 	if t.seen == v.Snapshot {
 		return gains
 	}
-	want := v.Snapshot.Destinations()
-	entries := make([]handoff.Destination, len(want))
-	for i, d := range want {
-		entries[i] = handoff.Destination(d)
-	}
+	entries := s.entries(v.Snapshot)
 	// What all workloads see is told anew each time: the agent's generation is the proxy's
 	// then, and whoever waits for one of them to be in force can see it.
 	if t.seen == nil || v.Workloads == nil || !slices.Equal(entries, t.table.Entries) || t.table.Unknown != t.unknown(v.Snapshot) {
@@ -170,6 +172,33 @@ func (t *steered) follow(v *snapshot.View) (gains bool) {
 	}
 	t.seen = v.Snapshot
 	return gains
+}
+
+// entries are the destinations of a snapshot: one list for all that have the same
+// listeners, as most views of a mesh do, and as a view has after most changes.
+func (s *steering) entries(of *snapshot.Snapshot) []handoff.Destination {
+	k := apart.Listeners(of)
+	if known, ok := s.lists[k]; ok {
+		return known
+	}
+	want := of.Destinations()
+	entries := make([]handoff.Destination, len(want))
+	for i, d := range want {
+		entries[i] = handoff.Destination(d)
+	}
+	s.lists[k] = entries
+	return entries
+}
+
+// forget lets lists go that no table is of any more.
+func (s *steering) forget() {
+	live := make(map[apart.Part]bool)
+	for _, t := range s.tables {
+		if t.seen != nil {
+			live[apart.Listeners(t.seen)] = true
+		}
+	}
+	maps.DeleteFunc(s.lists, func(k apart.Part, _ []handoff.Destination) bool { return !live[k] })
 }
 
 // tell publishes one generation of a table.
