@@ -152,6 +152,7 @@ var floors = []string{
 	"l7proxy/cluster/zone",
 	"l7proxy/xds/views",
 	"l7proxy/xds/ads",
+	"l7proxy/xds/kept",
 	"l7proxy/xds/gendoc",
 	"l7proxy/xds",
 	"l7proxy/xds/shelf",

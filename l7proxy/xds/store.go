@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/dubway/dubway/l7proxy/snapshot/table"
+	"github.com/dubway/dubway/l7proxy/xds/files"
 	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
@@ -166,17 +167,30 @@ func (s *Store) Versions(typ string) map[string]string {
 	return versions
 }
 
-// Good lists the resources that are good, with their types, types together: the last good
-// version of one that is rejected now. They are those of the moment when Good is called,
-// and each is made when it comes: together they may be large.
-func (s *Store) Good() iter.Seq2[string, Resource] {
+// Good is a resource that is good: the last good version of one that is rejected now.
+type Good struct {
+	Type, Name, Version string
+
+	Sum files.Sum // of its bytes: equal resources have equal sums
+	Own bool      // it says something of the pod whose view it is of
+
+	entry *shelf.Entry
+	shelf *shelf.Shelf
+}
+
+// Body is what the resource was sent as; it is made anew each time.
+func (g *Good) Body() *anypb.Any { return g.shelf.Wire(g.entry) }
+
+// Good lists the resources that are good, types together: those of the moment when Good is
+// called.
+func (s *Store) Good() iter.Seq[Good] {
 	s.taking.Lock()
 	defer s.taking.Unlock()
 	held, versions := s.next, s.versions
-	return func(yield func(string, Resource) bool) {
+	return func(yield func(Good) bool) {
 		for at, typ := range shelf.Types {
 			for name, e := range held.Entries[at].All() {
-				if !yield(typ, Resource{Name: name, Version: versions[at].Value(name), Body: s.library.shelf.Wire(e)}) {
+				if !yield(Good{typ, name, versions[at].Value(name), e.Sum, e.Own(), e, &s.library.shelf}) {
 					return
 				}
 			}

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/pause"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
+	"github.com/dubway/dubway/l7proxy/xds/kept"
 )
 
 // How soon a stream that ended is begun again: at first, and at most. istiod ends streams
@@ -45,6 +47,8 @@ type Options struct {
 	Node   Node
 	Owner  string // whose view it is, whichever pod it is asked for; "" for the node's
 	Path   string // of the file with the last good configuration
+	// Keeper keeps it; nil: one for the directory of Path alone.
+	Keeper *kept.Keeper
 	// Library has what this Source has in common with others; nil: with none.
 	Library *xds.Library
 	// Pace waits until a stream may be begun, or until the context ends. Nil: at once.
@@ -74,7 +78,7 @@ type Source struct {
 	*xds.Store
 
 	opts  Options
-	cache cache
+	owner string        // of what is kept
 	save  chan struct{} // one is as good as many
 
 	mu    sync.Mutex
@@ -101,14 +105,17 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opts.Keeper == nil {
+		opts.Keeper = kept.In(filepath.Dir(opts.Path))
+	}
 	library := opts.Library
 	if library == nil {
 		library = new(xds.Library)
 	}
 	return &Source{
 		Store: xds.NewStore(library, opts.Server, snapshot.Viewer, opts.Logger), opts: opts, node: node,
-		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %s",
-			opts.Server, cmp.Or(opts.Owner, opts.Node.ID+fmt.Sprint(opts.Node.Labels)), opts.Node.Cluster, opts.Node.Locality)},
+		owner: fmt.Sprintf("%s %s %s %s",
+			opts.Server, cmp.Or(opts.Owner, opts.Node.ID+fmt.Sprint(opts.Node.Labels)), opts.Node.Cluster, opts.Node.Locality),
 		save:  make(chan struct{}, 1),
 		state: State{Since: time.Now()},
 	}, nil
@@ -117,24 +124,21 @@ func New(opts Options) (*Source, error) {
 // Reload publishes the last good configuration that was kept on disk, if there is one that
 // can be read. Call it once, before Run: later there is nothing to read.
 func (s *Source) Reload() {
-	all, err := s.cache.load()
+	some, err := s.opts.Keeper.Load(filepath.Base(s.opts.Path), s.owner, func(u xds.Update) { s.Take(u) })
 	if err != nil {
 		s.opts.Logger.Warn("the kept configuration is not used; nothing holds until the control plane answers",
-			"file", s.cache.path, "error", err)
+			"file", s.opts.Path, "error", err)
 		return
 	}
-	if len(all) == 0 {
-		s.opts.Logger.Info("no configuration was kept; nothing holds until the control plane answers", "file", s.cache.path)
+	if !some {
+		s.opts.Logger.Info("no configuration was kept; nothing holds until the control plane answers", "file", s.opts.Path)
 		return
-	}
-	for _, u := range all {
-		s.Take(u)
 	}
 	s.Publish()
 	s.mu.Lock()
 	s.state.Kept = true
 	s.mu.Unlock()
-	s.opts.Logger.Info("the kept configuration holds until the control plane answers", "file", s.cache.path)
+	s.opts.Logger.Info("the kept configuration holds until the control plane answers", "file", s.opts.Path)
 }
 
 // Run follows the control plane until ctx ends; it returns nil then. While there is none,
@@ -271,10 +275,10 @@ func (s *Source) keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-s.save:
-			err := s.cache.save(s.Good())
+			err := s.write()
 			if err != nil && !failed {
 				s.opts.Logger.Error("the configuration is not kept: a restart without the control plane will have none",
-					"file", s.cache.path, "error", err)
+					"file", s.opts.Path, "error", err)
 			}
 			if failed = err != nil; failed {
 				select { // it is still to be done
@@ -290,12 +294,17 @@ func (s *Source) keep(ctx context.Context) {
 	}
 }
 
+// write has the Keeper keep what is good.
+func (s *Source) write() error {
+	return s.opts.Keeper.Save(filepath.Base(s.opts.Path), s.owner, s.Good()) //nolint:wrapcheck // it says all
+}
+
 // keepLast writes what is still to be written.
 func (s *Source) keepLast() {
 	select {
 	case <-s.save:
-		if err := s.cache.save(s.Good()); err != nil {
-			s.opts.Logger.Error("the configuration is not kept", "file", s.cache.path, "error", err)
+		if err := s.write(); err != nil {
+			s.opts.Logger.Error("the configuration is not kept", "file", s.opts.Path, "error", err)
 		}
 	default:
 	}

@@ -11,6 +11,9 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/dubway/dubway/l7proxy/xds"
 )
 
 // push is what a control plane sends at once, a DeltaDiscoveryResponse, which is 30 MB for
@@ -156,4 +159,13 @@ func varint(r *mem.Reader) (uint64, error) {
 		}
 	}
 	return 0, errWire
+}
+
+// resource is what a message says of one resource.
+func resource(r *discoveryv3.Resource) xds.Resource {
+	body := r.GetResource()
+	if body == nil {
+		body = new(anypb.Any)
+	}
+	return xds.Resource{Name: r.GetName(), Version: r.GetVersion(), Body: body}
 }

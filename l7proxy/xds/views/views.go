@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
 	"github.com/dubway/dubway/l7proxy/xds/ads"
+	"github.com/dubway/dubway/l7proxy/xds/kept"
 )
 
 const (
@@ -56,6 +56,7 @@ type Set struct {
 	shared xds.Library // what the views have in common
 	pace   *rate.Limiter
 	turns  *ads.Turns
+	keeper *kept.Keeper
 	change func()
 	news   chan struct{} // one is as good as many
 
@@ -86,7 +87,7 @@ func New(opts Options) (*Set, error) {
 		return nil, err
 	}
 	return &Set{
-		opts: opts, pace: rate.NewLimiter(perSecond, burst), turns: ads.NewTurns(), change: func() {}, news: make(chan struct{}, 1),
+		opts: opts, pace: rate.NewLimiter(perSecond, burst), turns: ads.NewTurns(), keeper: kept.In(opts.Dir), change: func() {}, news: make(chan struct{}, 1),
 		byKey: make(map[string]*view), byUID: make(map[string]*view), left: make(map[string]*view),
 	}, nil
 }
@@ -138,7 +139,7 @@ func (s *Set) Remove(uid string) {
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
 	o := ads.Options{
-		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Turns: s.turns, Library: &s.shared,
+		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Turns: s.turns, Keeper: s.keeper, Library: &s.shared,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
 	}
 	if s.opts.Way != nil {
@@ -217,7 +218,7 @@ func (s *Set) expire(v *view) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.byKey[v.key] == nil {
-			_ = os.Remove(filepath.Join(s.opts.Dir, file(v.key)))
+			s.keeper.Forget(file(v.key))
 		}
 	})
 	s.tell()
@@ -227,16 +228,11 @@ func (s *Set) expire(v *view) {
 func (s *Set) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := make(map[string]bool)
+	live := make(map[string]bool)
 	for k := range s.byKey {
-		kept[file(k)] = true
+		live[file(k)] = true
 	}
-	found, _ := filepath.Glob(filepath.Join(s.opts.Dir, "*"+suffix))
-	for _, path := range found {
-		if !kept[filepath.Base(path)] {
-			_ = os.Remove(path)
-		}
-	}
+	s.keeper.Sweep(live)
 }
 
 // tell wakes Run.
