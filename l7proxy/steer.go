@@ -3,7 +3,6 @@ package l7proxy
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -16,21 +15,55 @@ import (
 const maxTables = 255
 
 // steering is what the agent was told to steer, in this connection to it: one table for
-// each view. What all workloads see is table 0.
+// all views with the same destinations, which in most meshes is every view. What all
+// workloads see is table 0.
 type steering struct {
-	tables map[string]*steered                  // by the key of the view
-	rest   bool                                 // table 0 was published
-	lists  map[apart.Part][]handoff.Destination // of the snapshots that tables are of
+	tables map[sort]*steered
+	rest   bool // table 0 was published
 }
 
-func newSteering() *steering {
-	return &steering{tables: make(map[string]*steered), lists: make(map[apart.Part][]handoff.Destination)}
+func newSteering() *steering { return &steering{tables: make(map[sort]*steered)} }
+
+// sort is what views have in common that are steered alike.
+type sort struct {
+	listeners apart.Part
+	unknown   snapshot.Unknown
+	all       bool // of what all workloads see
 }
 
-// steered is what the agent was told of one view.
+func sortOf(v *snapshot.View) sort {
+	if v.Workloads == nil {
+		return sort{all: true}
+	}
+	return sort{apart.Listeners(v.Snapshot), v.Snapshot.Unknown, false}
+}
+
+// sorts merges views that are steered alike, in their order. Those of which nothing was
+// said yet are left out.
+func sorts(views []snapshot.View) []snapshot.View {
+	var list []snapshot.View
+	at := make(map[sort]int)
+	for _, v := range views {
+		if v.Snapshot.Generation == 0 {
+			continue
+		}
+		k := sortOf(&v)
+		i, ok := at[k]
+		if !ok {
+			at[k] = len(list)
+			list = append(list, v)
+			continue
+		}
+		list[i].Workloads = slices.Concat(list[i].Workloads, v.Workloads)
+	}
+	return list
+}
+
+// steered is what the agent was told of one sort of views.
 type steered struct {
 	number  uint32
 	seen    *snapshot.Snapshot
+	sort    sort // of seen
 	table   handoff.DestinationTable
 	current bool
 	refuse  handoff.Unknown // what becomes of unknown destinations where they are to be refused
@@ -78,16 +111,14 @@ func (p *Proxy) publishDestinations(ctx context.Context) error {
 // steer tells the agent what it does not know yet. A table that gains workloads goes
 // before the one that loses them: so each is in one all the time.
 func (p *Proxy) steer(ctx context.Context, told *steering) error {
-	views := p.sight.Views()
-	live := make(map[string]bool, len(views))
+	views := sorts(p.sight.Views())
+	told.inherit(views)
+	live := make(map[sort]bool, len(views))
 	var gaining, others []*steered
 	var failed error
 	for i := range views {
-		v := &views[i]
-		if v.Snapshot.Generation == 0 {
-			continue // nothing was said of it yet
-		}
-		t := told.tables[v.Key]
+		v, k := &views[i], sortOf(&views[i])
+		t := told.tables[k]
 		if t == nil {
 			number, err := told.number(v)
 			if err != nil {
@@ -95,10 +126,10 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 				continue
 			}
 			t = &steered{number: number, table: handoff.DestinationTable{Table: number}, refuse: p.opts.Unknown}
-			told.tables[v.Key] = t
+			told.tables[k] = t
 		}
-		live[v.Key] = true
-		gains := told.follow(t, v)
+		live[k] = true
+		gains := t.follow(v)
 		switch {
 		case t.current:
 		case gains:
@@ -107,7 +138,6 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 			others = append(others, t)
 		}
 	}
-	told.forget()
 	for _, t := range slices.Concat(gaining, others) {
 		if err := p.tell(ctx, t.table); err != nil {
 			return err
@@ -152,7 +182,7 @@ func (s *steering) number(v *snapshot.View) (uint32, error) {
 
 // follow makes a table what a view says, and tells whether it has workloads that it had
 // not before.
-func (s *steering) follow(t *steered, v *snapshot.View) (gains bool) {
+func (t *steered) follow(v *snapshot.View) (gains bool) {
 	workloads := slices.Sorted(slices.Values(v.Workloads))
 	for _, uid := range workloads {
 		_, had := slices.BinarySearch(t.table.Workloads, uid)
@@ -164,41 +194,54 @@ func (s *steering) follow(t *steered, v *snapshot.View) (gains bool) {
 	if t.seen == v.Snapshot {
 		return gains
 	}
-	entries := s.entries(v.Snapshot)
+	if t.seen != nil && v.Workloads != nil && sortOf(v) == t.sort {
+		t.seen = v.Snapshot // most changes are none of listeners
+		return gains
+	}
+	want := v.Snapshot.Destinations()
+	entries := make([]handoff.Destination, len(want))
+	for i, d := range want {
+		entries[i] = handoff.Destination(d)
+	}
 	// What all workloads see is told anew each time: the agent's generation is the proxy's
 	// then, and whoever waits for one of them to be in force can see it.
 	if t.seen == nil || v.Workloads == nil || !slices.Equal(entries, t.table.Entries) || t.table.Unknown != t.unknown(v.Snapshot) {
 		t.table.Entries, t.table.Unknown, t.current = entries, t.unknown(v.Snapshot), false
 	}
-	t.seen = v.Snapshot
+	t.seen, t.sort = v.Snapshot, sortOf(v)
 	return gains
 }
 
-// entries are the destinations of a snapshot: one list for all that have the same
-// listeners, as most views of a mesh do, and as a view has after most changes.
-func (s *steering) entries(of *snapshot.Snapshot) []handoff.Destination {
-	k := apart.Listeners(of)
-	if known, ok := s.lists[k]; ok {
-		return known
+// inherit gives the tables of what nobody sees any more to who saw it: the next generation
+// of a table is one swap, and another table beside it would be as much memory again.
+func (s *steering) inherit(views []snapshot.View) {
+	seen := make(map[sort]bool, len(views))
+	for i := range views {
+		seen[sortOf(&views[i])] = true
 	}
-	want := of.Destinations()
-	entries := make([]handoff.Destination, len(want))
-	for i, d := range want {
-		entries[i] = handoff.Destination(d)
-	}
-	s.lists[k] = entries
-	return entries
-}
-
-// forget lets lists go that no table is of any more.
-func (s *steering) forget() {
-	live := make(map[apart.Part]bool)
-	for _, t := range s.tables {
-		if t.seen != nil {
-			live[apart.Listeners(t.seen)] = true
+	for k, t := range s.tables {
+		if seen[k] || k.all {
+			continue
+		}
+		for i := range views {
+			heir := sortOf(&views[i])
+			if s.tables[heir] == nil && !heir.all && within(t.table.Workloads, views[i].Workloads) {
+				delete(s.tables, k)
+				s.tables[heir] = t
+				break
+			}
 		}
 	}
-	maps.DeleteFunc(s.lists, func(k apart.Part, _ []handoff.Destination) bool { return !live[k] })
+}
+
+// within tells whether all of some workloads are among others; of none it is not said.
+func within(some, others []string) bool {
+	for _, uid := range some {
+		if !slices.Contains(others, uid) {
+			return false
+		}
+	}
+	return len(some) > 0
 }
 
 // tell publishes one generation of a table.

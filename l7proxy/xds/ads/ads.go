@@ -54,8 +54,10 @@ type Options struct {
 	// Pace waits until a stream may be begun, or until the context ends. Nil: at once.
 	Pace func(context.Context) error
 	// Turns, if not nil, are those of the streams that get their first push one after another.
-	Turns  *Turns
-	Logger *slog.Logger
+	Turns *Turns
+	// Received, if not nil, is told of each push how many bytes it was.
+	Received func(bytes int)
+	Logger   *slog.Logger
 	// Way, if not nil, says before each stream how to reach it. While it fails there is none.
 	Way func() (Way, error)
 }

@@ -96,6 +96,9 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 			return t.answered, fmt.Errorf("follow stream: %w", err)
 		case r := <-responses:
 			slow.Stop()
+			if s.opts.Received != nil {
+				s.opts.Received(r.bytes)
+			}
 			err := t.take(r)
 			r.close()
 			if err != nil {

@@ -57,6 +57,7 @@ type Set struct {
 	pace   *rate.Limiter
 	turns  *ads.Turns
 	keeper *kept.Keeper
+	freed  released
 	change func()
 	news   chan struct{} // one is as good as many
 
@@ -139,7 +140,7 @@ func (s *Set) Remove(uid string) {
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
 	o := ads.Options{
-		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Turns: s.turns, Keeper: s.keeper, Library: &s.shared,
+		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Turns: s.turns, Keeper: s.keeper, Received: s.freed.received, Library: &s.shared,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
 	}
 	if s.opts.Way != nil {
@@ -251,6 +252,7 @@ func (s *Set) Run(ctx context.Context) error {
 		s.start(v)
 	}
 	s.mu.Unlock()
+	s.runs.Go(func() { s.freed.run(ctx) })
 	sweep := time.AfterFunc(sweepAfter, s.sweep)
 	defer sweep.Stop()
 	for {
