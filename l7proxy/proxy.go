@@ -112,6 +112,7 @@ type Proxy struct {
 
 	sight      *sight.Sight // what requests see
 	applying   sync.Mutex
+	policed    []apart.Part           // whose policies are counted; applying guards it
 	generation atomic.Uint64          // of sight
 	rejected   func() []xds.Rejection // at present
 	rejections func() uint64          // so far
@@ -249,7 +250,10 @@ func (p *Proxy) apply() {
 	p.regard(before)
 	p.clusters.Update(all...)
 	p.limits.Keep(all...)
-	p.env.Policies.Keep(all...)
+	if policed := apart.Policed(all); !slices.Equal(policed, p.policed) {
+		p.env.Policies.Keep(all...)
+		p.policed = policed
+	}
 	p.generation.Add(1)
 	p.askPublish()
 }

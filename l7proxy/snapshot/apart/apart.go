@@ -4,6 +4,7 @@ package apart
 
 import (
 	"reflect"
+	"slices"
 	"unsafe"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -54,4 +55,16 @@ func news(seen map[Part]bool, p Part) bool {
 // equal are the same, of views that share what they have in common.
 func Listeners(s *snapshot.Snapshot) Part {
 	return Part{unsafe.Pointer(unsafe.SliceData(s.Listeners)), len(s.Listeners)}
+}
+
+// Policed are the parts of snapshots that policies are in: all but the clusters, which
+// change most.
+func Policed(all []*snapshot.Snapshot) []Part {
+	parts := make([]Part, 0, 3*len(all))
+	for _, s := range all {
+		parts = append(parts, Listeners(s),
+			Part{unsafe.Pointer(unsafe.SliceData(s.Inbounds)), len(s.Inbounds)},
+			Part{reflect.ValueOf(s.Routes).UnsafePointer(), len(s.Routes)})
+	}
+	return slices.DeleteFunc(parts, func(p Part) bool { return p.size == 0 })
 }

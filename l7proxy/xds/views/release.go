@@ -8,8 +8,10 @@ import (
 )
 
 const (
-	// large is how many bytes of pushes leave garbage worth a collection.
-	large = 8 << 20
+	// large is how many bytes of pushes leave garbage worth a collection at once; whatever
+	// smaller ones leave waits for the minute.
+	large  = 8 << 20
+	minute = time.Minute
 	// settled is how long it is quiet after them: what holds is on disk then too.
 	settled = 5 * time.Second
 )
@@ -27,6 +29,7 @@ func (r *released) run(ctx context.Context) {
 	tick := time.NewTicker(settled)
 	defer tick.Stop()
 	var last int64
+	freed := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -36,9 +39,9 @@ func (r *released) run(ctx context.Context) {
 		switch now := r.bytes.Load(); {
 		case now != last:
 			last = now
-		case now >= large:
+		case now >= large || now > 0 && time.Since(freed) > minute:
 			debug.FreeOSMemory()
-			last = r.bytes.Add(-now)
+			last, freed = r.bytes.Add(-now), time.Now()
 		}
 	}
 }
