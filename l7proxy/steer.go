@@ -236,12 +236,8 @@ func (s *steering) inherit(views []snapshot.View) {
 
 // within tells whether all of some workloads are among others; of none it is not said.
 func within(some, others []string) bool {
-	for _, uid := range some {
-		if !slices.Contains(others, uid) {
-			return false
-		}
-	}
-	return len(some) > 0
+	missing := func(uid string) bool { return !slices.Contains(others, uid) }
+	return len(some) > 0 && !slices.ContainsFunc(some, missing)
 }
 
 // tell publishes one generation of a table.

@@ -61,7 +61,7 @@ func (m *Manager) following(all []*snapshot.Snapshot, keep bool) *register.Regis
 	}
 	taken := make(map[*Set]bool)
 	for c, name := range unknown {
-		set := m.heir(name, all, taken)
+		set := old.Heir(name, all, taken)
 		if set == nil {
 			set = &Set{name: name}
 			if list := next.Named(name); len(list) > 0 {
@@ -73,19 +73,4 @@ func (m *Manager) following(all []*snapshot.Snapshot, keep bool) *register.Regis
 		next.Add(name, c, set)
 	}
 	return next
-}
-
-// heir is a Set of a name whose cluster none of the snapshots has any more, and that no
-// other has taken over; nil if there is none.
-func (m *Manager) heir(name string, all []*snapshot.Snapshot, taken map[*Set]bool) *Set {
-	for _, set := range m.sets.Load().Named(name) {
-		c, used := set.Config(), false
-		for _, s := range all {
-			used = used || s.Clusters[name] == c
-		}
-		if !used && !taken[set] {
-			return set
-		}
-	}
-	return nil
 }

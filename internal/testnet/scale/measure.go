@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -24,7 +25,12 @@ func measure(ctx context.Context, o options, s size) (out row, err error) {
 	if err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+	defer func() {
+		if err != nil {
+			r.tell(os.Stderr)
+		}
+		err = errors.Join(err, r.Close())
+	}()
 	out.size = s
 	start := time.Now()
 	if err := r.startProxy(ctx); err != nil {

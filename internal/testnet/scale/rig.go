@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -138,6 +139,17 @@ func (r *rig) startProxy(ctx context.Context) (err error) {
 		return fmt.Errorf("start proxy: %w", err)
 	}
 	return nil
+}
+
+// tell writes the last that agent and proxy said, for whoever asks why something failed.
+func (r *rig) tell(w io.Writer) {
+	for _, p := range []*testnet.Process{r.agent, r.proxy} {
+		if p == nil {
+			continue
+		}
+		text := p.Output()
+		fmt.Fprintf(w, "%s:\n%s\n", p.Name, text[max(0, len(text)-4000):])
+	}
 }
 
 // kept is what the proxy has on disk, in MiB: files that have two names count once.

@@ -70,6 +70,18 @@ func (r *Register[S]) Used(name string, all []*snapshot.Snapshot) (list []*S) {
 	return list
 }
 
+// Heir is a set of a name whose clusters none of the snapshots has any more, and that is
+// not taken; nil if there is none.
+func (r *Register[S]) Heir(name string, all []*snapshot.Snapshot, taken map[*S]bool) *S {
+	used := r.Used(name, all)
+	for _, set := range r.byName[name] {
+		if !taken[set] && !slices.Contains(used, set) {
+			return set
+		}
+	}
+	return nil
+}
+
 // All lists the sets.
 func (r *Register[S]) All() iter.Seq[*S] {
 	return func(yield func(*S) bool) {

@@ -99,9 +99,7 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 			if s.opts.Received != nil {
 				s.opts.Received(r.bytes)
 			}
-			err := t.take(r)
-			r.close()
-			if err != nil {
+			if err := t.take(r); err != nil {
 				return t.answered, fmt.Errorf("follow stream: %w", err)
 			}
 			t.next <- struct{}{}
@@ -214,6 +212,7 @@ func has(sorted []string, name string) bool {
 // take takes a response and acknowledges it, or refuses it for what is rejected of it: the
 // rest holds nevertheless. An error is the end of the stream.
 func (t *stream) take(r *push) error {
+	defer r.close()
 	typ := r.GetTypeUrl()
 	asked, ok := t.asked[typ]
 	if !ok {
