@@ -5,6 +5,7 @@ package planetest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -121,7 +122,7 @@ func several(text []byte) (single, all []byte, err error) {
 	}
 	groups, _ := list[0]["endpoints"].([]any)
 	if len(groups) == 0 {
-		return nil, nil, fmt.Errorf("read recorded endpoints: none")
+		return nil, nil, errors.New("read recorded endpoints: none")
 	}
 	for i := range PerService {
 		group, _ := groups[i%len(groups)].(map[string]any)

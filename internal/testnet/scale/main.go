@@ -76,18 +76,18 @@ type row struct {
 	size
 	FirstPush    float64 `json:"firstPushMillis"`    // from the first stream until every view has all
 	FirstRequest float64 `json:"firstRequestMillis"` // from the proxy's start to the first answer
-	Peak         float64 `json:"peakRSS"`
+	Peak         float64 `json:"peakRss"`
 	RSS          float64 `json:"rss"`              // after the first push, when it rests
 	Anonymous    float64 `json:"anonymous"`        // of that: not the binary
 	Received     float64 `json:"received"`         // from the control plane, for all views
 	Kept         float64 `json:"kept"`             // on disk
 	Effect       float64 `json:"effectMillis"`     // from an endpoint's push to a call that reaches it, median
 	EffectMost   float64 `json:"effectMostMillis"` // the longest
-	IdleCPU      float64 `json:"idleCPUPercent"`   // of one core
+	IdleCPU      float64 `json:"idleCpuPercent"`   // of one core
 	After        float64 `json:"rssAfter"`         // after the changes
-	Agent        float64 `json:"agentRSS"`
+	Agent        float64 `json:"agentRss"`
 	Restarted    float64 `json:"restartMillis"` // from the start of the next proxy, without a control plane, to an answer
-	RestartedRSS float64 `json:"restartRSS"`    // its peak
+	RestartedRSS float64 `json:"restartRss"`    // its peak
 }
 
 func run(ctx context.Context) error {

@@ -298,7 +298,7 @@ func (s *Source) keep(ctx context.Context) {
 
 // write has the Keeper keep what is good.
 func (s *Source) write() error {
-	return s.opts.Keeper.Save(filepath.Base(s.opts.Path), s.owner, s.Good()) //nolint:wrapcheck // it says all
+	return s.opts.Keeper.Save(filepath.Base(s.opts.Path), s.owner, s.Good())
 }
 
 // keepLast writes what is still to be written.

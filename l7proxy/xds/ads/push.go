@@ -106,7 +106,7 @@ func next(r *mem.Reader, over func(protowire.Number) bool) (protowire.Number, []
 	}
 	number, kind := protowire.DecodeTag(tag)
 	head := protowire.AppendVarint(nil, tag)
-	size := uint64(0)
+	var size uint64
 	switch kind {
 	case protowire.VarintType:
 		v, err := varint(r)
@@ -135,7 +135,8 @@ func next(r *mem.Reader, over func(protowire.Number) bool) (protowire.Number, []
 		}
 		return number, nil, nil
 	}
-	field := append(head, make([]byte, size)...)
+	field := make([]byte, uint64(len(head))+size)
+	copy(field, head)
 	if _, err := io.ReadFull(r, field[len(head):]); err != nil {
 		return 0, nil, errWire
 	}

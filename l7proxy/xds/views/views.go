@@ -88,7 +88,8 @@ func New(opts Options) (*Set, error) {
 		return nil, err
 	}
 	return &Set{
-		opts: opts, pace: rate.NewLimiter(perSecond, burst), turns: ads.NewTurns(), keeper: kept.In(opts.Dir), change: func() {}, news: make(chan struct{}, 1),
+		opts: opts, pace: rate.NewLimiter(perSecond, burst), turns: ads.NewTurns(), keeper: kept.In(opts.Dir),
+		change: func() {}, news: make(chan struct{}, 1),
 		byKey: make(map[string]*view), byUID: make(map[string]*view), left: make(map[string]*view),
 	}, nil
 }
@@ -140,7 +141,8 @@ func (s *Set) Remove(uid string) {
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
 	o := ads.Options{
-		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Turns: s.turns, Keeper: s.keeper, Received: s.freed.received, Library: &s.shared,
+		Server: s.opts.Server, Node: s.node(first), Owner: k, Library: &s.shared,
+		Pace: s.pace.Wait, Turns: s.turns, Keeper: s.keeper, Received: s.freed.received,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
 	}
 	if s.opts.Way != nil {
