@@ -213,6 +213,13 @@ func has(sorted []string, name string) bool {
 // rest holds nevertheless. An error is the end of the stream.
 func (t *stream) take(r *push) error {
 	defer r.close()
+	// What it takes us to read thousands of resources is no time that the control plane let
+	// pass.
+	defer func(begun, since time.Time) {
+		if t.since.Equal(since) {
+			t.since = since.Add(time.Since(begun))
+		}
+	}(time.Now(), t.since)
 	typ := r.GetTypeUrl()
 	asked, ok := t.asked[typ]
 	if !ok {
