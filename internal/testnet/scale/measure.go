@@ -179,12 +179,12 @@ func until(ctx context.Context, every time.Duration, what string, ok func() bool
 // answered waits for the nth time that calls reach another provider.
 func (r *rig) answered(ctx context.Context, n int) (answer, error) {
 	var all []answer
-	err := until(ctx, 2*time.Millisecond, "an answer", func() bool {
+	err := r.caller.WaitFor(ctx, "an answer", func() bool {
 		all = answers(r.caller)
 		return len(all) >= n
 	})
 	if err != nil {
-		return answer{}, fmt.Errorf("%w: %s", err, r.caller.Output())
+		return answer{}, fmt.Errorf("call: %w", err)
 	}
 	r.seen = max(r.seen, len(all))
 	return all[n-1], nil
