@@ -15,6 +15,7 @@ FUZZTIME ?= 60s# how long each fuzz target runs
 FUZZJOBS ?= 2# how many fuzz targets run at a time
 TESTFLAGS ?=# more flags of go test, for `make test`
 BENCHFLAGS ?=# flags of the bench command
+SCALEFLAGS ?=# flags of the scale command, as -services 1000 -views 1
 
 # What a target needs beyond Go, git and make: the race detector, the kernel's
 # compiler, the linter of shell; Maven and a JDK where there are none.
@@ -213,6 +214,11 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s), FUZZJOBS (2) at a time
 bench: build ## Measure against a direct connection; print the table, write build/bench.json (root)
 	@$(call as_root,the bench)
 	go run ./internal/testnet/bench -o build/bench.json $(BENCHFLAGS)
+
+.PHONY: bench-scale
+bench-scale: build ## Measure agent and proxy below a control plane of 1,000 and 10,000 services, for 1, 10 and 50 views; write build/scale.json (root)
+	@$(call as_root,the measurement)
+	go run ./internal/testnet/scale -o build/scale.json $(SCALEFLAGS)
 
 .PHONY: deps
 deps: deps-test deps-generate deps-lint linter ## Install everything that any target needs

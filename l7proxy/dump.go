@@ -26,7 +26,7 @@ func (p *Proxy) dumped(pod string) ([]dump.View, error) {
 		if !ok {
 			return nil, errNoDump
 		}
-		return []dump.View{{Held: held.Good(), Rejected: held.Rejections(), Secrets: secrets(certificates, nil)}}, nil
+		return []dump.View{{Held: held.Held(), Rejected: held.Rejections(), Secrets: secrets(certificates, nil)}}, nil
 	}
 	var list []dump.View
 	for _, v := range p.control.Views() {
@@ -34,7 +34,7 @@ func (p *Proxy) dumped(pod string) ([]dump.View, error) {
 			continue
 		}
 		list = append(list, dump.View{
-			Key: v.Key, Node: v.Node, Held: v.Store.Good(), Rejected: v.Store.Rejections(),
+			Key: v.Key, Node: v.Node, Held: v.Store.Held(), Rejected: v.Store.Rejections(),
 			Secrets: secrets(certificates, func(i *admin.Identity) bool { return p.runsAs(v.Pods, i) }),
 		})
 	}

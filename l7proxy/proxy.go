@@ -43,6 +43,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/relay"
 	"github.com/dubway/dubway/l7proxy/sight"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/apart"
 	"github.com/dubway/dubway/l7proxy/tap"
 	"github.com/dubway/dubway/l7proxy/telemetry"
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
@@ -116,6 +117,7 @@ type Proxy struct {
 
 	sight      *sight.Sight // what requests see
 	applying   sync.Mutex
+	policed    []apart.Part           // whose policies are counted; applying guards it
 	generation atomic.Uint64          // of sight
 	rejected   func() []xds.Rejection // at present
 	rejections func() uint64          // so far
@@ -171,7 +173,7 @@ func New(opts Options) (*Proxy, error) {
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
 	})
-	if err := errors.Join(p.metrics.Register(slices.Concat(p.counters(), p.controlCounters())),
+	if err := errors.Join(p.metrics.Register(p.counters()),
 		p.metrics.Register(verdicts.Collector(p.env.Policies.Tally.All)),
 		p.metrics.Register(p.identities)); err != nil {
 		return nil, fmt.Errorf("register collectors: %w", err)
@@ -266,14 +268,17 @@ func (p *Proxy) apply() {
 	p.applying.Lock()
 	defer p.applying.Unlock()
 	views := p.source.Seen()
-	all := snapshot.Of(views)
+	all := apart.Of(snapshot.Of(views))
 	p.clusters.Prepare(all...)
 	before := p.sight.Put(views)
 	p.regard(before)
 	p.clusters.Update(all...)
 	p.limits.Keep(all...)
 	p.tracer.Keep(all...)
-	p.env.Policies.Keep(all...)
+	if policed := apart.Policed(all); !slices.Equal(policed, p.policed) {
+		p.env.Policies.Keep(all...)
+		p.policed = policed
+	}
 	p.generation.Add(1)
 	p.askPublish()
 }

@@ -144,22 +144,3 @@ func controlProblem(server string, v *admin.ControlView) string {
 	return fmt.Sprintf("no control plane at %s for the view %s of %d workloads since %s: %s; %s",
 		server, v.Key, len(v.Workloads), v.Since.Format(time.RFC3339), reason, holds)
 }
-
-// controlCounters tell of the control plane, if there is one.
-func (p *Proxy) controlCounters() counters {
-	if p.control == nil {
-		return nil
-	}
-	return counters{
-		gauge("dubway_xds_views", "Views of the mesh that the control plane is asked for: workloads that see the same have one.",
-			func() float64 { return float64(p.control.Totals().Views) }),
-		gauge("dubway_xds_connected", "Views for which the control plane has answered on the stream that is open.",
-			func() float64 { return float64(p.control.Totals().Connected) }),
-		count("dubway_xds_updates_total", "Updates of the control plane, with and without news.",
-			func() uint64 { return p.control.Totals().Updates }),
-		count("dubway_xds_refused_updates_total", "Updates that were refused, for the resources of them that were rejected.",
-			func() uint64 { return p.control.Totals().Refused }),
-		count("dubway_xds_reconnects_total", "Streams to the control plane after the first one of each view.",
-			func() uint64 { return p.control.Totals().Reconnects }),
-	}
-}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/snapshot/apart"
 	"github.com/dubway/dubway/l7proxy/snapshot/destinations"
 )
 
@@ -15,18 +16,55 @@ import (
 const maxTables = 255
 
 // steering is what the agent was told to steer, in this connection to it: one table for
-// each view. What all workloads see is table 0.
+// all views with the same destinations, which in most meshes is every view. What all
+// workloads see is table 0.
 type steering struct {
-	tables map[string]*steered // by the key of the view
-	rest   bool                // table 0 was published
+	tables map[sort]*steered
+	rest   bool // table 0 was published
 }
 
-func newSteering() *steering { return &steering{tables: make(map[string]*steered)} }
+func newSteering() *steering { return &steering{tables: make(map[sort]*steered)} }
 
-// steered is what the agent was told of one view.
+// sort is what views have in common that are steered alike.
+type sort struct {
+	listeners apart.Part
+	unknown   snapshot.Unknown
+	all       bool // of what all workloads see
+}
+
+func sortOf(v *snapshot.View) sort {
+	if v.Workloads == nil {
+		return sort{all: true}
+	}
+	return sort{apart.Listeners(v.Snapshot), v.Snapshot.Unknown, false}
+}
+
+// sorts merges views that are steered alike, in their order. Those of which nothing was
+// said yet are left out.
+func sorts(views []snapshot.View) []snapshot.View {
+	var list []snapshot.View
+	at := make(map[sort]int)
+	for _, v := range views {
+		if v.Snapshot.Generation == 0 {
+			continue
+		}
+		k := sortOf(&v)
+		i, ok := at[k]
+		if !ok {
+			at[k] = len(list)
+			list = append(list, v)
+			continue
+		}
+		list[i].Workloads = slices.Concat(list[i].Workloads, v.Workloads)
+	}
+	return list
+}
+
+// steered is what the agent was told of one sort of views.
 type steered struct {
 	number  uint32
 	seen    *snapshot.Snapshot
+	sort    sort // of seen
 	table   handoff.DestinationTable
 	current bool
 	refuse  handoff.Unknown // what becomes of unknown destinations where they are to be refused
@@ -74,16 +112,14 @@ func (p *Proxy) publishDestinations(ctx context.Context) error {
 // steer tells the agent what it does not know yet. A table that gains workloads goes
 // before the one that loses them: so each is in one all the time.
 func (p *Proxy) steer(ctx context.Context, told *steering) error {
-	views := p.sight.Views()
-	live := make(map[string]bool, len(views))
+	views := sorts(p.sight.Views())
+	told.inherit(views)
+	live := make(map[sort]bool, len(views))
 	var gaining, others []*steered
 	var failed error
 	for i := range views {
-		v := &views[i]
-		if v.Snapshot.Generation == 0 {
-			continue // nothing was said of it yet
-		}
-		t := told.tables[v.Key]
+		v, k := &views[i], sortOf(&views[i])
+		t := told.tables[k]
 		if t == nil {
 			number, err := told.number(v)
 			if err != nil {
@@ -91,9 +127,9 @@ func (p *Proxy) steer(ctx context.Context, told *steering) error {
 				continue
 			}
 			t = &steered{number: number, table: handoff.DestinationTable{Table: number}, refuse: p.opts.Unknown}
-			told.tables[v.Key] = t
+			told.tables[k] = t
 		}
-		live[v.Key] = true
+		live[k] = true
 		gains := t.follow(v)
 		switch {
 		case t.current:
@@ -159,6 +195,10 @@ func (t *steered) follow(v *snapshot.View) (gains bool) {
 	if t.seen == v.Snapshot {
 		return gains
 	}
+	if t.seen != nil && v.Workloads != nil && sortOf(v) == t.sort {
+		t.seen = v.Snapshot // most changes are none of listeners
+		return gains
+	}
 	want := destinations.Of(v.Snapshot)
 	entries := make([]handoff.Destination, len(want))
 	for i, d := range want {
@@ -169,8 +209,36 @@ func (t *steered) follow(v *snapshot.View) (gains bool) {
 	if t.seen == nil || v.Workloads == nil || !slices.Equal(entries, t.table.Entries) || t.table.Unknown != t.unknown(v.Snapshot) {
 		t.table.Entries, t.table.Unknown, t.current = entries, t.unknown(v.Snapshot), false
 	}
-	t.seen = v.Snapshot
+	t.seen, t.sort = v.Snapshot, sortOf(v)
 	return gains
+}
+
+// inherit gives the tables of what nobody sees any more to who saw it: the next generation
+// of a table is one swap, and another table beside it would be as much memory again.
+func (s *steering) inherit(views []snapshot.View) {
+	seen := make(map[sort]bool, len(views))
+	for i := range views {
+		seen[sortOf(&views[i])] = true
+	}
+	for k, t := range s.tables {
+		if seen[k] || k.all {
+			continue
+		}
+		for i := range views {
+			heir := sortOf(&views[i])
+			if s.tables[heir] == nil && !heir.all && within(t.table.Workloads, views[i].Workloads) {
+				delete(s.tables, k)
+				s.tables[heir] = t
+				break
+			}
+		}
+	}
+}
+
+// within tells whether all of some workloads are among others; of none it is not said.
+func within(some, others []string) bool {
+	missing := func(uid string) bool { return !slices.Contains(others, uid) }
+	return len(some) > 0 && !slices.ContainsFunc(some, missing)
 }
 
 // tell publishes one generation of a table.

@@ -11,10 +11,7 @@ import (
 func (m *Manager) Prepare(all ...*snapshot.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old := m.sets.Load()
-	next := m.following(all, old)
-	next.AddAll(old)
-	m.sets.Store(next)
+	m.sets.Store(m.following(all, true))
 }
 
 // Update is Prepare for snapshots that are in use: what is in none of them goes.
@@ -22,7 +19,8 @@ func (m *Manager) Update(all ...*snapshot.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.sets.Load()
-	next := m.following(all, nil)
+	next := m.following(all, false)
+	next.Prune(all)
 	m.sets.Store(next)
 	for set := range old.Without(next) {
 		set.state.Store(nil)
@@ -30,11 +28,12 @@ func (m *Manager) Update(all ...*snapshot.Snapshot) {
 	}
 }
 
-// following makes the Sets of snapshots. A cluster that replaces another takes over its
-// Set. Names are resolved of those, and of what is kept. The caller locks.
-func (m *Manager) following(all []*snapshot.Snapshot, kept *register.Register[Set]) *register.Register[Set] {
+// following makes the Sets of snapshots, beside those that there are. A cluster that
+// replaces another takes over its Set. Names are resolved of those, and with keep of all.
+// The caller locks.
+func (m *Manager) following(all []*snapshot.Snapshot, keep bool) *register.Register[Set] {
 	old := m.sets.Load()
-	next := register.New(old)
+	next := old.Clone()
 	unknown := make(map[*snapshot.Cluster]string) // and their names
 	m.dns.Want(func(yield func(*snapshot.Cluster) bool) {
 		for _, s := range all {
@@ -44,10 +43,10 @@ func (m *Manager) following(all []*snapshot.Snapshot, kept *register.Register[Se
 				}
 			}
 		}
-		if kept == nil {
+		if !keep {
 			return
 		}
-		for set := range kept.All() {
+		for set := range old.All() {
 			if c := set.Config(); c != nil && !yield(c) {
 				return
 			}
@@ -57,19 +56,19 @@ func (m *Manager) following(all []*snapshot.Snapshot, kept *register.Register[Se
 		for name, c := range s.Clusters {
 			if set := old.Of(c); set == nil || set.Config() != c {
 				unknown[c] = name
-			} else if next.Of(c) == nil { // several snapshots may have it
-				next.Add(name, c, set)
 			}
 		}
 	}
+	taken := make(map[*Set]bool)
 	for c, name := range unknown {
-		set := old.Heir(name, next)
+		set := old.Heir(name, all, taken)
 		if set == nil {
 			set = &Set{name: name}
 			if list := next.Named(name); len(list) > 0 {
 				set.known = list[0].known // what is known of an address is so for all
 			}
 		}
+		taken[set] = true
 		m.rebuild(set, c)
 		next.Add(name, c, set)
 	}

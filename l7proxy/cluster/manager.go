@@ -47,7 +47,7 @@ func NewManager(logger *slog.Logger, opts Options) *Manager {
 		opts.Resolver = net.DefaultResolver
 	}
 	m := &Manager{logger: logger, prober: opts.Prober, zone: opts.Zone}
-	m.sets.Store(register.New[Set](nil))
+	m.sets.Store(register.New[Set]())
 	m.dns = names.New(logger, opts.Resolver, m.resolved)
 	return m
 }

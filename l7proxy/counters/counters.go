@@ -1,6 +1,5 @@
 // Package counters lists what the proxy's rooms count for themselves, under the names,
-// helps and labels of docs/metrics.md. It is plain data: it counts nothing, and package
-// l7proxy exposes it. What is told of requests by their Record is package telemetry's.
+// helps and labels of docs/metrics.md, and exposes it. It counts nothing. What is told of requests by their Record is package telemetry's.
 package counters
 
 import (

@@ -9,10 +9,10 @@ import (
 	"github.com/dubway/dubway/l7proxy/xds/shelf"
 )
 
-// Good lists what holds of the files, with its types, types together: as far as the files
+// Held lists what holds of the files, with its types, types together: as far as the files
 // still say it. They are read anew for that, since their messages are not kept; what was
 // changed since, or cannot be read any more, is left out.
-func (s *Source) Good() iter.Seq2[string, Resource] {
+func (s *Source) Held() iter.Seq2[string, Resource] {
 	s.reload.Lock()
 	held := s.set
 	s.reload.Unlock()

@@ -18,7 +18,7 @@ func TestFilesHeld(t *testing.T) {
 	s.Reload()
 	write(t, dir, "b.yaml", route("b", "2")) // nobody has read it yet
 	var got []string
-	for typ, r := range s.Good() {
+	for typ, r := range s.Held() {
 		if typ != r.Body.GetTypeUrl() {
 			t.Errorf("%s is listed as a %s", r.Body.GetTypeUrl(), typ)
 		}

@@ -38,7 +38,24 @@ type Resource struct {
 type Update struct {
 	Type    string // TypeListener and so on
 	Changed []Resource
+	// Each, if not nil, lists more of what is new, once: what is large need not be in memory
+	// as a whole.
+	Each    iter.Seq[Resource]
 	Removed []string
+}
+
+// all lists what is new.
+func (u *Update) all() iter.Seq[Resource] {
+	return func(yield func(Resource) bool) {
+		for _, r := range u.Changed {
+			if !yield(r) {
+				return
+			}
+		}
+		if u.Each != nil {
+			u.Each(yield)
+		}
+	}
 }
 
 // Store publishes snapshots of resources that come one by one, by their names, from a
@@ -152,19 +169,45 @@ func (s *Store) Versions(typ string) map[string]string {
 	return versions
 }
 
-// Good lists the resources that are good, with their types, types together: the last good
-// version of one that is rejected now. They are those of the moment when Good is called,
-// and each is made when it comes: together they may be large.
-func (s *Store) Good() iter.Seq2[string, Resource] {
+// Good is a resource that is good: the last good version of one that is rejected now.
+type Good struct {
+	Type, Name, Version string
+
+	Sum files.Sum // of its bytes: equal resources have equal sums
+	Own bool      // it says something of the pod whose view it is of
+
+	entry *shelf.Entry
+	shelf *shelf.Shelf
+}
+
+// Body is what the resource was sent as; it is made anew each time.
+func (g *Good) Body() *anypb.Any { return g.shelf.Wire(g.entry) }
+
+// Good lists the resources that are good, types together: those of the moment when Good is
+// called.
+func (s *Store) Good() iter.Seq[Good] {
 	s.taking.Lock()
 	defer s.taking.Unlock()
 	held, versions := s.next, s.versions
-	return func(yield func(string, Resource) bool) {
+	return func(yield func(Good) bool) {
 		for at, typ := range shelf.Types {
 			for name, e := range held.Entries[at].All() {
-				if !yield(typ, Resource{Name: name, Version: versions[at].Value(name), Body: s.library.shelf.Wire(e)}) {
+				if !yield(Good{typ, name, versions[at].Value(name), e.Sum, e.Own(), e, &s.library.shelf}) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// Held lists what Good does, with its types, each made when it comes into what it was sent
+// as: together they may be large.
+func (s *Store) Held() iter.Seq2[string, Resource] {
+	good := s.Good()
+	return func(yield func(string, Resource) bool) {
+		for g := range good {
+			if !yield(g.Type, Resource{Name: g.Name, Version: g.Version, Body: g.Body()}) {
+				return
 			}
 		}
 	}

@@ -260,8 +260,8 @@ func TestStore(t *testing.T) {
 		}
 		// What is good now is what another store would begin with.
 		again := NewStore(new(Library), "test", netip.Addr{}, slog.New(slog.DiscardHandler))
-		for typ, r := range store.Good() {
-			again.Take(Update{Type: typ, Changed: []Resource{r}})
+		for g := range store.Good() {
+			again.Take(Update{Type: g.Type, Changed: []Resource{{Name: g.Name, Version: g.Version, Body: g.Body()}}})
 		}
 		again.Publish()
 		if got := leads(again.Snapshot()); got != step.good || len(again.Rejections()) > 0 {

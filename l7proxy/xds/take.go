@@ -23,8 +23,10 @@ func (s *Store) Take(u Update) []Rejection {
 	if t.at = slices.Index(shelf.Kinds[:], t.kind); t.at >= 0 {
 		t.versions = s.library.versions.Edit(s.versions[t.at])
 	}
-	for _, r := range u.Changed {
+	var names []string
+	for r := range u.all() {
 		t.put(u.Type, r)
+		names = append(names, r.Name)
 	}
 	for _, name := range u.Removed {
 		t.remove(key{t.kind, name})
@@ -41,8 +43,8 @@ func (s *Store) Take(u Update) []Rejection {
 		s.list(sorted(s.refused))
 	}
 	refused := make(map[key]*refusal)
-	for _, r := range u.Changed {
-		if k := keyOf(u.Type, r.Name); s.refused[k] != nil {
+	for _, name := range names {
+		if k := keyOf(u.Type, name); s.refused[k] != nil {
 			refused[k] = s.refused[k]
 		}
 	}

@@ -4,6 +4,7 @@ package register
 
 import (
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -16,14 +17,15 @@ type Register[S any] struct {
 	byName   map[string][]*S // in the order of the snapshots
 }
 
-// New returns an empty one, with room for as many as another has.
-func New[S any](like *Register[S]) *Register[S] {
-	r := &Register[S]{byConfig: make(map[*snapshot.Cluster]*S), byName: make(map[string][]*S)}
-	if like != nil {
-		r.byConfig = make(map[*snapshot.Cluster]*S, len(like.byConfig))
-		r.byName = make(map[string][]*S, len(like.byName))
-	}
-	return r
+// New returns an empty one.
+func New[S any]() *Register[S] {
+	return &Register[S]{byConfig: make(map[*snapshot.Cluster]*S), byName: make(map[string][]*S)}
+}
+
+// Clone returns one that has the same, and may be changed: most of thousands of clusters
+// are the same after a change.
+func (r *Register[S]) Clone() *Register[S] {
+	return &Register[S]{maps.Clone(r.byConfig), maps.Clone(r.byName)}
 }
 
 // Of returns the set of a cluster, or nil.
@@ -35,18 +37,49 @@ func (r *Register[S]) Named(name string) []*S { return r.byName[name] }
 // Add adds a set.
 func (r *Register[S]) Add(name string, c *snapshot.Cluster, set *S) {
 	r.byConfig[c] = set
-	if !slices.Contains(r.byName[name], set) {
-		r.byName[name] = append(r.byName[name], set)
+	if list := r.byName[name]; !slices.Contains(list, set) {
+		r.byName[name] = append(slices.Clip(list), set) // a clone has the same list
 	}
 }
 
-// AddAll adds what another has: clusters that are not in r, and their sets.
-func (r *Register[S]) AddAll(other *Register[S]) {
-	for c, set := range other.byConfig {
-		if r.byConfig[c] == nil {
-			r.Add(c.Name, c, set)
+// Prune forgets the clusters that are in none of the snapshots.
+func (r *Register[S]) Prune(all []*snapshot.Snapshot) {
+	gone := make(map[string]bool)
+	for c := range r.byConfig {
+		if !slices.ContainsFunc(all, func(s *snapshot.Snapshot) bool { return s.Clusters[c.Name] == c }) {
+			gone[c.Name] = true
+			delete(r.byConfig, c)
 		}
 	}
+	for name := range gone {
+		if left := r.Used(name, all); len(left) > 0 {
+			r.byName[name] = left
+		} else {
+			delete(r.byName, name)
+		}
+	}
+}
+
+// Used returns the sets of a name that the snapshots' clusters have, in their order.
+func (r *Register[S]) Used(name string, all []*snapshot.Snapshot) (list []*S) {
+	for _, s := range all {
+		if set := r.byConfig[s.Clusters[name]]; set != nil && !slices.Contains(list, set) {
+			list = append(list, set)
+		}
+	}
+	return list
+}
+
+// Heir is a set of a name whose clusters none of the snapshots has any more, and that is
+// not taken; nil if there is none.
+func (r *Register[S]) Heir(name string, all []*snapshot.Snapshot, taken map[*S]bool) *S {
+	used := r.Used(name, all)
+	for _, set := range r.byName[name] {
+		if !taken[set] && !slices.Contains(used, set) {
+			return set
+		}
+	}
+	return nil
 }
 
 // All lists the sets.
@@ -84,13 +117,4 @@ func (r *Register[S]) without(name string, other *Register[S]) iter.Seq[*S] {
 			}
 		}
 	}
-}
-
-// Heir is the first set of a name that r has and another one has not; nil if there is
-// none.
-func (r *Register[S]) Heir(name string, other *Register[S]) *S {
-	for set := range r.without(name, other) {
-		return set
-	}
-	return nil
 }

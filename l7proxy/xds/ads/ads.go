@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
 	"github.com/dubway/dubway/l7proxy/xds/aeraki"
+	"github.com/dubway/dubway/l7proxy/xds/kept"
 )
 
 // How soon a stream that ended is begun again: at first, and at most. istiod ends streams
@@ -46,11 +48,17 @@ type Options struct {
 	Node   Node
 	Owner  string // whose view it is, whichever pod it is asked for; "" for the node's
 	Path   string // of the file with the last good configuration
+	// Keeper keeps it; nil: one for the directory of Path alone.
+	Keeper *kept.Keeper
 	// Library has what this Source has in common with others; nil: with none.
 	Library *xds.Library
 	// Pace waits until a stream may be begun, or until the context ends. Nil: at once.
-	Pace   func(context.Context) error
-	Logger *slog.Logger
+	Pace func(context.Context) error
+	// Turns, if not nil, are those of the streams that get their first push one after another.
+	Turns *Turns
+	// Received, if not nil, is told of each push how many bytes it was.
+	Received func(bytes int)
+	Logger   *slog.Logger
 	// Way, if not nil, says before each stream how to reach it. While it fails there is none.
 	Way func() (Way, error)
 	// Aeraki is where Aeraki's server is, HOST:PORT, unless the control plane tells of the
@@ -77,7 +85,7 @@ type Source struct {
 	*xds.Store
 
 	opts   Options
-	cache  cache
+	owner  string        // of what is kept
 	save   chan struct{} // one is as good as many
 	tables *aeraki.Client
 	served served // of tables, from other servers
@@ -106,14 +114,17 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opts.Keeper == nil {
+		opts.Keeper = kept.In(filepath.Dir(opts.Path))
+	}
 	library := opts.Library
 	if library == nil {
 		library = new(xds.Library)
 	}
 	s := &Source{
 		Store: xds.NewStore(library, opts.Server, snapshot.Viewer, opts.Logger), opts: opts, node: node,
-		cache: cache{path: opts.Path, owner: fmt.Sprintf("%s %s %s %s",
-			opts.Server, cmp.Or(opts.Owner, opts.Node.ID+fmt.Sprint(opts.Node.Labels)), opts.Node.Cluster, opts.Node.Locality)},
+		owner: fmt.Sprintf("%s %s %s %s",
+			opts.Server, cmp.Or(opts.Owner, opts.Node.ID+fmt.Sprint(opts.Node.Labels)), opts.Node.Cluster, opts.Node.Locality),
 		save:   make(chan struct{}, 1),
 		state:  State{Since: time.Now()},
 		served: served{news: make(chan struct{}, 1), awaited: make(names)},
@@ -125,24 +136,21 @@ func New(opts Options) (*Source, error) {
 // Reload publishes the last good configuration that was kept on disk, if there is one that
 // can be read. Call it once, before Run: later there is nothing to read.
 func (s *Source) Reload() {
-	all, err := s.cache.load()
+	some, err := s.opts.Keeper.Load(filepath.Base(s.opts.Path), s.owner, func(u xds.Update) { s.Take(u) })
 	if err != nil {
 		s.opts.Logger.Warn("the kept configuration is not used; nothing holds until the control plane answers",
-			"file", s.cache.path, "error", err)
+			"file", s.opts.Path, "error", err)
 		return
 	}
-	if len(all) == 0 {
-		s.opts.Logger.Info("no configuration was kept; nothing holds until the control plane answers", "file", s.cache.path)
+	if !some {
+		s.opts.Logger.Info("no configuration was kept; nothing holds until the control plane answers", "file", s.opts.Path)
 		return
-	}
-	for _, u := range all {
-		s.Take(u)
 	}
 	s.Publish()
 	s.mu.Lock()
 	s.state.Kept = true
 	s.mu.Unlock()
-	s.opts.Logger.Info("the kept configuration holds until the control plane answers", "file", s.cache.path)
+	s.opts.Logger.Info("the kept configuration holds until the control plane answers", "file", s.opts.Path)
 }
 
 // Run follows the control plane until ctx ends; it returns nil then. While there is none,
@@ -288,10 +296,10 @@ func (s *Source) keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-s.save:
-			err := s.cache.save(s.Good())
+			err := s.write()
 			if err != nil && !failed {
 				s.opts.Logger.Error("the configuration is not kept: a restart without the control plane will have none",
-					"file", s.cache.path, "error", err)
+					"file", s.opts.Path, "error", err)
 			}
 			if failed = err != nil; failed {
 				select { // it is still to be done
@@ -307,12 +315,17 @@ func (s *Source) keep(ctx context.Context) {
 	}
 }
 
+// write has the Keeper keep what is good.
+func (s *Source) write() error {
+	return s.opts.Keeper.Save(filepath.Base(s.opts.Path), s.owner, s.Good())
+}
+
 // keepLast writes what is still to be written.
 func (s *Source) keepLast() {
 	select {
 	case <-s.save:
-		if err := s.cache.save(s.Good()); err != nil {
-			s.opts.Logger.Error("the configuration is not kept", "file", s.cache.path, "error", err)
+		if err := s.write(); err != nil {
+			s.opts.Logger.Error("the configuration is not kept", "file", s.opts.Path, "error", err)
 		}
 	default:
 	}

@@ -450,27 +450,49 @@ func TestKeptIsDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flipped := slices.Clone(whole)
-	flipped[len(flipped)/2] ^= 1
+	flip := func(text []byte) []byte {
+		flipped := slices.Clone(text)
+		flipped[len(flipped)/2] ^= 1
+		return flipped
+	}
+	same := func(text []byte) []byte { return text }
 	tests := []struct {
 		name   string
 		server string
 		text   []byte
-		log    string // "" if it is used
+		part   func(text []byte) []byte // nil: none is there
+		log    string                   // "" if it is used
 	}{
-		{"whole", p.address, whole, ""},
-		{"cut", p.address, whole[:len(whole)-10], "its sum is wrong"},
-		{"a bit", p.address, flipped, "its sum is wrong"},
-		{"empty", p.address, nil, "not a kept configuration"},
-		{"shorter than a sum", p.address, whole[:20], "not a kept configuration"},
-		{"something else", p.address, []byte("hello, this is something else of more than one sum's length"), "not a kept configuration"},
-		{"another server's", "127.0.0.1:1", whole, "of another server"},
+		{"whole", p.address, whole, same, ""},
+		{"cut", p.address, whole[:len(whole)-10], same, "its sum is wrong"},
+		{"a bit", p.address, flip(whole), same, "its sum is wrong"},
+		{"empty", p.address, nil, same, "not a kept configuration"},
+		{"shorter than a sum", p.address, whole[:20], same, "not a kept configuration"},
+		{"something else", p.address, []byte("hello, this is something else of more than one sum's length"), same, "not a kept configuration"},
+		{"another server's", "127.0.0.1:1", whole, same, "of another server"},
+		{"without its parts", p.address, whole, nil, "no such file"},
+		{"a bit of a part", p.address, whole, flip, "its sum is wrong"},
+		{"a part that is cut", p.address, whole, func(text []byte) []byte { return text[:len(text)-5] }, "its sum is wrong"},
+		{"an empty part", p.address, whole, func([]byte) []byte { return nil }, "its sum is wrong"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "kept")
 			if err := os.WriteFile(path, test.text, 0o600); err != nil {
 				t.Fatal(err)
+			}
+			parts, _ := filepath.Glob(filepath.Join(filepath.Dir(r.path), "*.part"))
+			if len(parts) == 0 {
+				t.Fatal("no parts are kept")
+			}
+			for _, from := range parts {
+				text, err := os.ReadFile(from)
+				if err == nil && test.part != nil {
+					err = os.WriteFile(filepath.Join(filepath.Dir(path), filepath.Base(from)), test.part(text), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
 			r := follow(t, test.server, path)
 			if used := r.Snapshot().Generation > 0; used != (test.log == "") {

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/status"
 
 	"github.com/dubway/dubway/l7proxy/xds"
@@ -37,11 +41,13 @@ type stream struct {
 	wire   discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	node   *corev3.Node
 
-	said     bool             // which node we are
-	asked    map[string]names // by type; a type that is in it has been asked for
-	missing  map[string]names // of those, what is not held and was not answered
-	since    time.Time        // when something began to be missing
-	taken    time.Time        // when the first came of what does not hold yet
+	next chan struct{} // wakes receive
+
+	said     bool                // which node we are
+	asked    map[string][]string // by type, sorted; a type that is in it has been asked for
+	missing  map[string]names    // of those, what is not held and was not answered
+	since    time.Time           // when something began to be missing
+	taken    time.Time           // when the first came of what does not hold yet
 	answered bool
 }
 
@@ -54,55 +60,88 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 	defer func() { _ = conn.Close() }()
 	ctx, node := s.begin(ctx)
 	defer s.end(nil)
-	wire, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	done, err := s.opts.Turns.take(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	wire, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx,
+		grpc.ForceCodecV2(decoder{encoding.GetCodecV2(protocodec.Name)}))
 	if err != nil {
 		return false, fmt.Errorf("open stream: %w", err)
 	}
-	t := &stream{source: s, wire: wire, node: node, asked: make(map[string]names), missing: make(map[string]names)}
+	t := &stream{source: s, wire: wire, node: node, asked: make(map[string][]string), missing: make(map[string]names),
+		next: make(chan struct{}, 1)}
 	t.begin()
-	responses, failed := make(chan *discoveryv3.DeltaDiscoveryResponse), make(chan error, 1)
-	go func() {
-		for {
-			r, err := wire.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case responses <- r:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	responses, failed := make(chan *push), make(chan error, 1)
+	go t.receive(ctx, responses, failed)
 	ripe := time.NewTimer(patience)
 	ripe.Stop()
+	slow := time.AfterFunc(patience, done)
+	defer slow.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return t.answered, fmt.Errorf("follow stream: %w", context.Cause(ctx))
 		case err := <-failed:
-			if t.answered && len(t.missing) == 0 {
-				s.published()
-			} else if !t.taken.IsZero() {
-				s.served.half = true
-			}
-			switch {
-			case errors.Is(err, io.EOF):
-				err = errEnded
-			case ctx.Err() != nil:
-				err = context.Cause(ctx)
-			}
-			return t.answered, fmt.Errorf("follow stream: %w", err)
+			return t.answered, fmt.Errorf("follow stream: %w", t.ended(ctx, err))
 		case r := <-responses:
-			t.take(r)
+			slow.Stop()
+			if s.opts.Received != nil {
+				s.opts.Received(r.bytes)
+			}
+			if err := t.take(r); err != nil {
+				return t.answered, fmt.Errorf("follow stream: %w", err)
+			}
+			t.next <- struct{}{}
 			ripe.Reset(t.ripeness())
+			slow.Reset(patience)
 		case <-s.served.news:
 			t.served()
 			ripe.Reset(t.ripeness())
 		case <-ripe.C:
 			s.published()
+			done()
 			t.taken, t.missing = time.Time{}, make(map[string]names)
+		}
+	}
+}
+
+// ended publishes what came whole before the stream ended, and says why it did.
+func (t *stream) ended(ctx context.Context, err error) error {
+	if t.answered && len(t.missing) == 0 {
+		t.source.published()
+	} else if !t.taken.IsZero() {
+		t.source.served.half = true
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return errEnded
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// receive receives until the stream ends. What comes next is not received before what came
+// last is taken: two pushes in memory would be twice as much.
+func (t *stream) receive(ctx context.Context, responses chan<- *push, failed chan<- error) {
+	for {
+		r := new(push)
+		if err := t.wire.RecvMsg(r); err != nil {
+			failed <- err
+			return
+		}
+		select {
+		case responses <- r:
+		case <-ctx.Done():
+			r.close()
+			return
+		}
+		select {
+		case <-t.next:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -112,7 +151,7 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 func (t *stream) begin() {
 	for _, typ := range []string{xds.TypeCluster, xds.TypeListener} {
 		held := t.source.Versions(typ)
-		t.asked[typ] = names{all: true}
+		t.asked[typ] = []string{all}
 		if len(held) == 0 {
 			t.miss(typ, all)
 		}
@@ -133,13 +172,15 @@ func (t *stream) send(r *discoveryv3.DeltaDiscoveryRequest) {
 
 // follow asks for the names of a type that are referred to now and no more for others.
 func (t *stream) follow(typ string) {
+	wanted := t.source.Wanted(typ)
+	asked, before := t.asked[typ]
+	if before && slices.Equal(asked, wanted) {
+		return
+	}
 	r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ}
 	held := t.source.Versions(typ)
-	wanted := make(names)
-	asked, before := t.asked[typ]
-	for _, name := range t.source.Wanted(typ) {
-		wanted[name] = true
-		if asked[name] {
+	for _, name := range wanted {
+		if has(asked, name) {
 			continue
 		}
 		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, name)
@@ -147,15 +188,15 @@ func (t *stream) follow(typ string) {
 			t.miss(typ, name)
 		}
 	}
-	for name := range asked {
-		if !wanted[name] {
+	for _, name := range asked {
+		if !has(wanted, name) {
 			r.ResourceNamesUnsubscribe = append(r.ResourceNamesUnsubscribe, name)
 			t.found(typ, name)
 		}
 	}
 	var gone []string
 	for name := range held {
-		if !wanted[name] {
+		if !has(wanted, name) {
 			gone = append(gone, name)
 			delete(held, name)
 		}
@@ -173,34 +214,57 @@ func (t *stream) follow(typ string) {
 	t.send(r)
 }
 
+// has tells whether a name is in a sorted list.
+func has(sorted []string, name string) bool {
+	_, found := slices.BinarySearch(sorted, name)
+	return found
+}
+
 // take takes a response and acknowledges it, or refuses it for what is rejected of it: the
-// rest holds nevertheless.
-func (t *stream) take(r *discoveryv3.DeltaDiscoveryResponse) {
+// rest holds nevertheless. An error is the end of the stream.
+func (t *stream) take(r *push) error {
+	defer r.close()
+	// What it takes us to read thousands of resources is no time that the control plane let
+	// pass.
+	defer func(begun, since time.Time) {
+		if t.since.Equal(since) {
+			t.since = since.Add(time.Since(begun))
+		}
+	}(time.Now(), t.since)
 	typ := r.GetTypeUrl()
 	asked, ok := t.asked[typ]
 	if !ok {
 		t.source.opts.Logger.Warn("the control plane sends what was not asked for", "type", typ)
-		return
+		return nil
 	}
 	t.answered = true
 	if t.taken.IsZero() {
 		t.taken = time.Now()
 	}
-	u := xds.Update{Type: typ, Removed: r.GetRemovedResources()}
-	for _, one := range r.GetResources() {
-		switch sent := resource(one); {
-		case surplus(typ, sent):
-			u.Removed = append(u.Removed, sent.Name) // or a version that was none
-		case asked[all], asked[sent.Name]: // or it crossed the request that wants it no more
-			u.Changed = append(u.Changed, sent)
+	whole, over := has(asked, all), []string(nil)
+	rejected := t.source.Take(xds.Update{Type: typ, Removed: r.GetRemovedResources(), Each: func(yield func(xds.Resource) bool) {
+		for one := range r.resources() {
+			t.found(typ, one.GetName())
+			switch sent := resource(one); {
+			case surplus(typ, sent):
+				over = append(over, sent.Name)
+			case whole, has(asked, sent.Name): // or it crossed the request that wants it no more
+				if !yield(sent) {
+					return
+				}
+			}
 		}
-		t.found(typ, one.GetName())
+	}})
+	if r.err != nil {
+		return r.err
+	}
+	if len(over) > 0 { // there may be a version that was none
+		t.source.Take(xds.Update{Type: typ, Removed: over})
 	}
 	for _, name := range r.GetRemovedResources() {
 		t.found(typ, name)
 	}
 	t.found(typ, all)
-	rejected := t.source.Take(u)
 	t.source.updated(len(rejected) > 0)
 	answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ, ResponseNonce: r.GetNonce()}
 	if len(rejected) > 0 {
@@ -215,6 +279,7 @@ func (t *stream) take(r *discoveryv3.DeltaDiscoveryResponse) {
 		t.expect()
 	}
 	t.source.tables.Wake()
+	return nil
 }
 
 // maxReasons bounds what is said of an update that is refused, in bytes: it goes into the

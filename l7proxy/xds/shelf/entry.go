@@ -39,6 +39,9 @@ type Entry struct {
 	body string     // what it was sent as, packed
 }
 
+// Own tells whether the entry says something of the pod that it was sent to.
+func (e *Entry) Own() bool { return e.pod.IsValid() }
+
 // opened opens a resource that has no problem so far, and converts it. What it
 // says of the pod that it was sent to holds for pod.
 func opened(r files.Resource, pod netip.Addr) *Entry {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/xds"
 	"github.com/dubway/dubway/l7proxy/xds/ads"
+	"github.com/dubway/dubway/l7proxy/xds/kept"
 )
 
 const (
@@ -56,6 +56,9 @@ type Set struct {
 	opts   Options
 	shared xds.Library // what the views have in common
 	pace   *rate.Limiter
+	turns  *ads.Turns
+	keeper *kept.Keeper
+	freed  released
 	change func()
 	news   chan struct{} // one is as good as many
 
@@ -86,7 +89,8 @@ func New(opts Options) (*Set, error) {
 		return nil, err
 	}
 	return &Set{
-		opts: opts, pace: rate.NewLimiter(perSecond, burst), change: func() {}, news: make(chan struct{}, 1),
+		opts: opts, pace: rate.NewLimiter(perSecond, burst), turns: ads.NewTurns(), keeper: kept.In(opts.Dir),
+		change: func() {}, news: make(chan struct{}, 1),
 		byKey: make(map[string]*view), byUID: make(map[string]*view), left: make(map[string]*view),
 	}, nil
 }
@@ -138,7 +142,8 @@ func (s *Set) Remove(uid string) {
 // make begins a view with what was kept of it.
 func (s *Set) make(k string, first *Workload) (*view, error) {
 	o := ads.Options{
-		Server: s.opts.Server, Node: s.node(first), Owner: k, Pace: s.pace.Wait, Library: &s.shared, Aeraki: s.opts.Aeraki,
+		Server: s.opts.Server, Node: s.node(first), Owner: k, Library: &s.shared,
+		Pace: s.pace.Wait, Turns: s.turns, Aeraki: s.opts.Aeraki, Keeper: s.keeper, Received: s.freed.received,
 		Path: filepath.Join(s.opts.Dir, file(k)), Logger: s.opts.Logger.With("view", k),
 	}
 	if s.opts.Way != nil {
@@ -217,7 +222,7 @@ func (s *Set) expire(v *view) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.byKey[v.key] == nil {
-			_ = os.Remove(filepath.Join(s.opts.Dir, file(v.key)))
+			s.keeper.Forget(file(v.key))
 		}
 	})
 	s.tell()
@@ -227,16 +232,11 @@ func (s *Set) expire(v *view) {
 func (s *Set) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := make(map[string]bool)
+	live := make(map[string]bool)
 	for k := range s.byKey {
-		kept[file(k)] = true
+		live[file(k)] = true
 	}
-	found, _ := filepath.Glob(filepath.Join(s.opts.Dir, "*"+suffix))
-	for _, path := range found {
-		if !kept[filepath.Base(path)] {
-			_ = os.Remove(path)
-		}
-	}
+	s.keeper.Sweep(live)
 }
 
 // tell wakes Run.
@@ -255,6 +255,7 @@ func (s *Set) Run(ctx context.Context) error {
 		s.start(v)
 	}
 	s.mu.Unlock()
+	s.runs.Go(func() { s.freed.run(ctx) })
 	sweep := time.AfterFunc(sweepAfter, s.sweep)
 	defer sweep.Stop()
 	for {
