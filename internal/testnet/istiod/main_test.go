@@ -32,6 +32,7 @@ func provide(args []string) error {
 // ask is what a consumer's process is to do.
 type ask struct {
 	Batch   bool   // of the other consumer
+	Outside bool   // of the pod that the mesh does not know
 	Target  string // ADDRESS:PORT
 	N       int
 	Request dubbotest.Request

@@ -99,22 +99,3 @@ func (w *world) gatewayPorts() {
 	}
 	w.settled("TCPRoute", at(vip, "buy"), map[string]int{"v2": 20})
 }
-
-// telemetry: a service whose listeners come with logs, traces and metrics from the start is
-// routed as any other.
-func (w *world) telemetry() {
-	const vip = "198.19.0.51"
-	defer w.with("telemetry")()
-	w.settled("by method", at(vip, "sayHello"), map[string]int{"v2": 20})
-	w.settled("else", at(vip, "buy"), map[string]int{"v1": 20})
-}
-
-// aeraki: a listener with Aeraki's filter is refused by name and not steered, and everything
-// else goes on.
-func (w *world) aeraki() {
-	defer w.with("endpoints")()
-	defer w.with("aeraki")()
-	w.refuses("MetaProtocolProxy")
-	w.settled("what is refused", at("240.241.0.8", "buy"), map[string]int{"connect": 1})
-	w.both(at("198.19.0.30", "buy"))
-}

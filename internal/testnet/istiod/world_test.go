@@ -31,6 +31,7 @@ type world struct {
 
 	plane           *istiod.Plane
 	consumer, batch *testnet.Pod
+	stranger        *testnet.Pod // whom the mesh does not know
 	v1, v2          *testnet.Pod
 	proxy           *testnet.Process
 	idle            int // listeners without any scenario
@@ -54,6 +55,9 @@ func begin(t *testing.T) *world {
 		m.Eventually("provider "+name+" listens", func() bool { return p.Listens(20880) })
 		*pod = p
 	}
+	var err error
+	w.stranger, err = m.AddPod("stranger", nil)
+	m.Must(err)
 	started := time.Now()
 	w.plane = istiod.Start(m, w.objects("base"))
 	t.Logf("the control plane is ready after %v", time.Since(started).Round(time.Millisecond))
@@ -154,6 +158,12 @@ func (a ask) on(port uint16) ask {
 // ofBatch is the call of the other consumer.
 func (a ask) ofBatch() ask {
 	a.Batch = true
+	return a
+}
+
+// ofStranger is the call of the pod that the mesh does not know.
+func (a ask) ofStranger() ask {
+	a.Outside = true
 	return a
 }
 
@@ -299,8 +309,11 @@ func (w *world) launch(a ask) (end func() answers) {
 	w.tags++
 	tag := fmt.Sprintf("%d:", w.tags)
 	pod := w.consumer
-	if a.Batch {
+	switch {
+	case a.Batch:
 		pod = w.batch
+	case a.Outside:
+		pod = w.stranger
 	}
 	process, err := pod.StartHelper("calls", tag, string(text))
 	w.Must(err)
