@@ -59,4 +59,5 @@ func TestIdentity(t *testing.T) {
 	granted("batch")
 	one, view := of("consumer")
 	t.Logf("%+v\n%+v", one, view)
+	w.mutual(func() { granted("provider") })
 }

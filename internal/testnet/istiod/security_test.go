@@ -54,6 +54,37 @@ func (w *world) vouched() int {
 		`connection_security_policy="node_local"`, `source_principal="spiffe://cluster.local/ns/shop/sa/consumer"`)
 }
 
+// mutual: with certificates of istiod's, calls to a provider that is said to speak TLS and is
+// STRICT are encrypted, within the node too. Plaintext from outside is closed.
+func (w *world) mutual(granted func()) {
+	const vip = "198.19.0.54"
+	w.T.Helper()
+	p, err := w.AddPod("provider", map[string]string{"app": "provider", "security.istio.io/tlsMode": "istio"}, 20880)
+	w.Must(err)
+	w.stranger, err = w.AddPod("stranger", nil)
+	w.Must(err)
+	w.Must(p.Enroll())
+	_, err = p.StartHelper("provider", "v1")
+	w.Must(err)
+	w.Eventually("the provider listens", func() bool { return p.Listens(20880) })
+	w.plane.Publish(p, "n1")
+	granted()
+	w.with("security")
+	w.settled("PERMISSIVE", at(vip, "buy"), map[string]int{"v1": 10})
+	w.with("peer-authentication", "${MODE}", "STRICT", "${PORT}", "UNSET")
+	w.settled("STRICT, from outside", at(p.Addresses[0].String(), "buy").ofStranger(), map[string]int{"error": 1})
+	encrypted := func(reporter string) int {
+		return w.Sum("istio_requests_total{", `destination_service_name="provider-secure"`, `reporter="`+reporter+`"`,
+			`connection_security_policy="mutual_tls"`, `source_principal="spiffe://cluster.local/ns/shop/sa/consumer"`,
+			`destination_principal="spiffe://cluster.local/ns/shop/sa/provider"`)
+	}
+	source, destination := encrypted("source"), encrypted("destination")
+	w.settled("STRICT", at(vip, "buy"), map[string]int{"v1": 10})
+	w.Eventually("both sides have proven who they are", func() bool {
+		return encrypted("source") >= source+20 && encrypted("destination") >= destination+20
+	})
+}
+
 // tlsMode: an endpoint that is said to speak the mesh's TLS, called by who has no certificate:
 // within the node there is no need of one, unless the provider is STRICT. Then nothing is sent
 // in plaintext, until a DestinationRule says so.
