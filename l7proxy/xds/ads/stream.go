@@ -118,7 +118,7 @@ func (t *stream) ended(ctx context.Context, err error) error {
 	case errors.Is(err, io.EOF):
 		return errEnded
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return context.Cause(ctx) //nolint:wrapcheck // follow wraps it
 	}
 	return err
 }

@@ -34,7 +34,7 @@ const (
 
 // order is that in which types are taken: a resource comes before who refers to it, so that
 // one that is read is whole.
-var order = []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute}
+var order = []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeMetaRoute}
 
 // A part's name is TYPE-SUM.part: where its type is in order, and the sum of what is in it.
 // Two parts of one name hold the same, whoever made them.
