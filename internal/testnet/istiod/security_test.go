@@ -74,7 +74,7 @@ func (w *world) mutual(granted func()) {
 	w.with("peer-authentication", "${MODE}", "STRICT", "${PORT}", "UNSET")
 	w.settled("STRICT, from outside", at(p.Addresses[0].String(), "buy").ofStranger(), map[string]int{"error": 1})
 	encrypted := func(reporter string) int {
-		return w.Sum("istio_requests_total{", `destination_service_name="provider-secure"`, `reporter="`+reporter+`"`,
+		return w.Sum("istio_requests_total{", `destination_workload="provider"`, `reporter="`+reporter+`"`,
 			`connection_security_policy="mutual_tls"`, `source_principal="spiffe://cluster.local/ns/shop/sa/consumer"`,
 			`destination_principal="spiffe://cluster.local/ns/shop/sa/provider"`)
 	}
