@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -74,7 +75,7 @@ func TestHandler(t *testing.T) {
 			}()
 			client := admin.NewClient(socket)
 			for range 6000 {
-				if client.Get(ctx, "/", nil); fileExists(socket) {
+				if listens(socket) {
 					break
 				}
 				time.Sleep(5 * time.Millisecond)
@@ -95,9 +96,15 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// listens tells whether somebody takes connections at a socket: its file is there a
+// moment before.
+func listens(socket string) bool {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
 }
 
 // slowAgent answers when the context ends.

@@ -254,3 +254,36 @@ func TestLinesAreWanted(t *testing.T) {
 		t.Errorf("lines of %s, want %s", strings.Join(got, ","), want)
 	}
 }
+
+// TestRemovedLabelsMerge: calls that differ only by labels which rules remove share one
+// series: two would be the same to whoever reads them.
+func TestRemovedLabelsMerge(t *testing.T) {
+	for name, differ := range map[string]func(c *rpc.Call){
+		"connection_security_policy": func(c *rpc.Call) { c.Security = rpc.SecurityMutual },
+		"source_principal":           func(c *rpc.Call) { c.SourcePrincipal = "spiffe://mesh/ns/shop/sa/other" },
+		"destination_principal":      func(c *rpc.Call) { c.DestinationPrincipal = "spiffe://mesh/ns/shop/sa/other" },
+		"source_workload": func(c *rpc.Call) {
+			other := *c.Source
+			other.Workload = "other"
+			c.Source = &other
+		},
+		"destination_service": func(c *rpc.Call) { c.Service.Host = "other" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, telemetry.Options{})
+			rules := &report.Rules{Metrics: &report.Metrics{Changes: []report.Change{{
+				Of:      report.Set(0).With(report.Requests),
+				Removed: []string{name, "source_canonical_service"}, // which follows the workload
+			}}}}
+			for _, change := range []func(*rpc.Call){func(*rpc.Call) {}, differ} {
+				c := call()
+				change(c)
+				c.Told = report.Tell(rules, nil)
+				r.Prepare(c).Observe(record(c))
+			}
+			if got := r.value("istio_requests_total"); got != "2" {
+				t.Errorf("the series has %q, want one with 2", got)
+			}
+		})
+	}
+}

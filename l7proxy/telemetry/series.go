@@ -48,6 +48,7 @@ func (r *Recorder) as(id identity, p *shape.Part, from *rpc.Peer) identity {
 		"source_workload": &s.workload, "source_workload_namespace": &s.namespace, "source_app": &s.app,
 		"source_version": &s.version, "source_canonical_service": &s.canonical,
 		"source_canonical_revision": &s.revision, "source_cluster": &s.cluster,
+		"source_principal": &s.principal, "destination_principal": &d.principal, "connection_security_policy": &id.security,
 		"destination_workload": &d.workload, "destination_workload_namespace": &d.namespace, "destination_app": &d.app,
 		"destination_version": &d.version, "destination_canonical_service": &d.canonical,
 		"destination_canonical_revision": &d.revision, "destination_cluster": &d.cluster,
