@@ -82,8 +82,8 @@ func (p *Planner) inboundCall(pl *plan) *rpc.Call {
 		Protocol: p.protocol.Name, Reporter: rpc.ReporterDestination,
 		Source: p.env.Workloads.Peer(p.source.Remote.Addr(), nil), Destination: p.source.Workload.Peer,
 		Interface: pl.iface, Method: pl.method, Version: pl.version, Generic: pl.generic,
-		Application: pl.application,
-		Endpoint:    p.source.Original, Original: p.source.Original,
+		Application: pl.application, Service: rpc.Service(p.snap.Served(p.source.Original.Port())),
+		Endpoint: p.source.Original, Original: p.source.Original,
 	}
 	if p.listener != nil {
 		call.Listener = p.listener.Name

@@ -154,3 +154,20 @@ func TestInboundAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestServedService: what comes to a provider's own port is counted for the service that
+// istiod says the port is of.
+func TestServedService(t *testing.T) {
+	r := newRig(t, pod1, pod1)
+	name, shop := "inbound|20880||", snapshot.Service{Host: "orders.shop.svc.cluster.local", Name: "orders", Namespace: "shop"}
+	r.snap.Clusters[name] = &snapshot.Cluster{Name: name, Service: shop}
+	r.provide(false, nil)
+	h, body := attached("find", "gold")
+	if e, _ := r.Edge(h, body); e.Remote.Service != rpc.Service(shop) {
+		t.Errorf("the service is %+v, want %+v", e.Remote.Service, shop)
+	}
+	r.snap.Clusters[name].Service = snapshot.Service{Host: name, Name: name}
+	if got := r.snap.Served(20880); got != (snapshot.Service{}) {
+		t.Errorf("of a cluster that says nothing: %+v", got)
+	}
+}

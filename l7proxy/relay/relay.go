@@ -167,7 +167,7 @@ func (o *Opaque) describe(call *rpc.Call) {
 	if o.Inbound {
 		call.Told = report.Tell(nil, rules)
 		call.Reporter, call.Destination = rpc.ReporterDestination, o.Workload.Peer
-		call.Endpoint = o.Original
+		call.Endpoint, call.Service = o.Original, rpc.Service(o.snapshot().Served(o.Original.Port()))
 		call.Source = o.Env.Workloads.Peer(o.Remote.Addr(), nil)
 		o.Env.Book().Accepted(call, o.Remote.Addr(), o.Principal, o.Own)
 		return

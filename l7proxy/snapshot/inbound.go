@@ -3,6 +3,7 @@ package snapshot
 import (
 	"iter"
 	"net/netip"
+	"strconv"
 
 	"github.com/dubway/dubway/l7proxy/snapshot/mutual"
 )
@@ -70,6 +71,16 @@ func (s *Snapshot) Inbound(dst netip.AddrPort, workload string) *Inbound {
 		}
 	}
 	return nil
+}
+
+// Served is the service that a provider's own port is of, as istiod says in the cluster
+// inbound|PORT||; the zero value if it does not.
+func (s *Snapshot) Served(port uint16) Service {
+	name := "inbound|" + strconv.Itoa(int(port)) + "||"
+	if c := s.Clusters[name]; c != nil && c.Service.Host != name {
+		return c.Service
+	}
+	return Service{}
 }
 
 // inbounds is the index of what Inbound returns.

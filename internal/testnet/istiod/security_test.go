@@ -83,6 +83,9 @@ func (w *world) mutual(granted func()) {
 	w.Eventually("both sides have proven who they are", func() bool {
 		return encrypted("source") >= source+20 && encrypted("destination") >= destination+20
 	})
+	if n := w.Sum("istio_requests_total{", `destination_service_name="unknown"`, `reporter="destination"`, `connection_security_policy="mutual_tls"`); n > 0 {
+		w.T.Errorf("the provider's side names no service of %d calls", n)
+	}
 }
 
 // tlsMode: an endpoint that is said to speak the mesh's TLS, called by who has no certificate:

@@ -20,12 +20,18 @@ func surplus(typ string, r xds.Resource) bool {
 	switch {
 	case typ == xds.TypeCluster && (r.Name == "InboundPassthroughCluster" || strings.HasPrefix(r.Name, "inbound|")):
 		m := new(clusterv3.Cluster)
-		return r.Body.UnmarshalTo(m) == nil && m.GetType() == clusterv3.Cluster_ORIGINAL_DST && unlimited(m)
+		return r.Body.UnmarshalTo(m) == nil && m.GetType() == clusterv3.Cluster_ORIGINAL_DST && unlimited(m) && !namesService(m)
 	case typ == xds.TypeListener && r.Name == "virtualOutbound":
 		m := new(listenerv3.Listener)
 		return r.Body.UnmarshalTo(m) == nil && m.GetUseOriginalDst().GetValue() && passes(m)
 	}
 	return false
+}
+
+// namesService tells whether a cluster says which service it is of: that of a pod's own port does,
+// for metrics.
+func namesService(m *clusterv3.Cluster) bool {
+	return len(m.GetMetadata().GetFilterMetadata()["istio"].GetFields()["services"].GetListValue().GetValues()) > 0
 }
 
 // unlimited tells whether a cluster limits nothing: istiod sets what is unset to the most.

@@ -5,7 +5,9 @@ import (
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/dubway/dubway/l7proxy/xds"
@@ -18,12 +20,18 @@ func TestSurplusClusters(t *testing.T) {
 		return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxConnections: wrapperspb.UInt32(n)}}}
 	}
 	dst := &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
+	one, err := structpb.NewStruct(map[string]any{"services": []any{map[string]any{"host": "provider"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"istio": one}}
 	tests := []struct {
 		name    string
 		cluster *clusterv3.Cluster
 		want    bool
 	}{
 		{"of the port", &clusterv3.Cluster{Name: "inbound|20880||", ClusterDiscoveryType: dst, CircuitBreakers: connections(math.MaxUint32)}, true},
+		{"which names its service", &clusterv3.Cluster{Name: "inbound|20880||", ClusterDiscoveryType: dst, Metadata: services}, false},
 		{"of all others", &clusterv3.Cluster{Name: "InboundPassthroughCluster", ClusterDiscoveryType: dst}, true},
 		{"with a limit", &clusterv3.Cluster{Name: "inbound|20880||", ClusterDiscoveryType: dst, CircuitBreakers: connections(100)}, false},
 		{"which watches", &clusterv3.Cluster{Name: "inbound|20880||", ClusterDiscoveryType: dst, OutlierDetection: &clusterv3.OutlierDetection{}}, false},
