@@ -1,9 +1,9 @@
 package fields
 
-import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
-
-// policies is where the messages of load balancing policies are.
-const policies = "envoy.extensions.load_balancing_policies."
+import (
+	"github.com/dubway/dubway/l7proxy/xds/fields/entry"
+	"github.com/dubway/dubway/l7proxy/xds/typed"
+)
 
 const (
 	noteBias      = "1 unless given. Where the weights differ, requests are shared by weight / (requests in flight + 1) ^ active_request_bias: exactly among the up to 16 endpoints of a locality, beyond that among 16 drawn by weight. 0 is round robin"
@@ -47,9 +47,9 @@ var balancingMessages = []Message{
 		accept("name", "the type of typed_config decides"),
 		extension("typed_config", entry.SlotBalancer),
 	}},
-	{policies + "round_robin.v3.RoundRobin", []Field{yes("slow_start_config"), yes("locality_lb_config")}},
-	{policies + "random.v3.Random", []Field{yes("locality_lb_config")}},
-	{policies + "least_request.v3.LeastRequest", []Field{
+	{typed.Balancing + "round_robin.v3.RoundRobin", []Field{yes("slow_start_config"), yes("locality_lb_config")}},
+	{typed.Balancing + "random.v3.Random", []Field{yes("locality_lb_config")}},
+	{typed.Balancing + "least_request.v3.LeastRequest", []Field{
 		yes("choice_count", noteChoices),
 		yes("active_request_bias", noteBias),
 		yes("slow_start_config"),
@@ -57,7 +57,7 @@ var balancingMessages = []Message{
 		only("enable_full_scan", isFalse, "only false"),
 		only("selection_method", isEnum(0), "only N_CHOICES"),
 	}},
-	{policies + "ring_hash.v3.RingHash", []Field{
+	{typed.Balancing + "ring_hash.v3.RingHash", []Field{
 		only("hash_function", isEnum(0, 1), noteXXHash),
 		yes("minimum_ring_size", noteLeast),
 		yes("maximum_ring_size", noteMost),
@@ -65,20 +65,20 @@ var balancingMessages = []Message{
 		yes("consistent_hashing_lb_config"),
 		yes("locality_weighted_lb_config"),
 	}},
-	{policies + "maglev.v3.Maglev", []Field{
+	{typed.Balancing + "maglev.v3.Maglev", []Field{
 		yes("table_size", noteTable),
 		yes("consistent_hashing_lb_config"),
 		yes("locality_weighted_lb_config"),
 	}},
-	{policies + "wrr_locality.v3.WrrLocality", []Field{yes("endpoint_picking_policy", "with the localities' weights")}},
-	{policies + "common.v3.LocalityLbConfig", []Field{yes("locality_weighted_lb_config"), yes("zone_aware_lb_config")}},
-	{policies + "common.v3.LocalityLbConfig.ZoneAwareLbConfig", []Field{
+	{typed.Balancing + "wrr_locality.v3.WrrLocality", []Field{yes("endpoint_picking_policy", "with the localities' weights")}},
+	{typed.Balancing + "common.v3.LocalityLbConfig", []Field{yes("locality_weighted_lb_config"), yes("zone_aware_lb_config")}},
+	{typed.Balancing + "common.v3.LocalityLbConfig.ZoneAwareLbConfig", []Field{
 		yes("routing_enabled", noteRouting), yes("min_cluster_size", noteMinSize), yes("fail_traffic_on_panic"),
 		only("locality_basis", isEnum(0), "only HEALTHY_HOSTS_NUM"),
 	}},
-	{policies + "common.v3.LocalityLbConfig.LocalityWeightedLbConfig", nil},
-	{policies + "common.v3.ConsistentHashingLbConfig", []Field{yes("use_hostname_for_hashing")}},
-	{policies + "common.v3.SlowStartConfig", slowStartFields},
+	{typed.Balancing + "common.v3.LocalityLbConfig.LocalityWeightedLbConfig", nil},
+	{typed.Balancing + "common.v3.ConsistentHashingLbConfig", []Field{yes("use_hostname_for_hashing")}},
+	{typed.Balancing + "common.v3.SlowStartConfig", slowStartFields},
 	{"envoy.config.core.v3.RuntimeDouble", []Field{yes("default_value"), accept("runtime_key", noRuntime)}},
 }
 

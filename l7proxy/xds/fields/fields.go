@@ -82,6 +82,6 @@ var yes, only, accept, reported, extension = entry.Yes, entry.Some, entry.Accept
 
 // The checks, likewise.
 var (
-	isZeroDuration, isFalse, isUnlimited, bindsIstio = value.IsZeroDuration, value.IsFalse, value.IsUnlimited, value.BindsIstio
-	isEnum, isString, areStrings                     = value.IsEnum, value.IsString, value.AreStrings
+	isZeroDuration, isFalse, isTrue, isUnlimited, bindsIstio = value.IsZeroDuration, value.IsFalse, value.IsTrue, value.IsUnlimited, value.BindsIstio
+	isEnum, isString, areStrings                             = value.IsEnum, value.IsString, value.AreStrings
 )

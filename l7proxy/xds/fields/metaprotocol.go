@@ -1,10 +1,12 @@
 package fields
 
-import "github.com/dubway/dubway/l7proxy/xds/fields/entry"
+import (
+	"github.com/dubway/dubway/l7proxy/xds/fields/entry"
+	"github.com/dubway/dubway/l7proxy/xds/typed"
+)
 
-const metaName, metaCodec, metaOwn = "aeraki.meta_protocol_proxy.", "aeraki.meta_protocol.codec.", "aeraki.meta_protocol.filters."
-const metaRoute, metaLimit = metaName + "config.route.v1alpha.", metaName + "filters.local_ratelimit.v1alpha."
-const metaAsked = metaName + "filters.ratelimit.v1alpha."
+const metaName, metaCodec, metaOwn = typed.Meta, "aeraki.meta_protocol.codec.", "aeraki.meta_protocol.filters."
+const metaRoute, metaLimit, metaAsked = metaName + "config.route.v1alpha.", metaName + "filters.local_ratelimit.v1alpha.", metaName + "filters.ratelimit.v1alpha."
 
 // metaMessages are those of Aeraki's network filter, of its tables of routes and of its own
 // filters. A table that its server sends has become such a one before it comes here.
@@ -14,7 +16,7 @@ var metaMessages = []Message{
 		yes("protocol", "or application_protocol and codec: the same, deprecated. Required"), yes("codec"),
 		only("application_protocol", isString("dubbo", "thrift"), "only dubbo and thrift"), yes("meta_protocol_filters"),
 		yes("idle_timeout", "of a consumer's connection that brings requests, as common_http_protocol_options.idle_timeout. Absent is none"),
-		accept("stat_prefix", noStats), accept("tracing", "no spans are made yet"), accept("access_log", ownLog)}},
+		accept("stat_prefix", noStats), accept("tracing", "its calls have no spans"), accept("access_log", "its calls have lines as the proxy's flags say")}},
 	{metaName + "v1alpha.ApplicationProtocol", []Field{only("name", isString("dubbo", "thrift"), "only dubbo and thrift"), yes("codec"),
 		accept("multiplexing", "requests of one workload always share their connections to providers")}},
 	{metaName + "v1alpha.Codec", []Field{only("name", isString(metaCodec+"dubbo", metaCodec+"thrift"), "only "+metaCodec+"dubbo and "+metaCodec+"thrift. The client's first bytes decide")}},

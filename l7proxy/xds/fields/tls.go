@@ -1,8 +1,6 @@
 package fields
 
 import (
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/dubway/dubway/l7proxy/xds/typed"
 )
 
@@ -46,6 +44,3 @@ const (
 	CertificateName = "default"
 	RootsName       = "ROOTCA"
 )
-
-// isTrue tells whether a bool or a BoolValue is true.
-func isTrue(v protoreflect.Value) bool { return !isFalse(v) }

@@ -2,17 +2,17 @@ package typed
 
 // Where the messages of load balancing policies are, and those of Aeraki.
 const (
-	balancing = "envoy.extensions.load_balancing_policies."
-	meta      = "aeraki.meta_protocol_proxy."
+	Balancing = "envoy.extensions.load_balancing_policies."
+	Meta      = "aeraki.meta_protocol_proxy."
 )
 
 // Types of the extensions that are converted.
 const (
 	TypeHTTPConnectionManager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 	TypeDubboProxy            = "envoy.extensions.filters.network.dubbo_proxy.v3.DubboProxy"
-	TypeMetaProtocolProxy     = meta + "v1alpha.MetaProtocolProxy"
-	TypeMetaLimit             = meta + "filters.local_ratelimit.v1alpha.LocalRateLimit"
-	TypeMetaGlobalLimit       = meta + "filters.ratelimit.v1alpha.RateLimit"
+	TypeMetaProtocolProxy     = Meta + "v1alpha.MetaProtocolProxy"
+	TypeMetaLimit             = Meta + "filters.local_ratelimit.v1alpha.LocalRateLimit"
+	TypeMetaGlobalLimit       = Meta + "filters.ratelimit.v1alpha.RateLimit"
 	TypeTCPProxy              = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 	TypeRawBuffer             = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 	TypeDownstreamTLS         = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
@@ -29,11 +29,11 @@ const (
 	TypeFileLog               = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
 	TypeStdoutLog             = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
 	TypeStderrLog             = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog"
-	TypeRoundRobin            = balancing + "round_robin.v3.RoundRobin"
-	TypeRandom                = balancing + "random.v3.Random"
-	TypeLeastRequest          = balancing + "least_request.v3.LeastRequest"
-	TypeRingHash              = balancing + "ring_hash.v3.RingHash"
-	TypeMaglev                = balancing + "maglev.v3.Maglev"
-	TypeWrrLocality           = balancing + "wrr_locality.v3.WrrLocality"
+	TypeRoundRobin            = Balancing + "round_robin.v3.RoundRobin"
+	TypeRandom                = Balancing + "random.v3.Random"
+	TypeLeastRequest          = Balancing + "least_request.v3.LeastRequest"
+	TypeRingHash              = Balancing + "ring_hash.v3.RingHash"
+	TypeMaglev                = Balancing + "maglev.v3.Maglev"
+	TypeWrrLocality           = Balancing + "wrr_locality.v3.WrrLocality"
 	TypeDubboCheck            = "dubway.health.v1.Dubbo" // ours; Envoy knows none for Dubbo
 )

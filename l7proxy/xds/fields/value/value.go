@@ -23,6 +23,9 @@ func IsFalse(v protoreflect.Value) bool {
 	return !v.Bool()
 }
 
+// IsTrue tells whether a bool or a BoolValue is true.
+func IsTrue(v protoreflect.Value) bool { return !IsFalse(v) }
+
 // IsUnlimited tells whether a UInt32Value is the largest one, which Envoy's
 // control planes send for "no limit".
 func IsUnlimited(v protoreflect.Value) bool {
