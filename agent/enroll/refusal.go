@@ -18,6 +18,7 @@ type Class string
 
 // The reasons for which a pod is not enrolled.
 const (
+	ClassExcluded     Class = "excluded" // its source says that it cannot be captured
 	ClassHostNetwork  Class = "host_network"
 	ClassNetns        Class = "netns"         // its network namespace cannot be used
 	ClassCgroup       Class = "cgroup"        // it runs outside of our programs
@@ -47,6 +48,9 @@ var errWaiting = errors.New("its listeners are still with the proxy, which has n
 
 // admit refuses what could not work, from the description alone.
 func (e *Enroller) admit(pod *pods.Pod) error {
+	if pod.Excluded != "" {
+		return &Refusal{Class: ClassExcluded, Err: errors.New(pod.Excluded)}
+	}
 	if err := below(pod.Cgroup, e.opts.Cgroup); err != nil {
 		return &Refusal{Class: ClassCgroup, Err: err}
 	}

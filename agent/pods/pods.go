@@ -20,6 +20,9 @@ type Pod struct {
 	Cgroup         string       // path of the cgroup2 directory
 	Addresses      []netip.Addr // never v4-mapped
 	Ports          []uint16
+	// Excluded says why the pod cannot be part of the mesh although it was asked for;
+	// it is reported with this reason and never enrolled. "" if it can be.
+	Excluded string
 }
 
 // Prefix begins the names of the mesh's own annotations.
