@@ -254,6 +254,7 @@ var floors = []string{
 	"agent",
 	"agent/takeover",
 	"agent/cniserver",
+	"agent/server",
 	"agent/authority",
 	"agent/reach",
 	"agent/enroll",

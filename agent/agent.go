@@ -20,6 +20,7 @@ import (
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/server"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
@@ -53,9 +54,9 @@ type Agent struct {
 	datapath *datapath.Datapath
 	tables   *table.Tables
 	enroller *enroll.Enroller
-	dialer   *dialer
-	server   *server
-	counts   *counts
+	dialer   *server.Dialer
+	server   *server.Server
+	counts   *server.Counts
 
 	mu       sync.Mutex
 	problems []pods.Problem // of the workload files
@@ -86,9 +87,9 @@ func New(opts Options) (*Agent, error) {
 	if err := makeState(opts.StateDir, opts.ProxyUID); err != nil {
 		return nil, err
 	}
-	dialer := newDialer(nil, nil)
+	dialer := server.NewDialer()
 	// Denied addresses must be known before the first dial.
-	if err := dialer.refreshNode(opts.NodeAddresses); err != nil && len(opts.NodeAddresses) == 0 {
+	if err := dialer.RefreshNode(opts.NodeAddresses); err != nil && len(opts.NodeAddresses) == 0 {
 		return nil, fmt.Errorf("read the node's addresses: %w; fix: set hostPID, or name them with --node-address", err)
 	}
 	d, err := datapath.Open(datapath.Options{PinPath: opts.PinPath, Cgroup: opts.Cgroup, Logger: opts.Logger})
@@ -102,21 +103,20 @@ func New(opts Options) (*Agent, error) {
 	tables := table.New(d, found, opts.Logger)
 	e, err := enroll.New(enroll.Options{
 		Datapath: d, Tables: tables, Cgroup: opts.Cgroup, Interval: opts.CheckInterval,
-		Retry: retryInterval, Patience: patience, IsNode: dialer.isNode, Log: opts.Logger,
+		Retry: retryInterval, Patience: patience, IsNode: dialer.IsNode, Log: opts.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	dialer.mark, dialer.workload = d, e.Workload
+	dialer.Use(d, e.Workload)
 	a := &Agent{
 		opts: opts, log: opts.Logger, started: time.Now(),
-		datapath: d, tables: tables, enroller: e, counts: newCounts(), dialer: dialer,
+		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer,
 	}
-	a.server = &server{
-		node: opts.NodeName, proxyUID: opts.ProxyUID, enroller: e, dialer: a.dialer,
-		tables: tables, counts: a.counts, log: opts.Logger,
-	}
-	a.server.desk = authority.NewDesk(signer, e.Runs, opts.Logger)
+	a.server = server.New(&server.Options{
+		Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Dialer: dialer, Ledger: tables,
+		Desk: authority.NewDesk(signer, e.Runs, opts.Logger), Counts: a.counts, Log: opts.Logger,
+	})
 	return a, nil
 }
 
@@ -147,7 +147,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Denied addresses must be known before the first dial.
-	if err := a.dialer.refreshNode(a.opts.NodeAddresses); err != nil {
+	if err := a.dialer.RefreshNode(a.opts.NodeAddresses); err != nil {
 		return fmt.Errorf("read the node's addresses (set hostPID, or name them by --node-address): %w", err)
 	}
 	ready := make(chan struct{})
@@ -193,7 +193,7 @@ func (a *Agent) serveProxy(ctx context.Context, ready chan struct{}) error {
 	case <-ctx.Done():
 		return nil
 	case <-ready:
-		return a.server.run(ctx, handoff.Socket(a.opts.StateDir))
+		return a.server.Run(ctx, handoff.Socket(a.opts.StateDir))
 	}
 }
 
@@ -206,10 +206,10 @@ func (a *Agent) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := a.dialer.refreshNode(a.opts.NodeAddresses); err != nil {
+			if err := a.dialer.RefreshNode(a.opts.NodeAddresses); err != nil {
 				a.log.Warn("read the node's addresses", "error", err)
 			}
-			a.dialer.quota.forget(func(uid string) bool { return a.enroller.Workload(uid) != nil })
+			a.dialer.Forget()
 		}
 	}
 }

@@ -37,6 +37,18 @@ type mesh struct {
 	stop func() error // the running agent
 }
 
+func cgroupRoot(t *testing.T) string {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		var st unix.Statfs_t
+		if unix.Statfs(root, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+			return root
+		}
+	}
+	t.Skip("no cgroup2 hierarchy")
+	return ""
+}
+
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -66,7 +78,7 @@ func newMesh(t *testing.T) *mesh {
 		}
 	})
 	t.Cleanup(func() { m.must(datapath.Uninstall(m.opts.PinPath)) })
-	m.a, m.b = twoPods(t)
+	m.a, m.b = netnstest.Pods(t)
 	m.workload("consumer", m.a, "10.97.0.1", "fd97::1")
 	m.workload("provider", m.b, "10.97.0.2", "fd97::2")
 	return m
@@ -194,6 +206,8 @@ func (r *relay) Workload(w *handoff.Workload, files []*os.File) error {
 func (r *relay) WorkloadGone(string) error { return nil }
 
 func (r *relay) SnapshotEnd() error { r.end <- struct{}{}; return nil }
+
+func (r *relay) Yield() {}
 
 func (r *relay) accept(uid string, direction handoff.Direction, l net.Listener) {
 	for {

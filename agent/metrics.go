@@ -1,41 +1,11 @@
 package agent
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
-	"github.com/dubway/dubway/internal/handoff"
 )
-
-// counts are the agent's own counters, under dubway_.
-type counts struct {
-	dials    *prometheus.CounterVec // by result
-	connects *prometheus.CounterVec // of proxies, by result
-}
-
-func newCounts() *counts {
-	return &counts{
-		dials: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "dubway_dials_total", Help: "Sockets that the proxy asked for, by result."}, []string{"result"}),
-		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "dubway_handoff_connects_total", Help: "Proxies that connected, by result."}, []string{"result"}),
-	}
-}
-
-// dial counts one dial by how it ended.
-func (c *counts) dial(err error) {
-	result := "ok"
-	if err != nil {
-		result = string(handoff.DialFailed)
-		if d, ok := errors.AsType[*handoff.DialError](err); ok {
-			result = string(d.Code)
-		}
-	}
-	c.dials.WithLabelValues(result).Inc()
-}
 
 // What is counted elsewhere, and read when somebody asks.
 var (
@@ -95,7 +65,7 @@ func (a *Agent) Collect(metrics chan<- prometheus.Metric) {
 	a.mu.Unlock()
 	gauge(problemsDesc, float64(problems))
 	connected := 0.0
-	if a.server.proxy() != nil {
+	if _, _, ok := a.server.Connected(); ok {
 		connected = 1
 	}
 	gauge(connectedDesc, connected)

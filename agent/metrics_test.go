@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dubway/dubway/agent/authority"
+	"github.com/dubway/dubway/agent/server"
 )
 
 var (
@@ -30,11 +31,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for _, row := range metricRow.FindAllStringSubmatch(section, -1) {
 		documented[row[1]] = sorted(strings.NewReplacer("`", "", " ", "").Replace(row[2]))
 	}
-	counts := newCounts()
 	descs := make(chan *prometheus.Desc, 100)
-	for _, c := range []prometheus.Collector{
-		(*Agent)(nil), counts.dials, counts.connects, authority.NewDesk(nil, nil, nil).Counts(),
-	} {
+	for _, c := range append(server.NewCounts().Collectors(), (*Agent)(nil), authority.NewDesk(nil, nil, nil).Counts()) {
 		c.Describe(descs)
 	}
 	close(descs)

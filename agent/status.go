@@ -22,7 +22,7 @@ import (
 // handler answers on the admin socket. Everything on it only reads.
 func (a *Agent) handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(a, a.counts.dials, a.counts.connects, a.server.desk.Counts())
+	registry.MustRegister(append(a.counts.Collectors(), a, a.server.Desk.Counts())...)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, a.status())
@@ -55,9 +55,9 @@ func (a *Agent) status() admin.AgentStatus {
 		},
 	}
 	s.Problems = a.addDatapath(&s, s.Problems)
-	if p := a.server.proxy(); p != nil {
-		s.ProxyConnected, s.ProxyPID = true, p.conn.PeerPID()
-		for uid, text := range p.refusals() {
+	if pid, refused, ok := a.server.Connected(); ok {
+		s.ProxyConnected, s.ProxyPID = true, pid
+		for uid, text := range refused {
 			s.Problems = append(s.Problems, fmt.Sprintf("the proxy refused workload %s: %s", uid, text))
 		}
 	} else {

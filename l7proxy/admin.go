@@ -41,7 +41,8 @@ func (p *Proxy) metricsHandler() http.Handler {
 	return p.recorder.Handler(p.metrics, admin.NewClient(admin.AgentSocket(p.opts.StateDir)), p.log)
 }
 
-// healthHandler says ready when the proxy knows its pods and its routes.
+// healthHandler says ready when the proxy knows its pods and its routes, and accepts or
+// has left that to a newer one.
 func (p *Proxy) healthHandler() http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /healthz/live", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
@@ -51,6 +52,8 @@ func (p *Proxy) healthHandler() http.Handler {
 			http.Error(w, "not connected to dubway-agent", http.StatusServiceUnavailable)
 		case !p.configured():
 			http.Error(w, "no configuration yet", http.StatusServiceUnavailable)
+		case !p.accepted.Load():
+			http.Error(w, "the proxy of another agent accepts, until ours takes over from it", http.StatusServiceUnavailable)
 		case p.env.Stopping.Load():
 			http.Error(w, "draining", http.StatusServiceUnavailable)
 		default:

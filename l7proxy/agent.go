@@ -34,6 +34,7 @@ func (p *Proxy) followAgent(ctx context.Context) error {
 	for {
 		err := p.agent.Run(ctx)
 		p.connected.Store(false)
+		p.yielded.Store(false)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // asked to end
@@ -90,8 +91,18 @@ func (p *Proxy) WorkloadGone(uid string) error {
 
 // SnapshotEnd tells the new agent what to steer. Part of handoff.Handler.
 func (p *Proxy) SnapshotEnd() error {
+	if !p.yielded.Load() {
+		p.accepted.Store(true)
+	}
 	p.afresh.Store(true)
 	p.connected.Store(true)
 	p.askPublish()
 	return nil
+}
+
+// Yield stops accepting for all pods. Part of handoff.Handler.
+func (p *Proxy) Yield() {
+	p.yielded.Store(true)
+	p.listeners.Yield()
+	p.log.Info("another proxy accepts; what was accepted goes on")
 }

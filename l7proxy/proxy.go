@@ -123,6 +123,8 @@ type Proxy struct {
 	rejections func() uint64          // so far
 	connected  atomic.Bool            // to the agent, and told of every pod
 	afresh     atomic.Bool            // since the agent was told of destinations
+	yielded    atomic.Bool            // in this connection to the agent
+	accepted   atomic.Bool            // once, since the proxy began
 	publish    chan struct{}
 }
 

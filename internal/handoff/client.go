@@ -26,13 +26,16 @@ var (
 type Handler interface {
 	// Workload is a new or changed pod. The files are its listening sockets in
 	// the order of w.Listeners, duplicates that are the Handler's to close. After
-	// a reconnect they may be the same sockets as before.
+	// a reconnect they may be the same sockets as before. There are none after Yield.
 	Workload(w *Workload, files []*os.File) error
 	// WorkloadGone is a pod that left.
 	WorkloadGone(uid string) error
 	// SnapshotEnd says that every pod has been told since the connection began;
 	// those that have not are gone (Client has called WorkloadGone for them).
 	SnapshotEnd() error
+	// Yield says that another proxy accepts: the files of Workload are to be closed, and
+	// what was accepted goes on. It holds until Run returns.
+	Yield()
 }
 
 // Client is the proxy's end. It outlives its connections: what it holds of the
@@ -45,6 +48,7 @@ type Client struct {
 	log     *slog.Logger
 
 	publish sync.Mutex // one generation of Destinations at a time
+	yielded bool       // in this connection; Run's
 
 	mu      sync.Mutex
 	conn    *Conn // nil while there is none that has said Hello
@@ -90,6 +94,7 @@ func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.conn = conn
 	c.mu.Unlock()
+	c.yielded = false
 	told := make(map[string]bool)
 	for {
 		m, fds, err := conn.Receive()
@@ -153,6 +158,11 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		return nil
 	case KindGoodbye:
 		return ErrReplaced
+	case KindYield:
+		c.yielded = true
+		c.held.clear()
+		c.handler.Yield()
+		return nil
 	case KindHello, KindDial, KindDestinations, KindSign:
 	}
 	closeFDs(fds)
@@ -163,6 +173,10 @@ func (c *Client) workload(w *Workload, fds []int) error {
 	if err := c.held.put(w, fds); err != nil {
 		closeFDs(fds)
 		return err
+	}
+	if c.yielded { // for the next connection
+		closeFDs(fds)
+		fds = nil
 	}
 	files := make([]*os.File, len(fds))
 	for i, fd := range fds {

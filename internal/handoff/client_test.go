@@ -52,6 +52,7 @@ func (r *recorder) failWith(err error) {
 func (r *recorder) WorkloadGone(uid string) error { r.notef("gone %s", uid); return nil }
 
 func (r *recorder) SnapshotEnd() error { r.notef("end"); r.end <- struct{}{}; return nil }
+func (r *recorder) Yield()             { r.notef("yield") }
 
 func (r *recorder) take() []string {
 	r.mu.Lock()

@@ -136,6 +136,15 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 	if len(fds) != m.fds() {
 		return fmt.Errorf("send %s: %d descriptors instead of %d", m.Kind, len(fds), m.fds())
 	}
+	if err := c.SendPacket(packet, fds...); err != nil {
+		return fmt.Errorf("send %s: %w", m.Kind, err)
+	}
+	return nil
+}
+
+// SendPacket writes what is no Message, for another seam of the same kind. The peer
+// gets duplicates of fds.
+func (c *Conn) SendPacket(packet []byte, fds ...int) error {
 	var oob []byte
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
@@ -143,10 +152,10 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 	c.send.Lock()
 	defer c.send.Unlock()
 	if err := c.unix.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return fmt.Errorf("send %s: %w", m.Kind, err)
+		return fmt.Errorf("set deadline: %w", err)
 	}
 	if _, _, err := c.unix.WriteMsgUnix(packet, oob, nil); err != nil {
-		return fmt.Errorf("send %s: %w", m.Kind, err)
+		return fmt.Errorf("write packet: %w", err)
 	}
 	return nil
 }
@@ -155,15 +164,14 @@ func (c *Conn) Send(m *Message, fds ...int) error {
 // caller's and exactly as many as the message calls for. After any error the
 // connection is of no more use; the end of it is io.EOF.
 func (c *Conn) Receive() (*Message, []int, error) {
-	n, oobn, flags, _, err := c.unix.ReadMsgUnix(c.buf, c.oob)
+	packet, fds, err := c.ReceivePacket()
 	if err != nil {
 		return nil, nil, fmt.Errorf("receive message: %w", err)
 	}
-	fds, err := parseRights(c.oob[:oobn])
-	if err != nil {
-		return nil, nil, fmt.Errorf("receive message: %w", err)
+	m, err := Decode(packet)
+	if err == nil && len(fds) != m.fds() {
+		err = fmt.Errorf("receive %s: %d descriptors instead of %d", m.Kind, len(fds), m.fds())
 	}
-	m, err := c.check(c.buf[:n], flags, len(fds))
 	if err != nil {
 		closeFDs(fds)
 		return nil, nil, err
@@ -171,22 +179,26 @@ func (c *Conn) Receive() (*Message, []int, error) {
 	return m, fds, nil
 }
 
-// check decodes a packet and compares the number of descriptors with it.
-func (c *Conn) check(packet []byte, flags, fds int) (*Message, error) {
-	if flags&syscall.MSG_TRUNC != 0 {
-		return nil, fmt.Errorf("receive message: %w", ErrTooLarge)
-	}
-	if flags&syscall.MSG_CTRUNC != 0 {
-		return nil, errors.New("receive message: too many descriptors, or no room for them in this process")
-	}
-	m, err := Decode(packet)
+// ReceivePacket waits for what SendPacket wrote. The packet is valid until the next
+// call; the descriptors, close-on-exec, are the caller's.
+func (c *Conn) ReceivePacket() ([]byte, []int, error) {
+	n, oobn, flags, _, err := c.unix.ReadMsgUnix(c.buf, c.oob)
 	if err != nil {
-		return nil, err
+		return nil, nil, fmt.Errorf("read packet: %w", err)
 	}
-	if fds != m.fds() {
-		return nil, fmt.Errorf("receive %s: %d descriptors instead of %d", m.Kind, fds, m.fds())
+	fds, err := parseRights(c.oob[:oobn])
+	switch {
+	case err != nil:
+	case flags&syscall.MSG_TRUNC != 0:
+		err = ErrTooLarge
+	case flags&syscall.MSG_CTRUNC != 0:
+		err = errors.New("too many descriptors, or no room for them in this process")
 	}
-	return m, nil
+	if err != nil {
+		closeFDs(fds)
+		return nil, nil, err
+	}
+	return c.buf[:n], fds, nil
 }
 
 // parseRights collects the descriptors of all control messages.

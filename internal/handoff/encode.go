@@ -94,7 +94,7 @@ func (m *Message) fds() int {
 		if m.DialResult.Code == "" {
 			return 1
 		}
-	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindAck, KindDial, KindDestinations,
+	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindYield, KindAck, KindDial, KindDestinations,
 		KindSign, KindSignResult:
 	}
 	return 0

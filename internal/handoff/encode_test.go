@@ -27,6 +27,7 @@ func samples() map[string]*Message {
 		"workload_gone": {Kind: KindWorkloadGone, Seq: 2, WorkloadGone: &WorkloadGone{UID: "shop/consumer"}},
 		"snapshot_end":  {Kind: KindSnapshotEnd, Seq: 3},
 		"goodbye":       {Kind: KindGoodbye},
+		"yield":         {Kind: KindYield},
 		"ack":           NewAck(4, nil),
 		"ack_bare":      {Kind: KindAck, Seq: 4},
 		"ack_error":     NewAck(5, errors.New("no room")),

@@ -72,11 +72,19 @@ func (h *holdings) drop(uid string) {
 	delete(h.pods, uid)
 }
 
-func (h *holdings) close() {
+// clear drops all.
+func (h *holdings) clear() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, pod := range h.pods {
 		closeFDs(pod.fds)
 	}
-	h.pods, h.closed = nil, true
+	h.pods = nil
+}
+
+func (h *holdings) close() {
+	h.clear()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
 }

@@ -25,6 +25,15 @@
 //
 // One proxy is served at a time. A newer one replaces the older, which gets a
 // Goodbye: it drains and does not come back.
+//
+// # How a proxy takes over from that of another agent
+//
+// Two agents of a node have the same listeners while one takes over from the other
+// (package takeover), and each has its proxy. A proxy that is told to Yield closes what
+// it accepts from and goes on with what it has accepted. Told so before it is told of a
+// pod, it gets ready without accepting: what it would accept it could not route yet. A
+// Yield holds until the connection ends: then a proxy accepts for the pods that it is
+// told of without one.
 package handoff
 
 import (
@@ -33,8 +42,9 @@ import (
 
 // Version is the version of the messages in this package. Both sides send it in
 // Hello and refuse a peer of another version. 3 came with tables of destinations, and with
-// Sign: a proxy that proves who its pods are needs an agent that can ask for it.
-const Version = 3
+// Sign: a proxy that proves who its pods are needs an agent that can ask for it. 4 came
+// with Yield: a proxy that did not know it would accept beside another.
+const Version = 4
 
 // MaxMessage is the largest encoded message, in bytes; larger sets are sent in
 // parts (Destinations.Last).
@@ -50,6 +60,7 @@ const (
 	KindWorkloadGone Kind = "workloadGone" // agent -> proxy
 	KindSnapshotEnd  Kind = "snapshotEnd"  // agent -> proxy; proxy -> agent after what it holds
 	KindGoodbye      Kind = "goodbye"      // agent -> proxy: a newer proxy took over
+	KindYield        Kind = "yield"        // agent -> proxy: do not accept
 	KindAck          Kind = "ack"          // both; Seq is the acked message's
 	KindDial         Kind = "dial"         // proxy -> agent
 	KindDialResult   Kind = "dialResult"   // agent -> proxy, with one fd on success; Seq is the Dial's
@@ -58,8 +69,8 @@ const (
 	KindSignResult   Kind = "signResult"   // agent -> proxy; Seq is the Sign's
 )
 
-// Message is the envelope. Exactly the body named by Kind is set; SnapshotEnd
-// and Goodbye have none, and Ack needs none without an error.
+// Message is the envelope. Exactly the body named by Kind is set; SnapshotEnd,
+// Goodbye and Yield have none, and Ack needs none without an error.
 type Message struct {
 	Kind Kind `json:"kind"`
 	// Seq is chosen by the sender of a message that wants an answer, unique on

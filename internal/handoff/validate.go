@@ -40,7 +40,7 @@ func (m *Message) validate() error {
 		return m.Sign.validate()
 	case KindSignResult:
 		return m.SignResult.validate()
-	case KindSnapshotEnd, KindGoodbye:
+	case KindSnapshotEnd, KindGoodbye, KindYield:
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func (m *Message) validateBody() error {
 		{KindSign, m.Sign != nil},
 		{KindSignResult, m.SignResult != nil},
 	}
-	known := m.Kind == KindSnapshotEnd || m.Kind == KindGoodbye
+	known := m.Kind == KindSnapshotEnd || m.Kind == KindGoodbye || m.Kind == KindYield
 	for _, b := range bodies {
 		known = known || b.kind == m.Kind
 		if b.set && b.kind != m.Kind {

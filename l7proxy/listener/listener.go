@@ -154,16 +154,29 @@ func (s *Set) Remove(uid string) {
 	}
 }
 
+// Yield stops accepting; what was accepted goes on. Connections that wait are another
+// process's to accept. Put with files accepts again.
+func (s *Set) Yield() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close()
+}
+
+// close closes the listeners. The caller locks.
+func (s *Set) close() {
+	for _, p := range s.pods {
+		closeAll(p.listeners)
+		p.listeners = nil
+	}
+}
+
 // Shut stops accepting: connections then wait in the backlogs, which the agent
 // holds. What is served may drain.
 func (s *Set) Shut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shut = true
-	for _, p := range s.pods {
-		closeAll(p.listeners)
-		p.listeners = nil
-	}
+	s.close()
 	for l := range s.live {
 		l.Drain()
 	}

@@ -152,3 +152,15 @@ func up(device string) error {
 	}
 	return nil
 }
+
+// Pods are two namespaces joined by a veth: 10.97.0.1, 10.97.0.2 and their IPv6
+// twins. The first also has an address that descriptions of it do not tell of, the
+// second plays the node's addresses, too.
+func Pods(tb testing.TB) (a, b *Netns) {
+	tb.Helper()
+	a, b = New(tb), New(tb)
+	Join(a, b)
+	a.Add("eth0", "10.97.0.1/24", "10.97.0.99/24", "fd97::1/64", "169.254.7.1/16")
+	b.Add("eth0", "10.97.0.2/24", "fd97::2/64", "10.97.0.254/24", "169.254.169.254/16")
+	return a, b
+}

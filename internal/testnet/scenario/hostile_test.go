@@ -42,6 +42,7 @@ func (n nosy) Workload(_ *handoff.Workload, files []*os.File) error {
 }
 func (nosy) WorkloadGone(string) error { return nil }
 func (n nosy) SnapshotEnd() error      { close(n.told); return nil }
+func (nosy) Yield()                    {}
 
 // hostile is the hostile program's process: hostile TAG JSON. It speaks the
 // handoff's protocol as the proxy does, with the proxy's user and place.

@@ -1,4 +1,4 @@
-package agent
+package server
 
 import (
 	"errors"
@@ -9,16 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/netns/netnstest"
 	"github.com/dubway/dubway/internal/handoff"
 )
 
 // TestHostileDial: a hostile program in the proxy's place asks for what it must
 // not have, where somebody listens on every such address. Nobody is reached.
 func TestHostileDial(t *testing.T) {
-	a, b := twoPods(t)
+	a, b := netnstest.Pods(t)
 	stub := &stub{}
 	w := &enroll.Workload{Pod: describe("a", a, "10.97.0.1", "fd97::1"), Netns: a.Namespace}
-	d := newDialer(stub, func(uid string) *enroll.Workload {
+	d := NewDialer()
+	d.Use(stub, func(uid string) *enroll.Workload {
 		if uid == w.Pod.UID {
 			return w
 		}
@@ -98,10 +100,11 @@ func TestHostileDial(t *testing.T) {
 // TestDialClient: the peer that an application is shown is only honoured for the
 // pod itself.
 func TestDialClient(t *testing.T) {
-	a, b := twoPods(t)
+	a, b := netnstest.Pods(t)
 	stub := &stub{}
 	w := &enroll.Workload{Pod: describe("a", a, "10.97.0.1"), Netns: a.Namespace}
-	d := newDialer(stub, func(string) *enroll.Workload { return w })
+	d := NewDialer()
+	d.Use(stub, func(string) *enroll.Workload { return w })
 	setTrap(t, a, "10.97.0.1:20880")
 	setTrap(t, b, "10.97.0.2:20880")
 	client := netip.MustParseAddrPort("10.97.0.7:4711")
@@ -118,9 +121,9 @@ func TestDialClient(t *testing.T) {
 }
 
 func TestRefreshNode(t *testing.T) {
-	d := newDialer(&stub{}, nil)
+	d := NewDialer()
 	fixed := netip.MustParseAddr("192.0.2.7")
-	if err := d.refreshNode([]netip.Addr{fixed}); err != nil {
+	if err := d.RefreshNode([]netip.Addr{fixed}); err != nil {
 		t.Fatal(err)
 	}
 	node := *d.node.Load()

@@ -1,4 +1,4 @@
-package agent
+package server
 
 import (
 	"context"
@@ -26,7 +26,7 @@ const (
 // says is read and answered, what it asks to dial is dialled by a few workers,
 // what it wants signed is asked for, and what is enrolled is told to it.
 type session struct {
-	server  *server
+	server  *Server
 	conn    *handoff.Conn
 	log     *slog.Logger
 	release string
@@ -41,7 +41,7 @@ type session struct {
 	refused map[string]string // what the proxy could not take, by uid
 }
 
-func newSession(s *server, conn *handoff.Conn, log *slog.Logger) *session {
+func newSession(s *Server, conn *handoff.Conn, log *slog.Logger) *session {
 	return &session{
 		server: s, conn: conn, log: log,
 		dials:   make(chan *handoff.Message, dialsOutstanding),
@@ -97,7 +97,7 @@ func (s *session) hello() error {
 		return fmt.Errorf("greet proxy: got %s before hello", m.Kind)
 	}
 	s.release = m.Hello.Release
-	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.node}
+	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.Node}
 	if m.Hello.Version != handoff.Version {
 		return errors.Join(fmt.Errorf("greet proxy: release %s speaks version %d, not %d",
 			m.Hello.Release, m.Hello.Version, handoff.Version),
@@ -108,9 +108,12 @@ func (s *session) hello() error {
 
 // run serves the connection until it ends.
 func (s *session) run(ctx context.Context) error {
-	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.node}
+	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.Node}
 	if err := s.conn.Send(&handoff.Message{Kind: handoff.KindHello, Hello: ours}); err != nil {
 		return err
+	}
+	if s.server.yielded.Load() { // before it has a listener
+		s.yield()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
@@ -130,6 +133,26 @@ func (s *session) run(ctx context.Context) error {
 	s.signing.Wait()
 	parts.Wait()
 	return err
+}
+
+// yield tells the proxy not to accept. A proxy that does not read does not hold
+// anybody up: it loses its connection.
+func (s *session) yield() {
+	if err := s.conn.Send(&handoff.Message{Kind: handoff.KindYield}); err != nil {
+		s.log.Warn("tell proxy to yield", "error", err)
+		_ = s.conn.Close()
+	}
+}
+
+// goodbye tells the proxy that another took its place. It returns at once: an old
+// proxy that does not read does not hold the new one up.
+func (s *session) goodbye() {
+	go func() {
+		_ = s.conn.Send(&handoff.Message{Kind: handoff.KindGoodbye})
+		// It hangs up when it has read that. To close first could reset the
+		// connection with the Goodbye unread.
+		time.AfterFunc(goodbyeTimeout, func() { _ = s.conn.Close() })
+	}()
 }
 
 // readAll handles what the proxy says.
@@ -163,7 +186,7 @@ func (s *session) readAll(ctx context.Context) error {
 func (s *session) tellAll(ctx context.Context) error {
 	told := make(map[string]*enroll.Workload)
 	for first := true; ; first = false {
-		workloads, changed := s.server.enroller.Workloads()
+		workloads, changed := s.server.Roster.Workloads()
 		if err := s.tell(told, workloads); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package agent
+package server
 
 import (
 	"context"
@@ -31,12 +31,13 @@ type office struct {
 	*testing.T
 
 	stub   *stub
-	server *server
+	server *Server
+	pods   *enroll.Enroller
 	path   string
 	cgroup string
 }
 
-func open(t *testing.T, proxyUID int, change ...func(*server)) *office {
+func open(t *testing.T, proxyUID int, change ...func(*office)) *office {
 	t.Helper()
 	o := &office{T: t, stub: &stub{}, path: filepath.Join(t.TempDir(), "handoff.sock"), cgroup: cgroupRoot(t)}
 	log := slog.New(slog.DiscardHandler)
@@ -45,15 +46,17 @@ func open(t *testing.T, proxyUID int, change ...func(*server)) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.server = &server{node: "node", proxyUID: proxyUID, enroller: e, dialer: newDialer(o.stub, e.Workload),
-		tables: tables, counts: newCounts(), log: log,
-		desk: authority.NewDesk(nil, e.Runs, log)}
+	o.pods = e
+	dialer := NewDialer()
+	dialer.Use(o.stub, e.Workload)
+	o.server = New(&Options{Node: "node", ProxyUID: proxyUID, Roster: e, Dialer: dialer,
+		Ledger: tables, Counts: NewCounts(), Log: log, Desk: authority.NewDesk(nil, e.Runs, log)})
 	for _, f := range change {
-		f(o.server)
+		f(o)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- o.server.run(ctx, o.path) }()
+	go func() { done <- o.server.Run(ctx, o.path) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -87,7 +90,7 @@ func (o *office) apply(list ...*pods.Pod) {
 	for _, p := range list {
 		p.Cgroup = o.cgroup
 	}
-	o.server.enroller.Apply(pods.Set{Pods: list})
+	o.pods.Apply(pods.Set{Pods: list})
 }
 
 // greet connects by hand and says what a new proxy says.
@@ -166,6 +169,8 @@ func (p *proxy) Workload(w *handoff.Workload, files []*os.File) error {
 func (p *proxy) WorkloadGone(uid string) error { p.drop(uid); p.log <- uid + " gone"; return nil }
 
 func (p *proxy) SnapshotEnd() error { p.log <- "end"; return nil }
+
+func (p *proxy) Yield() { p.log <- "yield" }
 
 func (p *proxy) drop(uid string) {
 	p.mu.Lock()
@@ -402,7 +407,7 @@ func TestServerRefusesProtocol(t *testing.T) {
 
 func TestServerDials(t *testing.T) {
 	o := open(t, os.Getuid())
-	a, b := twoPods(t)
+	a, b := netnstest.Pods(t)
 	o.apply(describe("a", a, "10.97.0.1"))
 	application := setTrap(t, b, "10.97.0.2:20880")
 	p := newProxy()
@@ -444,9 +449,9 @@ func TestServerDials(t *testing.T) {
 			t.Errorf("%s for %s: %v, want %s", c.to, c.uid, err, c.code)
 		}
 	}
-	o.server.dialer.quota.mu.Lock()
-	defer o.server.dialer.quota.mu.Unlock()
-	if left := o.server.dialer.quota.pods["shop/a"].outstanding; left != 0 {
+	o.server.Dialer.quota.mu.Lock()
+	defer o.server.Dialer.quota.mu.Unlock()
+	if left := o.server.Dialer.quota.pods["shop/a"].outstanding; left != 0 {
 		t.Errorf("%d dials are still counted", left)
 	}
 }

@@ -1,4 +1,4 @@
-package agent
+package server
 
 import (
 	"context"
@@ -29,8 +29,8 @@ func TestSigns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := open(t, os.Getuid(), func(s *server) {
-		s.desk = authority.NewDesk(client, s.enroller.Runs, slog.New(slog.DiscardHandler))
+	o := open(t, os.Getuid(), func(o *office) {
+		o.server.Desk = authority.NewDesk(client, o.pods.Runs, slog.New(slog.DiscardHandler))
 	})
 	pod := describe("a", netnstest.New(t), "10.97.0.1")
 	pod.ServiceAccount = "consumer"
@@ -91,8 +91,8 @@ func (h hangs) Sign(ctx context.Context, _ authority.Question) (*authority.Signe
 // up nor the session's end.
 func TestSignHoldsNothingUp(t *testing.T) {
 	signer := hangs{make(chan struct{}, 10)}
-	o := open(t, os.Getuid(), func(s *server) {
-		s.desk = authority.NewDesk(signer, func(string, string) bool { return true }, slog.New(slog.DiscardHandler))
+	o := open(t, os.Getuid(), func(o *office) {
+		o.server.Desk = authority.NewDesk(signer, func(string, string) bool { return true }, slog.New(slog.DiscardHandler))
 	})
 	p := newProxy()
 	proxy, _ := connect(t, o.path, p)

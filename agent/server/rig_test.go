@@ -1,4 +1,4 @@
-package agent
+package server
 
 import (
 	"errors"
@@ -31,7 +31,7 @@ type stub struct {
 
 var (
 	_ enroll.Datapath = (*stub)(nil)
-	_ marker          = (*stub)(nil)
+	_ Marker          = (*stub)(nil)
 	_ table.Datapath  = (*stub)(nil)
 )
 
@@ -93,18 +93,6 @@ func (s *stub) Move(uint64, uint32) error { return nil }
 func (s *stub) Workloads() ([]uint64, error) { return nil, nil }
 
 func (s *stub) Effective(string) error { return nil }
-
-// twoPods are two namespaces joined by a veth: 10.97.0.1, 10.97.0.2 and their
-// IPv6 twins. The first also has an address that its description does not tell
-// of, the second plays the node's addresses, too.
-func twoPods(t *testing.T) (a, b *netnstest.Netns) {
-	t.Helper()
-	a, b = netnstest.New(t), netnstest.New(t)
-	netnstest.Join(a, b)
-	a.Add("eth0", "10.97.0.1/24", "10.97.0.99/24", "fd97::1/64", "169.254.7.1/16")
-	b.Add("eth0", "10.97.0.2/24", "fd97::2/64", "10.97.0.254/24", "169.254.169.254/16")
-	return a, b
-}
 
 func describe(name string, ns *netnstest.Netns, addresses ...string) *pods.Pod {
 	p := &pods.Pod{UID: "shop/" + name, Name: name, Namespace: "shop", Netns: ns.Path, Ports: []uint16{20880}}

@@ -1,4 +1,4 @@
-package agent
+package server
 
 import (
 	"errors"
@@ -14,39 +14,52 @@ import (
 	"github.com/dubway/dubway/internal/handoff"
 )
 
-// marker makes a socket the mesh's own; package datapath has it.
-type marker interface {
+// Marker makes a socket the mesh's own; package datapath has it.
+type Marker interface {
+	// MarkSocket does so before the socket connects; client may be invalid.
 	MarkSocket(fd int, client netip.AddrPort) error
 }
 
-// dialer makes the sockets that the proxy asks for. The proxy is the part of the
+// Dialer makes the sockets that the proxy asks for. The proxy is the part of the
 // mesh that an attacker would take over: nothing that it says is believed, and
 // what it may reach is limited to what a service mesh has business with.
-type dialer struct {
-	mark     marker
+type Dialer struct {
+	mark     Marker
 	workload func(uid string) *enroll.Workload
 	node     atomic.Pointer[map[netip.Addr]bool] // never nil
 	quota    *quota
 }
 
-func newDialer(mark marker, workload func(uid string) *enroll.Workload) *dialer {
-	d := &dialer{mark: mark, workload: workload, quota: newQuota()}
+// NewDialer makes a Dialer that knows nobody until Use.
+func NewDialer() *Dialer {
+	nobody := func(string) *enroll.Workload { return nil }
+	d := &Dialer{workload: nobody, quota: newQuota()}
 	d.node.Store(&map[netip.Addr]bool{})
 	return d
 }
 
+// Use sets how sockets are marked and whose they may be. Before the first dial.
+func (d *Dialer) Use(mark Marker, workload func(uid string) *enroll.Workload) {
+	d.mark, d.workload = mark, workload
+}
+
+// Forget drops what is counted of workloads that are no more.
+func (d *Dialer) Forget() {
+	d.quota.forget(func(uid string) bool { return d.workload(uid) != nil })
+}
+
 // begin admits a dial by its workload's limits. Every nil error wants an end.
-func (d *dialer) begin(uid string) error {
+func (d *Dialer) begin(uid string) error {
 	if d.workload(uid) == nil {
 		return &handoff.DialError{Code: handoff.DialUnknown, Text: "no workload " + uid + " is enrolled"}
 	}
 	return d.quota.take(uid)
 }
 
-func (d *dialer) end(uid string) { d.quota.give(uid) }
+func (d *Dialer) end(uid string) { d.quota.give(uid) }
 
 // dial returns a socket that connects, or a *handoff.DialError.
-func (d *dialer) dial(ask *handoff.Dial) (int, error) {
+func (d *Dialer) dial(ask *handoff.Dial) (int, error) {
 	w := d.workload(ask.Workload)
 	if w == nil {
 		return -1, &handoff.DialError{Code: handoff.DialUnknown, Text: "no workload " + ask.Workload + " is enrolled"}
@@ -76,7 +89,7 @@ func (d *dialer) dial(ask *handoff.Dial) (int, error) {
 
 // permit tells whether w may be dialled for at to, and whether that is the pod
 // itself.
-func (d *dialer) permit(w *enroll.Workload, to netip.AddrPort) (own bool, err error) {
+func (d *Dialer) permit(w *enroll.Workload, to netip.AddrPort) (own bool, err error) {
 	for _, a := range w.Pod.Addresses {
 		if a != to.Addr() {
 			continue
@@ -109,11 +122,11 @@ func deny(to netip.AddrPort, why string) error {
 	return &handoff.DialError{Code: handoff.DialDenied, Text: fmt.Sprintf("%s: %s", to.Addr(), why)}
 }
 
-// refreshNode reads the node's addresses again: those of the agent's own network
+// RefreshNode reads the node's addresses again: those of the agent's own network
 // namespace, those of the host's where the agent sees the host's processes
 // (hostPID), and the fixed ones. What cannot be read keeps its last known
 // addresses: a denied address stays denied.
-func (d *dialer) refreshNode(fixed []netip.Addr) error {
+func (d *Dialer) RefreshNode(fixed []netip.Addr) error {
 	fresh := make(map[netip.Addr]bool)
 	own, err := ownAddresses()
 	host, hostErr := netns.ProcessAddresses(1)
@@ -130,8 +143,8 @@ func (d *dialer) refreshNode(fixed []netip.Addr) error {
 	return err
 }
 
-// isNode tells whether an address is one of the node's.
-func (d *dialer) isNode(a netip.Addr) bool { return (*d.node.Load())[a] }
+// IsNode tells whether an address is one of the node's.
+func (d *Dialer) IsNode(a netip.Addr) bool { return (*d.node.Load())[a] }
 
 func ownAddresses() ([]netip.Addr, error) {
 	ns, err := netns.Open(netns.Self)

@@ -1,4 +1,4 @@
-package agent
+package server
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 // askDial queues a Dial for the workers, or answers at once that it is too many.
 // A full queue makes the proxy wait.
 func (s *session) askDial(m *handoff.Message) error {
-	if err := s.server.dialer.begin(m.Dial.Workload); err != nil {
+	if err := s.server.Dialer.begin(m.Dial.Workload); err != nil {
 		return s.answerDial(m.Seq, -1, err)
 	}
 	s.dials <- m
@@ -20,8 +20,8 @@ func (s *session) askDial(m *handoff.Message) error {
 // dialAll is a worker: it dials until the queue is closed.
 func (s *session) dialAll() {
 	for m := range s.dials {
-		fd, err := s.server.dialer.dial(m.Dial)
-		s.server.dialer.end(m.Dial.Workload)
+		fd, err := s.server.Dialer.dial(m.Dial)
+		s.server.Dialer.end(m.Dial.Workload)
 		if err := s.answerDial(m.Seq, fd, err); err != nil {
 			// A proxy that does not read its answers is of no use; without the
 			// connection, what is queued ends at once.
@@ -34,7 +34,7 @@ func (s *session) dialAll() {
 // answerDial sends the result and closes fd, of which the proxy has a duplicate.
 func (s *session) answerDial(seq uint64, fd int, err error) error {
 	defer closeFD(fd)
-	s.server.counts.dial(err)
+	s.server.Counts.dial(err)
 	if err != nil {
 		if d, ok := errors.AsType[*handoff.DialError](err); ok && d.Code == handoff.DialDenied {
 			s.log.Warn("dial denied", "error", err)
@@ -46,11 +46,11 @@ func (s *session) answerDial(seq uint64, fd int, err error) error {
 
 // askSign asks for a certificate beside what else the proxy says, or refuses at once.
 func (s *session) askSign(ctx context.Context, m *handoff.Message) error {
-	if no := s.server.desk.Refuse(m); no != nil {
+	if no := s.server.Desk.Refuse(m); no != nil {
 		return s.conn.Send(no)
 	}
 	s.signing.Go(func() {
-		if err := s.conn.Send(s.server.desk.Answer(ctx, m)); err != nil {
+		if err := s.conn.Send(s.server.Desk.Answer(ctx, m)); err != nil {
 			s.log.Warn("answer sign", "error", err)
 			_ = s.conn.Close()
 		}
