@@ -160,7 +160,7 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		return ErrReplaced
 	case KindYield:
 		c.yielded = true
-		c.held.clear()
+		c.held.yield()
 		c.handler.Yield()
 		return nil
 	case KindHello, KindDial, KindDestinations, KindSign:

@@ -220,6 +220,40 @@ func TestClientGivesBack(t *testing.T) {
 	}
 }
 
+// TestClientYields: a proxy that another accepts for lets go of its listeners, is told of
+// pods without any, and gives back what it was told of meanwhile.
+func TestClientYields(t *testing.T) {
+	y := newToy(t)
+	y.connect()
+	y.workload("a", 1)
+	y.workload("b", 2)
+	y.snapshotEnd(3)
+	before := openFDs(t)
+	y.send(&Message{Kind: KindYield})
+	y.workload("b", 4)
+	y.told("workload a with 2", "workload b with 2", "end", "yield", "workload b with 0")
+	if now := openFDs(t); now != before-2+2 { // those of a are closed; toy's pipe of b is open
+		t.Errorf("%d descriptors are open, %d were", now, before)
+	}
+	y.hangUp()
+	if held := y.connect(); !reflect.DeepEqual(held, map[string]int{"b": 2}) {
+		t.Errorf("given back %v", held)
+	}
+	y.workload("b", 1)
+	y.snapshotEnd(2)
+	y.told("workload b with 2", "gone a", "end")
+	y.hangUp()
+	y.connect()
+	y.send(&Message{Kind: KindYield}) // before anything: one that gets ready
+	y.workload("c", 1)
+	y.snapshotEnd(2)
+	y.told("yield", "workload c with 0", "gone b", "end")
+	y.hangUp()
+	if held := y.connect(); !reflect.DeepEqual(held, map[string]int{"c": 2}) {
+		t.Errorf("given back %v", held)
+	}
+}
+
 func TestClientDial(t *testing.T) {
 	y := newToy(t)
 	ask := Dial{Workload: "a", Destination: netip.MustParseAddrPort("10.0.0.1:80")}

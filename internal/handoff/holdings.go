@@ -47,11 +47,14 @@ func (h *holdings) put(w *Workload, fds []int) error {
 	return nil
 }
 
-// each calls f for every pod until it fails.
+// each calls f for every pod that has listeners until it fails.
 func (h *holdings) each(f func(*Workload, []int) error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, pod := range h.pods {
+		if len(pod.fds) == 0 {
+			continue
+		}
 		if err := f(pod.workload, pod.fds); err != nil {
 			return err
 		}
@@ -72,19 +75,21 @@ func (h *holdings) drop(uid string) {
 	delete(h.pods, uid)
 }
 
-// clear drops all.
-func (h *holdings) clear() {
+// yield lets go of all listeners; the pods stay known.
+func (h *holdings) yield() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for uid, pod := range h.pods {
+		closeFDs(pod.fds)
+		h.pods[uid] = holding{workload: pod.workload}
+	}
+}
+
+func (h *holdings) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, pod := range h.pods {
 		closeFDs(pod.fds)
 	}
-	h.pods = nil
-}
-
-func (h *holdings) close() {
-	h.clear()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
+	h.pods, h.closed = nil, true
 }
