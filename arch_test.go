@@ -36,8 +36,8 @@ var doors = []door{
 		"links, netns ids and sock_diag need privileges that only the agent has"},
 	{"github.com/vishvananda/netns/...", []string{"agent/...", "internal/testnet/..."}, nil,
 		"the same"},
-	{"k8s.io/...", []string{"agent/pods/kube"}, []string{"agent/..."},
-		"one client of the API server, with one list of what it may ask for; the rest of the agent sees pods.Pod"},
+	{"k8s.io/...", []string{"agent/pods/kube", "agent/pods/leave"}, []string{"agent/..."},
+		"one client of the API server for pods, one for the order to leave, each with one list of what it may ask for; the rest of the agent sees pods.Pod"},
 	{"github.com/containernetworking/cni/...", []string{"cni/..."}, nil,
 		"the words that container runtimes speak to plugins; the agent's end speaks those of cni/wire"},
 	{"github.com/containernetworking/plugins/...", nil, []string{"cni/..."},
@@ -266,6 +266,7 @@ var floors = []string{
 	"agent/netns/netnstest",
 	"agent/netns",
 	"agent/pods/kube",
+	"agent/pods/leave",
 	"agent/pods/process",
 	"agent/pods",
 }

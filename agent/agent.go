@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dubway/dubway/agent/authority"
@@ -32,6 +33,9 @@ type Options struct {
 	PinPath       string            // where the datapath is pinned; datapath.DefaultPinPath
 	Cgroup        string            // where the programs are attached; the host's cgroup2 root
 	Workloads     string            // directory of workload files
+	Source        pods.Source       // whom pods are known from, in place of Workloads
+	NodeDir       string            // of the node, outlives pods: one agent takes over from another there; "" for none
+	Leave         Leave             // how the agent leaves the node for good
 	NodeName      string            // for people and labels; the host's name
 	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
 	ProxyUID      int               // the user, and the group, that dubway-proxy runs as
@@ -54,6 +58,8 @@ type Agent struct {
 	datapath *datapath.Datapath
 	tables   *table.Tables
 	enroller *enroll.Enroller
+	turn     *turn
+	served   *atomic.Bool // once: what it enrolled, a proxy serves
 	dialer   *server.Dialer
 	server   *server.Server
 	counts   *server.Counts
@@ -65,26 +71,8 @@ type Agent struct {
 // New checks the machine, loads or adopts the datapath and makes the state
 // directory. It enrols nobody before Run.
 func New(opts Options) (*Agent, error) {
-	if err := opts.complete(); err != nil {
-		return nil, err
-	}
-	var signer authority.Signer
-	if opts.Authority.Address != "" {
-		opts.Authority.Logger = opts.Logger
-		client, err := authority.New(opts.Authority)
-		if err != nil {
-			return nil, err
-		}
-		signer = client
-	}
-	// Before anything is changed on this machine.
-	if _, err := os.ReadDir(opts.Workloads); err != nil {
-		return nil, fmt.Errorf("read workloads: %w", err)
-	}
-	if err := errors.Join(canEnter(), isBelow(opts.Cgroup)); err != nil {
-		return nil, err
-	}
-	if err := makeState(opts.StateDir, opts.ProxyUID); err != nil {
+	signer, err := opts.prepare()
+	if err != nil {
 		return nil, err
 	}
 	dialer := server.NewDialer()
@@ -111,13 +99,40 @@ func New(opts Options) (*Agent, error) {
 	dialer.Use(d, e.Workload)
 	a := &Agent{
 		opts: opts, log: opts.Logger, started: time.Now(),
-		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer,
+		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer, turn: newTurn(), served: new(atomic.Bool),
 	}
 	a.server = server.New(&server.Options{
 		Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Dialer: dialer, Ledger: tables,
 		Desk: authority.NewDesk(signer, e.Runs, opts.Logger), Counts: a.counts, Log: opts.Logger,
 	})
 	return a, nil
+}
+
+// prepare fills the defaults in, and does all that is to be done before anything is
+// changed but the agent's own directories.
+func (o *Options) prepare() (authority.Signer, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	var signer authority.Signer
+	if o.Authority.Address != "" {
+		o.Authority.Logger = o.Logger
+		client, err := authority.New(o.Authority)
+		if err != nil {
+			return nil, err
+		}
+		signer = client
+	}
+	if o.Source == nil {
+		if _, err := os.ReadDir(o.Workloads); err != nil {
+			return nil, fmt.Errorf("read workloads: %w", err)
+		}
+		o.Source = pods.NewDirectory(o.Workloads, o.Logger)
+	}
+	if err := errors.Join(canEnter(), isBelow(o.Cgroup)); err != nil {
+		return nil, err
+	}
+	return signer, makeState(o.StateDir, o.ProxyUID)
 }
 
 // complete fills the defaults in.
@@ -162,22 +177,30 @@ func (a *Agent) Run(ctx context.Context) error {
 	run(func() error { return a.watch(ctx, ready) })
 	run(func() error { return a.serveProxy(ctx, ready) })
 	run(func() error { return admin.Serve(ctx, admin.AgentSocket(a.opts.StateDir), a.handler(), a.log) })
-	run(func() error { a.enroller.Run(ctx); return nil })
+	// What only the active agent does runs by turn.run.
+	run(func() error {
+		return a.turn.run(ctx, func(ctx context.Context) error { a.enroller.Run(ctx); return nil })
+	})
 	run(func() error { a.housekeep(ctx); return nil })
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)
 	<-ctx.Done()
 	parts.Wait()
-	a.enroller.Close()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return errors.Join(err, a.datapath.Close())
+		return errors.Join(err, a.close())
 	}
+	return a.close()
+}
+
+// close lets go of all sockets and maps.
+func (a *Agent) close() error {
+	a.enroller.Close()
 	return a.datapath.Close()
 }
 
 // watch enrols what the source tells of, and closes ready after the first time.
 func (a *Agent) watch(ctx context.Context, ready chan struct{}) error {
 	var once sync.Once
-	return pods.NewDirectory(a.opts.Workloads, a.log).Run(ctx, func(set pods.Set) {
+	return a.opts.Source.Run(ctx, func(set pods.Set) {
 		a.mu.Lock()
 		a.problems = set.Problems
 		a.mu.Unlock()

@@ -38,16 +38,45 @@ func (a *Agent) handler() http.Handler {
 		}
 		admin.WriteJSON(w, list)
 	})
+	mux.HandleFunc("GET "+admin.PathReady, func(w http.ResponseWriter, _ *http.Request) {
+		sayReady(w, a.turn.now(), a.lacks())
+	})
 	mux.Handle("GET "+admin.PathMetrics, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError,
 	}))
 	return mux
 }
 
+// lacks says why the agent does not serve yet; "" if it does, or did once.
+func (a *Agent) lacks() string {
+	if a.served.Load() {
+		return ""
+	}
+	select {
+	case <-a.server.Served():
+		a.served.Store(true)
+		return ""
+	default:
+	}
+	if _, _, ok := a.server.Connected(); !ok {
+		return "no proxy is connected"
+	}
+	return "the proxy has no configuration yet"
+}
+
+// sayReady answers whether an agent serves.
+func sayReady(w http.ResponseWriter, role admin.Role, lacks string) {
+	if lacks != "" {
+		admin.WriteError(w, http.StatusServiceUnavailable, fmt.Errorf("the agent is %s and not ready: %s", role, lacks))
+		return
+	}
+	admin.WriteJSON(w, admin.AgentReady{APIVersion: admin.APIVersion, Role: role})
+}
+
 // status gathers what dubwayctl status shows.
 func (a *Agent) status() admin.AgentStatus {
 	s := admin.AgentStatus{
-		APIVersion: admin.APIVersion, Cgroup: a.opts.Cgroup, PinPath: a.opts.PinPath,
+		APIVersion: admin.APIVersion, Role: a.turn.now(), Cgroup: a.opts.Cgroup, PinPath: a.opts.PinPath,
 		Process: admin.Process{
 			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: a.started,
 			Uptime: time.Since(a.started).Round(time.Second).String(), Node: a.opts.NodeName,

@@ -32,6 +32,9 @@ const (
 	InboundPort  = 15006            // on every address
 )
 
+// ABI is the version of what the pinned maps hold. An agent replaces the pins of another.
+const ABI = bpf.ABI
+
 // ErrMapFull says that a workload or a destination does not fit into its map.
 // What is reported with it is not in force.
 var ErrMapFull = errors.New("map is full")

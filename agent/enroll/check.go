@@ -15,6 +15,9 @@ import (
 func (e *Enroller) Check() {
 	e.work.Lock()
 	defer e.work.Unlock()
+	if e.frozen {
+		return
+	}
 	for uid, s := range e.snapshot() {
 		if s.workload == nil {
 			continue

@@ -66,7 +66,9 @@ type Enroller struct {
 	// inherited are the cookies that an earlier agent enrolled and that this one
 	// has not taken over yet.
 	inherited map[uint64]bool
-	proxySeen bool // a proxy has said which listeners it holds
+	proxySeen bool                       // a proxy has said which listeners it holds
+	offers    map[string][]*netns.Socket // for the first Apply, by UID
+	frozen    bool                       // another agent writes; see Freeze
 
 	mu      sync.Mutex
 	states  map[string]*state // by UID, of every desired pod
@@ -162,6 +164,8 @@ func (e *Enroller) Close() {
 		}
 	}
 	clear(e.states)
+	closeAll(e.offers)
+	e.offers = nil
 }
 
 // Apply makes set the desired pods and returns when all of them have been tried.
@@ -169,7 +173,10 @@ func (e *Enroller) Apply(set pods.Set) {
 	e.work.Lock()
 	defer e.work.Unlock()
 	e.desired = set.Pods
-	e.reconcile(nil)
+	offers := e.offers
+	e.offers = nil
+	e.reconcile(offers)
+	closeAll(offers)
 }
 
 // Adopt offers the listeners that a proxy holds, by UID, and returns when those
@@ -180,11 +187,7 @@ func (e *Enroller) Adopt(offers map[string][]*netns.Socket) {
 	defer e.work.Unlock()
 	e.proxySeen = true
 	e.reconcile(offers)
-	for _, sockets := range offers {
-		for _, s := range sockets {
-			_ = s.Close()
-		}
-	}
+	closeAll(offers)
 }
 
 // Workloads returns what is enrolled, and a channel that is closed when that

@@ -18,6 +18,10 @@ func (e *Enroller) reconcile(offers map[string][]*netns.Socket) {
 	for _, pod := range e.desired {
 		wanted[pod.UID] = true
 	}
+	if e.frozen {
+		e.forget(wanted)
+		return
+	}
 	for uid, s := range e.snapshot() {
 		if !wanted[uid] {
 			e.leave(s)

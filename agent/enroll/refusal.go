@@ -28,6 +28,7 @@ const (
 	ClassDatapath     Class = "datapath"      // such as a full map
 	ClassConflict     Class = "conflict"      // another pod has its address or namespace
 	ClassBroken       Class = "broken"        // was enrolled, cannot be checked any more
+	ClassWithdrawn    Class = "withdrawn"     // the mesh leaves the node
 )
 
 // Refusal says why a pod is not enrolled.

@@ -88,10 +88,14 @@ func (w *Workload) datapath() datapath.Workload {
 
 // close lets go of the workload's sockets. Duplicates that the proxy holds live on.
 func (w *Workload) close() {
+	w.deafen()
+	_ = w.Netns.Close()
+}
+
+func (w *Workload) deafen() {
 	for _, l := range w.Listeners {
 		_ = l.Socket.Close()
 	}
-	_ = w.Netns.Close()
 }
 
 // errTaken says that somebody else listens on a port of the mesh.

@@ -28,6 +28,7 @@ type Dialer struct {
 	workload func(uid string) *enroll.Workload
 	node     atomic.Pointer[map[netip.Addr]bool] // never nil
 	quota    *quota
+	halted   atomic.Bool // see Halt
 }
 
 // NewDialer makes a Dialer that knows nobody until Use.
@@ -48,6 +49,10 @@ func (d *Dialer) Forget() {
 	d.quota.forget(func(uid string) bool { return d.workload(uid) != nil })
 }
 
+// Halt refuses all dials from now on: another agent's programs do not know our marks, and
+// would steer what we dial.
+func (d *Dialer) Halt() { d.halted.Store(true) }
+
 // begin admits a dial by its workload's limits. Every nil error wants an end.
 func (d *Dialer) begin(uid string) error {
 	if d.workload(uid) == nil {
@@ -60,6 +65,9 @@ func (d *Dialer) end(uid string) { d.quota.give(uid) }
 
 // dial returns a socket that connects, or a *handoff.DialError.
 func (d *Dialer) dial(ask *handoff.Dial) (int, error) {
+	if d.halted.Load() {
+		return -1, &handoff.DialError{Code: handoff.DialExhausted, Text: "an agent of another release has replaced the datapath"}
+	}
 	w := d.workload(ask.Workload)
 	if w == nil {
 		return -1, &handoff.DialError{Code: handoff.DialUnknown, Text: "no workload " + ask.Workload + " is enrolled"}

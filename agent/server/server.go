@@ -60,7 +60,8 @@ type Server struct {
 	Options
 
 	yielded atomic.Bool // proxies are told not to accept
-	served  atomic.Bool // see Served
+	serving sync.Once
+	served  chan struct{} // see Served
 
 	// publishing is held while a generation is put in force, and while another proxy
 	// takes over: or an older one could undo what the newer one published.
@@ -71,7 +72,7 @@ type Server struct {
 }
 
 // New makes a Server. Nobody is served before Run.
-func New(o *Options) *Server { return &Server{Options: *o} }
+func New(o *Options) *Server { return &Server{Options: *o, served: make(chan struct{})} }
 
 // Yield makes this the server of a proxy that does not accept: the one that is
 // connected, and those that come.
@@ -97,9 +98,9 @@ func (s *Server) Freeze() {
 	s.frozen = true
 }
 
-// Served tells whether a proxy has accepted everything that it was told of, and put all
-// of its tables in force, since the server began.
-func (s *Server) Served() bool { return s.served.Load() }
+// Served is closed when a proxy has taken everything that it was told of, and all of its
+// tables were put in force.
+func (s *Server) Served() <-chan struct{} { return s.served }
 
 // Connected tells of the proxy that is served, and what it could not take, by UID;
 // false if there is none.
@@ -194,7 +195,7 @@ func (s *Server) put(from *session, g *table.Generation) error {
 		return err
 	}
 	if g.Number == 0 { // comes last, after it was told of every pod
-		s.served.Store(true)
+		s.serving.Do(func() { close(s.served) })
 	}
 	return nil
 }

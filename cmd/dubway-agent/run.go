@@ -12,6 +12,7 @@ import (
 	"github.com/dubway/dubway/agent"
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/pods/leave"
 	"github.com/dubway/dubway/internal/admin"
 )
 
@@ -20,6 +21,7 @@ type flags struct {
 	options       agent.Options
 	nodeAddresses []string
 	logLevel      string
+	order         leave.Options
 }
 
 func runCommand() *cobra.Command {
@@ -33,11 +35,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := agent.New(opts)
-			if err != nil {
-				return fmt.Errorf("start: %w", err)
-			}
-			return a.Run(cmd.Context())
+			return agent.Serve(cmd.Context(), opts)
 		},
 	}
 	o, set := &f.options, cmd.Flags()
@@ -51,6 +49,10 @@ func runCommand() *cobra.Command {
 	set.IntVar(&o.ProxyUID, "proxy-uid", 65532, "user and group id that dubway-proxy runs as")
 	set.DurationVar(&o.CheckInterval, "check-interval", time.Minute,
 		"between checks that the programs are effective on enrolled pods")
+	set.StringVar(&o.NodeDir, "node-dir", "",
+		"directory of the host in which a new agent takes over from an old one (default: none, there is one agent at a time)")
+	set.StringVar(&f.order.DaemonSet, "daemonset", "",
+		"DaemonSet in POD_NAMESPACE whose annotation dubway.io/leave: \"true\" makes the agent leave its node for good")
 	ca := &o.Authority
 	set.StringVar(&ca.Address, "ca-address", "",
 		"HOST:PORT of the authority that signs pods' certificates, istiod's secured port 15012; without it pods have no identities")
@@ -66,6 +68,19 @@ func runCommand() *cobra.Command {
 		panic(err)
 	}
 	return cmd
+}
+
+// obey makes the agent hear the DaemonSet's order to leave.
+func (f *flags) obey(opts *agent.Options) (err error) {
+	if f.order.DaemonSet == "" {
+		return nil
+	}
+	f.order.Namespace, f.order.Pod = os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")
+	opts.Leave.Orders, err = leave.New(f.order)
+	if err != nil {
+		return fmt.Errorf("read --daemonset: %w", err)
+	}
+	return nil
 }
 
 // complete makes options of what was said in words.
@@ -86,5 +101,5 @@ func (f *flags) complete() (agent.Options, error) {
 		opts.NodeAddresses = append(opts.NodeAddresses, a)
 	}
 	opts.Logger = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	return opts, nil
+	return opts, f.obey(&opts)
 }

@@ -13,6 +13,7 @@
 // the agent also
 //
 //	GET  /v1/unknown    UnknownList
+//	GET  /v1/ready      AgentReady; 503 and why not
 //
 // and the proxy also
 //
@@ -46,6 +47,7 @@ const (
 	PathRoutes    = "/v1/routes"
 	PathClusters  = "/v1/clusters"
 	PathUnknown   = "/v1/unknown"
+	PathReady     = "/v1/ready"
 	PathExplain   = "/v1/explain"
 	PathDump      = "/v1/configdump"
 	PathAccessLog = "/v1/accesslog"

@@ -2,10 +2,28 @@ package admin
 
 import "time"
 
+// Role is what an agent is among those of its node.
+type Role string
+
+// The roles.
+const (
+	RoleActive  Role = "active"  // it enrols
+	RoleStandby Role = "standby" // it gets ready to take over from the active one
+	RolePassive Role = "passive" // another took over: it serves what its own proxy has accepted
+	RoleLeft    Role = "left"    // the mesh left the node: as passive, and nobody is enrolled
+)
+
+// AgentReady is dubway-agent's answer to /v1/ready when it serves.
+type AgentReady struct {
+	APIVersion string `json:"apiVersion"`
+	Role       Role   `json:"role"`
+}
+
 // AgentStatus is dubway-agent's answer to /v1/status.
 type AgentStatus struct {
 	APIVersion string `json:"apiVersion"`
 	Process
+	Role     Role      `json:"role"`
 	Cgroup   string    `json:"cgroup"`
 	PinPath  string    `json:"pinPath"`
 	Programs []Program `json:"programs"`

@@ -232,7 +232,7 @@ func TestClientYields(t *testing.T) {
 	y.send(&Message{Kind: KindYield})
 	y.workload("b", 4)
 	y.told("workload a with 2", "workload b with 2", "end", "yield", "workload b with 0")
-	if now := openFDs(t); now != before-2+2 { // those of a are closed; toy's pipe of b is open
+	if now := openFDs(t); now != before { // four are closed, two are b's new ones, two the test's own
 		t.Errorf("%d descriptors are open, %d were", now, before)
 	}
 	y.hangUp()
