@@ -147,7 +147,9 @@ func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin offers) (*ta
 	a.served = &s.served
 	a.enroller.Offer(begin)
 	t := newTenure(s, a, lock)
-	ctx, cancel := context.WithCancel(ctx)
+	stop := ctx.Done()
+	// The agent ends when serve says so: a passive one after its proxy.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	held, ran := make(chan error, 1), make(chan error, 1)
 	go func() {
@@ -159,15 +161,13 @@ func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin offers) (*ta
 	}()
 	go func() { ran <- a.Run(ctx) }()
 	go s.announce(ctx, a, s.heir)
-	again, err := t.serve(ctx, ran)
 	var next offers
+	again, err := t.serve(ctx, stop, ran)
 	if again {
 		next = a.enroller.Listeners()
-		cancel()
-		err = <-ran
 	}
 	cancel()
-	err = errors.Join(err, <-held)
+	err = errors.Join(err, <-ran, <-held)
 	t.finish()
 	if again && err == nil {
 		return t.lock, next, nil

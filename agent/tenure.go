@@ -12,6 +12,9 @@ import (
 	"github.com/dubway/dubway/internal/admin"
 )
 
+// lingerLimit is longer than proxies drain.
+const lingerLimit = 2 * time.Minute
+
 // tenure is one turn of an agent, as the one that takes over sees it, and as the order to
 // leave ends it: one of the two ends it, whichever is first.
 type tenure struct {
@@ -103,8 +106,10 @@ func (t *tenure) Served() {
 // Bereft is part of takeover.Incumbent.
 func (t *tenure) Bereft() { close(t.bereft) }
 
-// serve waits until the turn is to begin anew, with the lock, or the agent has ended.
-func (t *tenure) serve(ctx context.Context, ran <-chan error) (again bool, err error) {
+// serve waits until the turn is to begin anew, with the lock, or the agent is to end.
+func (t *tenure) serve(ctx context.Context, stop <-chan struct{}, ran chan error) (again bool, err error) {
+	tick := time.NewTicker(turnEvery)
+	defer tick.Stop()
 	var retry <-chan time.Time // once the successor is gone
 	bereft := t.bereft
 	leaving := false
@@ -120,13 +125,14 @@ func (t *tenure) serve(ctx context.Context, ran <-chan error) (again bool, err e
 		leaving = leave
 		select {
 		case err := <-ran:
+			ran <- nil // it has ended
 			return false, err
+		case <-stop:
+			t.linger(tick.C)
+			return false, nil
 		case <-changed:
 		case <-bereft:
-			bereft = nil
-			tick := time.NewTicker(turnEvery)
-			defer tick.Stop()
-			retry = tick.C
+			bereft, retry = nil, tick.C
 		case <-retry:
 			lock, err := takeover.Claim(t.seat.opts.NodeDir)
 			if err == nil {
@@ -139,6 +145,19 @@ func (t *tenure) serve(ctx context.Context, ran <-chan error) (again bool, err e
 			if !errors.Is(err, takeover.ErrHeld) {
 				t.seat.log.Error("take the turn back", "error", err)
 			}
+		}
+	}
+}
+
+// linger lets the proxy of a passive agent drain before the agent ends: both are told to
+// end at the same time, and what the proxy still serves may need another connection.
+func (t *tenure) linger(tick <-chan time.Time) {
+	if t.agent.turn.now() == admin.RoleActive {
+		return // who comes next waits for the lock
+	}
+	for end := time.Now().Add(lingerLimit); time.Now().Before(end); <-tick {
+		if _, _, ok := t.agent.server.Connected(); !ok {
+			return
 		}
 	}
 }

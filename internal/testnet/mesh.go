@@ -19,28 +19,27 @@ const MetricsPort = 15020
 
 // StartAgent starts dubway-agent as root and waits until it answers.
 func (n *Node) StartAgent(ctx context.Context, args ...string) (*Process, error) {
-	process, err := n.start(Command{
-		Name: "agent",
-		Path: n.options.Agent,
-		Args: append([]string{
-			"run",
-			"--state-dir", n.StateDir(),
-			"--cgroup", n.cgroup,
-			"--pin-path", n.PinPath(),
-			"--workloads", n.WorkloadsDir(),
-			"--proxy-uid", strconv.Itoa(ProxyUID),
-			"--node-address", n.Addresses()[0].String(),
-			"--node-address", n.Addresses()[1].String(),
-		}, args...),
-		netns:  n.system.Netns,
-		cgroup: filepath.Join(n.cgroup, "agent"),
-	})
+	process, err := n.LaunchAgent("agent", args...)
 	if err != nil {
 		return nil, err
 	}
 	return process, process.WaitFor(ctx, "an answer", func() bool {
 		_, err := n.AgentStatus(ctx)
 		return err == nil
+	})
+}
+
+// LaunchAgent is StartAgent of one of several agents, with a name for its log, and waits
+// for nothing.
+func (n *Node) LaunchAgent(name string, args ...string) (*Process, error) {
+	places := []string{
+		"run", "--state-dir", n.StateDir(), "--cgroup", n.cgroup, "--pin-path", n.PinPath(),
+		"--workloads", n.WorkloadsDir(), "--proxy-uid", strconv.Itoa(ProxyUID),
+		"--node-address", n.Addresses()[0].String(), "--node-address", n.Addresses()[1].String(),
+	}
+	return n.start(Command{
+		Name: name, Path: n.options.Agent, Args: append(places, args...),
+		netns: n.system.Netns, cgroup: filepath.Join(n.cgroup, "agent"),
 	})
 }
 
