@@ -144,9 +144,9 @@ func command(ctx context.Context, client kubernetes.Interface, opts Options, lim
 		case err != nil && ctx.Err() == nil:
 			missing = err.Error() // the API server comes back
 		case err == nil:
-			waiting := stays(pods.Items, set)
+			left, waiting := count(pods.Items, set)
 			if len(waiting) == 0 {
-				return len(pods.Items), nil
+				return left, nil
 			}
 			missing = strings.Join(waiting, ", ")
 		}
@@ -159,17 +159,20 @@ func command(ctx context.Context, client kubernetes.Interface, opts Options, lim
 	}
 }
 
-// stays names the pods of a DaemonSet that have not left, with their nodes. Those that
-// have ended steer nobody.
-func stays(pods []core.Pod, set *apps.DaemonSet) []string {
-	var names []string
+// count counts the pods of a DaemonSet that have left, and names the others, with their
+// nodes. Those that have ended steer nobody.
+func count(pods []core.Pod, set *apps.DaemonSet) (left int, waiting []string) {
 	for i := range pods {
 		p := &pods[i]
 		owned := slices.ContainsFunc(p.OwnerReferences, func(r meta.OwnerReference) bool { return r.UID == set.UID })
 		ended := p.Status.Phase == core.PodSucceeded || p.Status.Phase == core.PodFailed
-		if owned && !ended && p.Annotations[Left] != "true" {
-			names = append(names, fmt.Sprintf("%s on %s", p.Name, p.Spec.NodeName))
+		switch {
+		case !owned || ended:
+		case p.Annotations[Left] == "true":
+			left++
+		default:
+			waiting = append(waiting, fmt.Sprintf("%s on %s", p.Name, p.Spec.NodeName))
 		}
 	}
-	return names
+	return left, waiting
 }
