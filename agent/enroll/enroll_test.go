@@ -151,7 +151,9 @@ func (w *world) pod(name string, ns *netnstest.Netns, number byte) *pods.Pod {
 	}
 }
 
-func (w *world) apply(list ...*pods.Pod) { w.e.Apply(pods.Set{Pods: list}) }
+func (w *world) apply(list ...*pods.Pod) { w.e.Apply(set(list...)) }
+
+func set(list ...*pods.Pod) pods.Set { return pods.Set{Pods: list} }
 
 // enrolled checks that exactly these pods are, everywhere where it shows.
 func (w *world) enrolled(uids ...string) {

@@ -363,3 +363,44 @@ func TestPort(t *testing.T) {
 		t.Errorf("port = %d, want %d", got, want)
 	}
 }
+
+// TestYield: what was accepted goes on, what comes then is another process's, and Put
+// accepts again.
+func TestYield(t *testing.T) {
+	k := newSocket(t)
+	served := make(chan *downstream.Accepted, 10)
+	end := make(chan struct{})
+	s := newSet(Options{Serve: func(in *downstream.Accepted, started func(downstream.Live)) {
+		l := &live{drained: make(chan struct{})}
+		started(l)
+		served <- in
+		select {
+		case <-end:
+		case <-l.drained:
+			t.Error("a yield drains")
+		}
+		greet(in, nil)
+	}})
+	put(t, s, handoff.Inbound, k)
+	first := k.dial()
+	<-served
+	s.Yield()
+	if err := s.Put(pods(handoff.Inbound), nil); err != nil { // of a pod that it is told of meanwhile
+		t.Fatal(err)
+	}
+	second := k.dial()
+	other, err := k.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.RemoteAddr().String() != second.LocalAddr().String() {
+		t.Errorf("the other process accepted %s", other.RemoteAddr())
+	}
+	_ = other.Close()
+	put(t, s, handoff.Inbound, k)
+	third := k.dial()
+	<-served
+	close(end)
+	wantGreeting(t, first)
+	wantGreeting(t, third)
+}

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	testnet.Dispatch(map[string]testnet.Helper{
 		"provider": provide, "calls": callAll, "verify": verify, "many": many, "probe": probing, "speak": speak,
-		"thrift": thriftCalls, "thriftd": thriftServer, "subscribe": subscribing, "hostile": hostile, "churn": churn, "steady": steady, "stranger": stranger, "export": export, "zookeeper": zkServer, "session": zkClient,
+		"thrift": thriftCalls, "thriftd": thriftServer, "subscribe": subscribing, "hostile": hostile, "churn": churn, "steady": steady, "stranger": stranger, "leaver": leaver, "export": export, "zookeeper": zkServer, "session": zkClient,
 		"plane": plane, "collector": collector, "aeraki": aerakis,
 	})
 	os.Exit(meshtest.Main(m, "sc", "sc2"))
