@@ -253,6 +253,7 @@ var floors = []string{
 
 	"agent",
 	"agent/takeover",
+	"agent/leaving",
 	"agent/cniserver",
 	"agent/server",
 	"agent/authority",

@@ -20,6 +20,7 @@ import (
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/server"
 	"github.com/dubway/dubway/agent/table"
@@ -35,7 +36,7 @@ type Options struct {
 	Workloads     string            // directory of workload files
 	Source        pods.Source       // whom pods are known from, in place of Workloads
 	NodeDir       string            // of the node, outlives pods: one agent takes over from another there; "" for none
-	Leave         Leave             // how the agent leaves the node for good
+	Leave         leaving.Plan      // how the agent leaves the node for good
 	NodeName      string            // for people and labels; the host's name
 	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
 	ProxyUID      int               // the user, and the group, that dubway-proxy runs as

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"sync"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/datapath/host"
+	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/server"
 	"github.com/dubway/dubway/agent/takeover"
 	"github.com/dubway/dubway/internal/admin"
@@ -55,7 +56,9 @@ func (b *beside) start(ctx context.Context) {
 		})
 	}
 	run(func() error { return b.server.Run(ctx, handoff.Socket(b.seat.opts.StateDir)) })
-	run(func() error { return admin.Serve(ctx, admin.AgentSocket(b.seat.opts.StateDir), b.handler(), b.seat.log) })
+	run(func() error {
+		return admin.Serve(ctx, admin.AgentSocket(b.seat.opts.StateDir), b.handler(), b.seat.log)
+	})
 	b.parts.Go(func() { b.waiting.Follow(ctx) })
 }
 
@@ -98,7 +101,7 @@ func (b *beside) status() admin.AgentStatus {
 		APIVersion: admin.APIVersion, Role: b.role, Cgroup: b.seat.opts.Cgroup, PinPath: b.seat.opts.PinPath,
 		Programs: []admin.Program{}, Maps: []admin.Map{}, Tables: []admin.Table{},
 		Process: admin.Process{
-			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Node: b.seat.opts.NodeName, Capabilities: capabilities(),
+			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Node: b.seat.opts.NodeName, Capabilities: host.Capabilities(),
 		},
 	}
 	s.ProxyPID, _, s.ProxyConnected = b.server.Connected()
@@ -113,13 +116,13 @@ func (b *beside) status() admin.AgentStatus {
 // again who is active.
 func (s *seat) standby(ctx context.Context) (handed offers, err error) {
 	s.disown()
-	ctx, cancel := s.order.until(ctx, false)
+	ctx, cancel := s.order.Until(ctx, false)
 	defer cancel()
 	heir, err := takeover.Meet(ctx, s.opts.NodeDir, datapath.ABI)
 	if err != nil {
 		// It has just begun, or is ending; or it refuses, and says why.
 		s.log.Warn("the active agent of this node cannot be asked to yield yet", "error", err)
-		pause(ctx, time.Second)
+		leaving.Pause(ctx, time.Second)
 		return nil, nil
 	}
 	s.log.Info("getting ready to take over", "from", heir.Release(), "otherMaps", heir.ABI() != datapath.ABI)
@@ -180,7 +183,7 @@ func (b *beside) succeed(ctx context.Context, heir *takeover.Heir) error {
 // node. With the lock it removes what others left behind.
 func (s *seat) left(ctx context.Context, lock *takeover.Lock) error {
 	outer := ctx
-	ctx, cancel := s.order.until(ctx, true)
+	ctx, cancel := s.order.Until(ctx, true)
 	defer cancel()
 	b := newBeside(s, admin.RoleLeft, takeover.NewWaiting(nil, s.feed))
 	b.start(ctx)
@@ -189,7 +192,7 @@ func (s *seat) left(ctx context.Context, lock *takeover.Lock) error {
 	if lock == nil {
 		l.Steps, withdraw = nil, func() error { return nil }
 	}
-	err := l.leave(ctx, withdraw, s.log)
+	err := l.Leave(ctx, withdraw, s.log)
 	if err == nil {
 		select {
 		case err = <-b.failed:
@@ -203,21 +206,6 @@ func (s *seat) left(ctx context.Context, lock *takeover.Lock) error {
 	if lock != nil {
 		err = errors.Join(err, lock.Release())
 	}
-	s.unreport(outer)
+	s.opts.Leave.Unreport(outer, s.order, s.log)
 	return err
-}
-
-// unreport takes back that the node is left, unless the order stands again.
-func (s *seat) unreport(ctx context.Context) {
-	for ctx.Err() == nil {
-		if leave, _ := s.order.now(); leave {
-			return
-		}
-		err := s.opts.Leave.Orders.Report(ctx, false)
-		if err == nil {
-			return
-		}
-		s.log.Error("take back that the node is left", "error", fmt.Errorf("report: %w", err))
-		pause(ctx, leaveRetry)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/agent/authority"
+	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/takeover"
@@ -26,7 +27,7 @@ type seat struct {
 	log    *slog.Logger
 	feed   *pods.Feed
 	signer authority.Signer
-	order  *order
+	order  *leaving.Order
 	served atomic.Bool // once, in any turn
 	// heir is our end at the agent that we took over from. It hears from us as long as
 	// we live; nil if there was none.
@@ -65,7 +66,7 @@ func Serve(ctx context.Context, opts Options) error {
 	if err := os.MkdirAll(opts.NodeDir, 0o755); err != nil {
 		return fmt.Errorf("start: make node directory: %w", err)
 	}
-	s := &seat{opts: opts, log: opts.Logger, signer: signer, feed: pods.NewFeed(opts.Source), order: newOrder()}
+	s := &seat{opts: opts, log: opts.Logger, signer: signer, feed: pods.NewFeed(opts.Source), order: leaving.NewOrder()}
 	s.opts.Source = s.feed
 	return s.run(ctx)
 }
@@ -84,7 +85,7 @@ func (s *seat) run(ctx context.Context) error {
 	defer func() { <-followed }()
 	defer cancel(nil)
 	defer s.disown()
-	s.order.follow(ctx, s.opts.Leave.Orders, s.log)
+	s.order.Follow(ctx, s.opts.Leave.Orders, s.log)
 	for ctx.Err() == nil {
 		if err := s.next(ctx); err != nil {
 			return err
@@ -102,7 +103,7 @@ func (s *seat) next(ctx context.Context) error {
 	if err != nil && !errors.Is(err, takeover.ErrHeld) {
 		return err
 	}
-	if leave, _ := s.order.now(); leave {
+	if leave, _ := s.order.Now(); leave {
 		return s.left(ctx, lock)
 	}
 	if lock != nil {

@@ -6,14 +6,13 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/datapath/host"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/version"
@@ -80,7 +79,7 @@ func (a *Agent) status() admin.AgentStatus {
 		Process: admin.Process{
 			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: a.started,
 			Uptime: time.Since(a.started).Round(time.Second).String(), Node: a.opts.NodeName,
-			Capabilities: capabilities(),
+			Capabilities: host.Capabilities(),
 		},
 	}
 	s.Problems = a.addDatapath(&s, s.Problems)
@@ -186,38 +185,4 @@ func (a *Agent) unknown() (admin.UnknownList, error) {
 		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), y.Last.Compare(x.Last))
 	})
 	return list, nil
-}
-
-// capabilities names the effective capabilities of this process that the agent
-// has a use for; others by their number.
-func capabilities() []string {
-	names := map[int]string{
-		12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN", 24: "CAP_SYS_RESOURCE", 38: "CAP_PERFMON", 39: "CAP_BPF",
-	}
-	result := []string{}
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return result
-	}
-	for line := range strings.Lines(string(text)) {
-		hex, ok := strings.CutPrefix(line, "CapEff:")
-		if !ok {
-			continue
-		}
-		set, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
-		if err != nil {
-			return result
-		}
-		for bit := range 64 {
-			if set&(1<<bit) == 0 {
-				continue
-			}
-			name := names[bit]
-			if name == "" {
-				name = fmt.Sprintf("%d", bit)
-			}
-			result = append(result, name)
-		}
-	}
-	return result
 }

@@ -65,7 +65,9 @@ func (t *tenure) ends(becomes admin.Role) bool {
 }
 
 // Workloads is part of takeover.Incumbent.
-func (t *tenure) Workloads() ([]*enroll.Workload, <-chan struct{}) { return t.agent.enroller.Workloads() }
+func (t *tenure) Workloads() ([]*enroll.Workload, <-chan struct{}) {
+	return t.agent.enroller.Workloads()
+}
 
 // Steered is part of takeover.Incumbent.
 func (t *tenure) Steered(uid string) bool {
@@ -75,7 +77,7 @@ func (t *tenure) Steered(uid string) bool {
 
 // Yield is part of takeover.Incumbent.
 func (t *tenure) Yield(to takeover.Successor) error {
-	if leave, _ := t.seat.order.now(); leave || !t.ends(admin.RolePassive) {
+	if leave, _ := t.seat.order.Now(); leave || !t.ends(admin.RolePassive) {
 		return errLeaving
 	}
 	t.agent.freeze(admin.RolePassive)
@@ -114,7 +116,7 @@ func (t *tenure) serve(ctx context.Context, stop <-chan struct{}, ran chan error
 	bereft := t.bereft
 	leaving := false
 	for {
-		leave, changed := t.seat.order.now()
+		leave, changed := t.seat.order.Now()
 		if leave && !leaving {
 			leaving = true
 			t.work.Go(func() { t.leave(ctx) })
@@ -164,14 +166,14 @@ func (t *tenure) linger(tick <-chan time.Time) {
 
 // leave withdraws what is enrolled, or reports only, if another agent's turn it is.
 func (t *tenure) leave(ctx context.Context) {
-	ctx, cancel := t.seat.order.until(ctx, true)
+	ctx, cancel := t.seat.order.Until(ctx, true)
 	defer cancel()
 	l := t.seat.opts.Leave
 	withdraw := func() error { return t.agent.withdraw(ctx) }
 	if !t.ends(admin.RoleLeft) {
 		l.Steps, withdraw = nil, func() error { return nil }
 	}
-	if err := l.leave(ctx, withdraw, t.seat.log); err != nil {
+	if err := l.Leave(ctx, withdraw, t.seat.log); err != nil {
 		t.seat.log.Info("not left", "reason", err)
 	}
 }
@@ -179,7 +181,7 @@ func (t *tenure) leave(ctx context.Context) {
 // resumes takes back what leave reported, and tells whether the agent is to begin anew.
 func (t *tenure) resumes(ctx context.Context) bool {
 	t.work.Wait() // it ends with the order
-	t.seat.unreport(ctx)
+	t.seat.opts.Leave.Unreport(ctx, t.seat.order, t.seat.log)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.becomes == admin.RoleLeft

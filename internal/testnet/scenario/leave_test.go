@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/dubway/dubway/agent"
+	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
 )
@@ -29,7 +30,7 @@ type leaverOf struct {
 	Options agent.Options
 }
 
-// directory is agent.Orders of such a directory.
+// directory is leaving.Orders of such a directory.
 type directory string
 
 func (d directory) has(name string) bool {
@@ -66,7 +67,7 @@ func leaver(args []string) error {
 	defer stop()
 	d := directory(of.Dir)
 	of.Options.Logger = slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	of.Options.Leave = agent.Leave{Orders: d, Steps: []agent.Step{{Name: "CNI configuration", Do: func(context.Context) error {
+	of.Options.Leave = leaving.Plan{Orders: d, Steps: []leaving.Step{{Name: "CNI configuration", Do: func(context.Context) error {
 		if d.has("left") {
 			return errors.New("reported before it was done")
 		}

@@ -1,4 +1,4 @@
-package agent
+package leaving
 
 import (
 	"context"
@@ -55,9 +55,9 @@ func TestLeaveOrder(t *testing.T) {
 		}}
 	}
 	o := &orders{refusals: 1}
-	l := Leave{Orders: o, Steps: []Step{step("cni"), step("labels")}}
+	l := Plan{Orders: o, Steps: []Step{step("cni"), step("labels")}}
 	withdraw := func() error { did = append(did, "withdraw"); return nil }
-	if err := l.leave(t.Context(), withdraw, slog.New(slog.DiscardHandler)); err != nil {
+	if err := l.Leave(t.Context(), withdraw, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"cni", "cni", "labels", "withdraw"}; !slices.Equal(did, want) || !slices.Equal(o.reports, []bool{true}) {
@@ -66,7 +66,7 @@ func TestLeaveOrder(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	l.Steps = []Step{{"taken back", func(context.Context) error { cancel(); return errors.New("too late") }}}
-	if err := l.leave(ctx, withdraw, slog.New(slog.DiscardHandler)); !errors.Is(err, context.Canceled) || len(o.reports) != 1 {
+	if err := l.Leave(ctx, withdraw, slog.New(slog.DiscardHandler)); !errors.Is(err, context.Canceled) || len(o.reports) != 1 {
 		t.Errorf("an order that is taken back: %v, reported: %v", err, o.reports)
 	}
 }
@@ -74,16 +74,16 @@ func TestLeaveOrder(t *testing.T) {
 // TestOrder: what holds is known after the first word, and who waits for a change hears
 // of it; an order that stands ends what needs the other.
 func TestOrder(t *testing.T) {
-	o, said := newOrder(), &orders{leave: make(chan bool)}
+	o, said := NewOrder(), &orders{leave: make(chan bool)}
 	go func() { said.leave <- true }()
-	o.follow(t.Context(), said, slog.New(slog.DiscardHandler))
-	leave, changed := o.now()
+	o.Follow(t.Context(), said, slog.New(slog.DiscardHandler))
+	leave, changed := o.Now()
 	if !leave {
 		t.Error("the first word is not known")
 	}
-	ended, cancel := o.until(t.Context(), false)
+	ended, cancel := o.Until(t.Context(), false)
 	defer cancel()
-	lasting, cancel := o.until(t.Context(), true)
+	lasting, cancel := o.Until(t.Context(), true)
 	defer cancel()
 	wait := func(what string, c <-chan struct{}) {
 		t.Helper()
@@ -101,7 +101,7 @@ func TestOrder(t *testing.T) {
 	said.leave <- false
 	wait("nobody hears of the change", changed)
 	wait("what needs the order goes on", lasting.Done())
-	if leave, _ := o.now(); leave {
+	if leave, _ := o.Now(); leave {
 		t.Error("the order stands")
 	}
 }
