@@ -22,8 +22,8 @@ func TestTablesFit(t *testing.T) {
 	spec, err := bpf.LoadSteer()
 	must(t, err)
 	outer := spec.Maps[bpf.SteerMapDestinations]
-	if outer.MaxEntries != MaxTables || outer.InnerMap.MaxEntries != MaxDestinations+1 {
-		t.Errorf("%d tables of %d entries, Go says %d of %d and one", outer.MaxEntries, outer.InnerMap.MaxEntries, MaxTables, MaxDestinations)
+	if outer.MaxEntries != MaxTables || int(outer.InnerMap.MaxEntries) != MaxDestinations+1+len(asked()) {
+		t.Errorf("%d tables of %d entries, Go says %d of %d, one for the rest and those asked", outer.MaxEntries, outer.InnerMap.MaxEntries, MaxTables, MaxDestinations)
 	}
 }
 
