@@ -19,7 +19,9 @@ import (
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/kubelet"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/reach"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
@@ -30,6 +32,7 @@ type Options struct {
 	StateDir      string            // holds the sockets of both processes
 	PinPath       string            // where the datapath is pinned; datapath.DefaultPinPath
 	Cgroup        string            // where the programs are attached; the host's cgroup2 root
+	KubeletCgroup string            // kubelet's own; found by its process, or kubelet.Off
 	Workloads     string            // directory of workload files
 	NodeName      string            // for people and labels; the host's name
 	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
@@ -42,7 +45,7 @@ type Options struct {
 const (
 	retryInterval = 5 * time.Second  // attempts to enrol what is not
 	nodeInterval  = 10 * time.Second // reading the node's addresses
-	patience      = 30 * time.Second // for the proxy to come back after our restart
+	patience      = 30 * time.Second // for the proxy to come back, after our restart or its own
 )
 
 // Agent is a running agent.
@@ -54,6 +57,7 @@ type Agent struct {
 	tables   *table.Tables
 	enroller *enroll.Enroller
 	dialer   *dialer
+	kubelet  *kubelet.Follower
 	server   *server
 	counts   *counts
 
@@ -67,14 +71,9 @@ func New(opts Options) (*Agent, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	var signer authority.Signer
-	if opts.Authority.Address != "" {
-		opts.Authority.Logger = opts.Logger
-		client, err := authority.New(opts.Authority)
-		if err != nil {
-			return nil, err
-		}
-		signer = client
+	signer, err := opts.signer()
+	if err != nil {
+		return nil, err
 	}
 	// Before anything is changed on this machine.
 	if _, err := os.ReadDir(opts.Workloads); err != nil {
@@ -100,9 +99,10 @@ func New(opts Options) (*Agent, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	tables := table.New(d, found, opts.Logger)
+	prober := &reach.Prober{}
 	e, err := enroll.New(enroll.Options{
-		Datapath: d, Tables: tables, Cgroup: opts.Cgroup, Interval: opts.CheckInterval,
-		Retry: retryInterval, Patience: patience, IsNode: dialer.isNode, Log: opts.Logger,
+		Datapath: d, Tables: tables, Cgroup: opts.Cgroup, Interval: opts.CheckInterval, Retry: retryInterval,
+		Patience: patience, Prober: prober, Grace: patience, IsNode: dialer.isNode, Log: opts.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -116,8 +116,21 @@ func New(opts Options) (*Agent, error) {
 		node: opts.NodeName, proxyUID: opts.ProxyUID, enroller: e, dialer: a.dialer,
 		tables: tables, counts: a.counts, log: opts.Logger,
 	}
+	prober.Connected = func() bool { return a.server.proxy() != nil }
+	a.kubelet = kubelet.New(kubelet.Options{
+		Cgroup: opts.KubeletCgroup, Attached: opts.Cgroup, PinPath: opts.PinPath, Pods: e.Cgroups, Log: opts.Logger,
+	})
 	a.server.desk = authority.NewDesk(signer, e.Runs, opts.Logger)
 	return a, nil
+}
+
+// signer is whom certificates are asked of; nil for nobody.
+func (o *Options) signer() (authority.Signer, error) {
+	if o.Authority.Address == "" {
+		return nil, nil
+	}
+	o.Authority.Logger = o.Logger
+	return authority.New(o.Authority)
 }
 
 // complete fills the defaults in.
@@ -163,6 +176,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run(func() error { return a.serveProxy(ctx, ready) })
 	run(func() error { return admin.Serve(ctx, admin.AgentSocket(a.opts.StateDir), a.handler(), a.log) })
 	run(func() error { a.enroller.Run(ctx); return nil })
+	run(func() error { a.kubelet.Run(ctx); return nil })
 	run(func() error { a.housekeep(ctx); return nil })
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)
 	<-ctx.Done()

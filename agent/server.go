@@ -86,9 +86,11 @@ func (s *server) serve(ctx context.Context, conn *handoff.Conn) {
 	s.counts.connects.WithLabelValues("accepted").Inc()
 	s.replace(session)
 	s.enroller.Adopt(held)
+	s.enroller.AskAgain()
 	log.Info("proxy connected", "release", session.release, "holds", len(held))
 	err = session.run(ctx)
 	s.leave(session)
+	s.enroller.AskAgain()
 	log.Info("proxy gone", "error", err)
 }
 
@@ -120,6 +122,7 @@ func (s *server) put(from *session, g *table.Generation) error {
 	if s.proxy() != from {
 		return errors.New("a newer proxy took over")
 	}
+	defer s.enroller.AskMissing()
 	return s.tables.Put(g)
 }
 

@@ -55,6 +55,7 @@ func (a *Agent) status() admin.AgentStatus {
 		},
 	}
 	s.Problems = a.addDatapath(&s, s.Problems)
+	a.kubelet.Report(&s)
 	if p := a.server.proxy(); p != nil {
 		s.ProxyConnected, s.ProxyPID = true, p.conn.PeerPID()
 		for uid, text := range p.refusals() {

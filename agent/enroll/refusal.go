@@ -28,6 +28,7 @@ const (
 	ClassDatapath     Class = "datapath"      // such as a full map
 	ClassConflict     Class = "conflict"      // another pod has its address or namespace
 	ClassBroken       Class = "broken"        // was enrolled, cannot be checked any more
+	ClassUnreached    Class = "unreached"     // steered, but the proxy does not answer over its data path
 )
 
 // Refusal says why a pod is not enrolled.

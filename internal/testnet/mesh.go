@@ -26,7 +26,7 @@ func (n *Node) StartAgent(ctx context.Context, args ...string) (*Process, error)
 			"run",
 			"--state-dir", n.StateDir(),
 			"--cgroup", n.cgroup,
-			"--pin-path", n.PinPath(),
+			"--pin-path", n.PinPath(), "--kubelet-cgroup", "off",
 			"--workloads", n.WorkloadsDir(),
 			"--proxy-uid", strconv.Itoa(ProxyUID),
 			"--node-address", n.Addresses()[0].String(),
