@@ -418,8 +418,15 @@ func TestAgentAnswers(t *testing.T) {
 	r := startRelay(m)
 	<-r.end
 	m.steered(2)
-	if got := m.get(admin.PathWorkloads); strings.Count(got, "has published no destinations yet") != 2 {
-		t.Errorf("nothing is published: %s", got)
+	said := ""
+	for range 3000 {
+		if said = m.get(admin.PathWorkloads); strings.Count(said, "has published no destinations yet") == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if strings.Count(said, "has published no destinations yet") != 2 {
+		t.Errorf("nothing is published: %s", said)
 	}
 	m.must(r.client.Destinations(t.Context(), 1, handoff.DestinationTable{}))
 	status := m.enrolled(2)

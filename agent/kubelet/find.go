@@ -46,9 +46,10 @@ func newFinder(proc, attached string) *finder {
 	return f
 }
 
-// find returns kubelet's place. The last one is looked at first: that costs two reads.
+// find returns kubelet's place. The last one is looked at first, which costs a few reads,
+// if it is where ours would be.
 func (f *finder) find() (place, error) {
-	if f.last.pid != 0 && f.isKubelet(f.last.pid) >= 0 && holds(f.last.cgroup, f.last.pid) {
+	if f.last.pid != 0 && f.isNear(f.last) && f.isKubelet(f.last.pid) >= 0 && holds(f.last.cgroup, f.last.pid) {
 		return f.last, nil
 	}
 	f.last = place{}
@@ -67,8 +68,8 @@ func (f *finder) find() (place, error) {
 		}
 	}
 	// On a machine with several nodes, ours is below where our programs are.
-	if len(found) > 1 {
-		found = slices.DeleteFunc(found, func(p place) bool { return !host.Below(p.cgroup, f.bases[0]) })
+	if slices.ContainsFunc(found, f.isNear) {
+		found = slices.DeleteFunc(found, func(p place) bool { return !f.isNear(p) })
 	}
 	switch {
 	case len(pids) == 0:
@@ -85,6 +86,9 @@ func (f *finder) find() (place, error) {
 	f.last = found[0]
 	return f.last, nil
 }
+
+// isNear tells whether a place is below the cgroup that the datapath is attached to.
+func (f *finder) isNear(p place) bool { return host.Below(p.cgroup, f.bases[0]) }
 
 // candidates returns the processes that may be kubelet, all of one name.
 func (f *finder) candidates() ([]int, error) {
