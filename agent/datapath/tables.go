@@ -186,7 +186,8 @@ func (d *Datapath) adoptTables() error {
 		if err != nil {
 			return fmt.Errorf("read destinations %d: %w", id, err)
 		}
-		d.tables[slot] = TableStatus{Number: rest.Number, Generation: rest.Generation, Unknown: Unknown(rest.Standing), Entries: n - 1 - len(asked())}
+		n -= 1 + len(asked())
+		d.tables[slot] = TableStatus{Number: rest.Number, Generation: rest.Generation, Unknown: Unknown(rest.Standing), Entries: n}
 	}
 	return nil
 }

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -154,17 +152,6 @@ func TestFindAgain(t *testing.T) {
 	p.write(filepath.Join(p.cgroups, "b", "cgroup.procs"), "")
 	p.add(process{pid: 101, name: "kubelet", cgroup: "0::/c", at: "c"})
 	wants("after it moved", 101, "c")
-}
-
-// TestMain is also a process that waits, to be found.
-func TestMain(m *testing.M) {
-	if os.Getenv("DUBWAY_KUBELET_TEST") == "" {
-		os.Exit(m.Run())
-	}
-	end := make(chan os.Signal, 1)
-	signal.Notify(end, syscall.SIGTERM)
-	fmt.Println("ready")
-	<-end
 }
 
 // TestAlone: of real cgroups, which are kubelet's alone.

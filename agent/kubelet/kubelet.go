@@ -15,7 +15,7 @@ import (
 	"github.com/dubway/dubway/agent/datapath/probes"
 )
 
-// Off, in the place of a cgroup's directory: nothing is attached.
+// Off is what stands in the place of a cgroup's directory where nothing is to be attached.
 const Off = "off"
 
 // interval is how often it is looked whether kubelet is where it was: faster than a

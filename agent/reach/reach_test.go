@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,11 @@ func answer(t *testing.T, ns *netnstest.Netns, to netip.AddrPort, says []byte) {
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		var silent []net.Conn
+		defer func() {
+			for _, c := range silent {
+				_ = c.Close()
+			}
+		}()
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -75,7 +81,7 @@ func TestReach(t *testing.T) {
 		{"both families", right, right, true, true, "", nil},
 		{"another pod's answer", handoff.Answer("shop/b"), right, true, true, "the answer is another one", nil},
 		{"a prefix of it", right[:5], right, true, true, "the answer is another one", nil},
-		{"more than it", append([]byte(right), "and more"...), right, true, true, "the answer is another one", nil},
+		{"more than it", slices.Concat(right, []byte("and more")), right, true, true, "the answer is another one", nil},
 		{"nothing", []byte{}, right, true, true, "the answer is another one than the proxy's for this pod (0 bytes)", nil},
 		{"one family only", right, []byte("HTTP/1.1 400 Bad Request\r\n"), true, true, "IPv6: the answer is another one", nil},
 		{"silence", silence, silence, true, true, "the proxy does not accept", context.DeadlineExceeded},

@@ -30,7 +30,9 @@ func kubelet(args []string) error {
 	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
-	fmt.Println("kubelet runs")
+	if _, err := fmt.Fprintln(os.Stdout, "kubelet runs"); err != nil {
+		return err
+	}
 	<-end
 	return nil
 }
