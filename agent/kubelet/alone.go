@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dubway/dubway/agent/datapath/host"
@@ -37,6 +38,37 @@ func alone(cgroup string, pods []string) error {
 		}
 	}
 	return noPods(cgroup, depth)
+}
+
+// noContainers refuses a cgroup in which processes of containers are: of a runtime that
+// puts them into cgroups of version 1 only, those of k3s stay where k3s is. One that is
+// being made may pass through, while wait waits.
+func noContainers(proc, cgroup string, wait func()) error {
+	found := containers(proc, cgroup)
+	if len(found) == 0 {
+		return nil
+	}
+	wait()
+	for _, pid := range containers(proc, cgroup) {
+		if slices.Contains(found, pid) {
+			return fmt.Errorf("process %s of a container is in it, and would pass for kubelet: %s", pid, fix)
+		}
+	}
+	return nil
+}
+
+// containers returns the processes of a cgroup that are of containers: in a namespace of
+// processes of their own, or in a pod's cgroup of another hierarchy.
+func containers(proc, cgroup string) (found []string) {
+	pids, _ := os.ReadFile(filepath.Join(cgroup, "cgroup.procs"))
+	for pid := range strings.FieldsSeq(string(pids)) {
+		status, err := os.ReadFile(filepath.Join(proc, pid, "status"))
+		cgroups, _ := os.ReadFile(filepath.Join(proc, pid, "cgroup"))
+		if err == nil && (!ours(string(status)) || strings.Contains(string(cgroups), "/"+podsPrefix)) {
+			found = append(found, pid)
+		}
+	}
+	return found
 }
 
 // noPods refuses a directory with pods' cgroups below it, whether the agent knows of

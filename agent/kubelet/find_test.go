@@ -185,3 +185,28 @@ func TestAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestNoContainers: a container's process that stays is one too many, one that passes
+// through is not.
+func TestNoContainers(t *testing.T) {
+	p := newProcs(t)
+	dir := filepath.Join(p.cgroups, "k3s.service")
+	p.add(process{pid: 100, name: "k3s-server", cgroup: "0::/k3s.service", at: "k3s.service"})
+	if err := noContainers(p.dir, dir, func() {}); err != nil {
+		t.Errorf("k3s alone: %v", err)
+	}
+	for name, one := range map[string]process{
+		"a namespace of its own":           {pid: 102, name: "java", nspid: "102\t1", cgroup: "0::/k3s.service"},
+		"a pod's cgroup of version 1 only": {pid: 103, name: "java", cgroup: "4:memory:/kubepods/pod1\n0::/k3s.service"},
+	} {
+		one.at = "k3s.service"
+		p.add(one)
+		if err := noContainers(p.dir, dir, func() {}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d of a container", one.pid)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	passing := func() { p.write(filepath.Join(dir, "cgroup.procs"), "100\n") }
+	if err := noContainers(p.dir, dir, passing); err != nil {
+		t.Errorf("one that went on: %v", err)
+	}
+}

@@ -22,6 +22,13 @@ const Off = "off"
 // kubelet that restarts comes to its first probe.
 const interval = 2 * time.Second
 
+// trust is how long a cgroup that is kubelet's alone is not looked at again, and settle how
+// long a container that is being made may be in it.
+const (
+	trust  = 30 * time.Second
+	settle = time.Second
+)
+
 // notes is where kubelet's connections are written down.
 type notes interface {
 	Attach(cgroup string) error // and to no other; it may be there already
@@ -59,6 +66,10 @@ type Follower struct {
 	opts   Options
 	finder *finder
 	open   func() (notes, error)
+	// alone is the directory that was found to be kubelet's alone, and until when that
+	// is taken for granted.
+	alone   string
+	granted time.Time
 
 	mu    sync.Mutex
 	notes notes // nil: not opened yet, or the kernel refuses the program
@@ -156,8 +167,17 @@ func (f *Follower) find() State {
 	default:
 		s.Cgroup = f.opts.Cgroup
 	}
-	if err := alone(s.Cgroup, f.opts.Pods()); err != nil {
-		s.Err = fmt.Errorf("kubelet cannot be told from others by its cgroup %s: %w", s.Cgroup, err)
+	if s.Cgroup == f.alone && time.Now().Before(f.granted) {
+		return s
 	}
+	err := alone(s.Cgroup, f.opts.Pods())
+	if err == nil {
+		err = noContainers(f.finder.proc, s.Cgroup, func() { time.Sleep(settle) })
+	}
+	if err != nil {
+		f.alone, s.Err = "", fmt.Errorf("kubelet cannot be told from others by its cgroup %s: %w", s.Cgroup, err)
+		return s
+	}
+	f.alone, f.granted = s.Cgroup, time.Now().Add(trust)
 	return s
 }

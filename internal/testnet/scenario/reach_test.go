@@ -33,15 +33,16 @@ func (m *mesh) says(p *testnet.Pod, reason string) {
 // TestEnrolledWhenReached: a pod is enrolled when the proxy has answered over its data
 // path. One that answered stays so while the proxy restarts, and not for ever.
 func TestEnrolledWhenReached(t *testing.T) {
-	m, consumer, v1, v2 := shop(t)
-	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1}), clusters: both(v1, v2)})
+	m := newMesh(t)
+	consumer, provider := m.pod("consumer"), m.pod("provider", 20880)
 	_, err := m.StartAgent(m.ctx, "--check-interval", "1s")
 	m.must(err)
 	m.says(consumer, "its data path does not answer: no proxy is connected")
 	proxy, err := m.StartProxy(m.ctx)
 	m.must(err)
-	m.must(m.WaitEnrolled(m.ctx, consumer, v1, v2))
+	m.must(m.WaitEnrolled(m.ctx, consumer, provider)) // although there is no configuration at all
 	m.counted("dubway_connections_direct_total", 0)
+	m.counted("dubway_connections_accepted_total", 0)
 
 	// The proxy hangs, and a pod comes.
 	m.must(proxy.Signal(syscall.SIGSTOP))
@@ -64,7 +65,7 @@ func TestEnrolledWhenReached(t *testing.T) {
 	m.says(consumer, "no proxy is connected") // after the grace
 	_, err = m.StartProxy(m.ctx)
 	m.must(err)
-	m.must(m.WaitEnrolled(m.ctx, consumer, v1, v2, late, latest))
+	m.must(m.WaitEnrolled(m.ctx, consumer, provider, late, latest))
 
 	// A program of another agent runs before ours and changes where connections go.
 	l, err := link.AttachCgroup(link.CgroupOptions{
