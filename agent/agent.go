@@ -20,8 +20,10 @@ import (
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/kubelet"
 	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/reach"
 	"github.com/dubway/dubway/agent/server"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/admin"
@@ -33,6 +35,7 @@ type Options struct {
 	StateDir      string            // holds the sockets of both processes
 	PinPath       string            // where the datapath is pinned; datapath.DefaultPinPath
 	Cgroup        string            // where the programs are attached; the host's cgroup2 root
+	KubeletCgroup string            // kubelet's own; found by its process, or kubelet.Off
 	Workloads     string            // directory of workload files
 	Source        pods.Source       // whom pods are known from, in place of Workloads
 	NodeDir       string            // of the node, outlives pods: one agent takes over from another there; "" for none
@@ -48,7 +51,7 @@ type Options struct {
 const (
 	retryInterval = 5 * time.Second  // attempts to enrol what is not
 	nodeInterval  = 10 * time.Second // reading the node's addresses
-	patience      = 30 * time.Second // for the proxy to come back after our restart
+	patience      = 30 * time.Second // for the proxy to come back, after our restart or its own
 )
 
 // Agent is a running agent.
@@ -62,6 +65,7 @@ type Agent struct {
 	turn     *turn
 	served   *atomic.Bool // once: what it enrolled, a proxy serves
 	dialer   *server.Dialer
+	kubelet  *kubelet.Follower
 	server   *server.Server
 	counts   *server.Counts
 
@@ -90,9 +94,10 @@ func New(opts Options) (*Agent, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	tables := table.New(d, found, opts.Logger)
+	prober := &reach.Prober{}
 	e, err := enroll.New(enroll.Options{
-		Datapath: d, Tables: tables, Cgroup: opts.Cgroup, Interval: opts.CheckInterval,
-		Retry: retryInterval, Patience: patience, IsNode: dialer.IsNode, Log: opts.Logger,
+		Datapath: d, Tables: tables, Cgroup: opts.Cgroup, Interval: opts.CheckInterval, Retry: retryInterval,
+		Patience: patience, Prober: prober, Grace: patience, IsNode: dialer.IsNode, Log: opts.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -103,8 +108,12 @@ func New(opts Options) (*Agent, error) {
 		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer, turn: newTurn(), served: new(atomic.Bool),
 	}
 	a.server = server.New(&server.Options{
-		Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Dialer: dialer, Ledger: tables,
+		Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Ways: e, Dialer: dialer, Ledger: tables,
 		Desk: authority.NewDesk(signer, e.Runs, opts.Logger), Counts: a.counts, Log: opts.Logger,
+	})
+	prober.Connected = func() bool { _, _, ok := a.server.Connected(); return ok }
+	a.kubelet = kubelet.New(kubelet.Options{
+		Cgroup: opts.KubeletCgroup, Attached: opts.Cgroup, PinPath: opts.PinPath, Pods: e.Cgroups, Log: opts.Logger,
 	})
 	return a, nil
 }
@@ -181,6 +190,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	// What only the active agent does runs by turn.run.
 	run(func() error {
 		return a.turn.run(ctx, func(ctx context.Context) error { a.enroller.Run(ctx); return nil })
+	})
+	run(func() error {
+		return a.turn.run(ctx, func(ctx context.Context) error { a.kubelet.Run(ctx); return nil })
 	})
 	run(func() error { a.housekeep(ctx); return nil })
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/kubelet"
 	"github.com/dubway/dubway/agent/netns/netnstest"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
@@ -69,7 +71,7 @@ func newMesh(t *testing.T) *mesh {
 	t.Cleanup(func() { m.must(unix.Unmount(bpffs, unix.MNT_DETACH)) })
 	m.opts = Options{
 		StateDir: t.TempDir(), PinPath: filepath.Join(bpffs, "dubway"), Cgroup: cgroup, Workloads: t.TempDir(),
-		NodeName: "node-a", ProxyUID: os.Getuid(), CheckInterval: time.Second,
+		NodeName: "node-a", ProxyUID: os.Getuid(), CheckInterval: time.Second, KubeletCgroup: kubelet.Off,
 		Logger: slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	t.Cleanup(func() {
@@ -164,6 +166,23 @@ func (m *mesh) enrolled(n int) admin.AgentStatus {
 	return s
 }
 
+// steered waits until n pods are in the datapath, with a proxy, enrolled or not: what has
+// no table has no way.
+func (m *mesh) steered(n int) {
+	m.Helper()
+	for range 3000 {
+		var s admin.AgentStatus
+		var list admin.WorkloadList
+		if json.Unmarshal([]byte(m.get(admin.PathStatus)), &s) == nil && s.ProxyConnected &&
+			json.Unmarshal([]byte(m.get(admin.PathWorkloads)), &list) == nil && len(slices.DeleteFunc(list.Items,
+			func(w admin.WorkloadStatus) bool { return w.NetnsCookie == 0 })) == n {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	m.Fatalf("not %d pods steered with a proxy: %s", n, m.get(admin.PathWorkloads))
+}
+
 // relay is a toy proxy: it carries bytes from 15001 to where the consumer meant
 // to go, and from 15006 to the application.
 type relay struct {
@@ -217,7 +236,11 @@ func (r *relay) accept(uid string, direction handoff.Direction, l net.Listener) 
 		}
 		ask := handoff.Dial{Workload: uid}
 		if direction == handoff.Outbound {
-			ask.Destination = originalDestination(c.(*net.TCPConn))
+			if ask.Destination = originalDestination(c.(*net.TCPConn)); handoff.IsAsked(ask.Destination) {
+				_, _ = c.Write(handoff.Answer(uid))
+				_ = c.Close()
+				continue
+			}
 		} else {
 			ask.Destination = addrPort(c.LocalAddr())
 			ask.Client = addrPort(c.RemoteAddr())
@@ -352,12 +375,13 @@ func TestAgent(t *testing.T) {
 	m.start()
 	r := startRelay(m)
 	<-r.end
-	m.enrolled(2)
+	m.steered(2)
 	to := []handoff.Destination{
 		{Prefix: netip.MustParsePrefix("10.97.0.2/32"), Port: 20880},
 		{Prefix: netip.MustParsePrefix("fd97::2/128"), Port: 20880},
 	}
 	m.must(r.client.Destinations(t.Context(), 3, handoff.DestinationTable{Entries: to}))
+	m.enrolled(2)
 	m.calls()
 	if n := m.outcome("steered"); n != 2 {
 		t.Errorf("%d connects were steered, want 2; %s", n, m.get(admin.PathStatus))
@@ -407,6 +431,18 @@ func TestAgentAnswers(t *testing.T) {
 	m.start()
 	r := startRelay(m)
 	<-r.end
+	m.steered(2)
+	said := ""
+	for range 3000 {
+		if said = m.get(admin.PathWorkloads); strings.Count(said, "has published no destinations yet") == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if strings.Count(said, "has published no destinations yet") != 2 {
+		t.Errorf("nothing is published: %s", said)
+	}
+	m.must(r.client.Destinations(t.Context(), 1, handoff.DestinationTable{}))
 	status := m.enrolled(2)
 	if status.Node != "node-a" || status.Cgroup != m.opts.Cgroup || len(status.Programs) == 0 || len(status.Maps) == 0 ||
 		len(status.Problems) != 1 || !strings.Contains(status.Problems[0], "bad.yaml") {
@@ -423,7 +459,7 @@ func TestAgentAnswers(t *testing.T) {
 		`dubway_workloads{reason="",state="enrolled"} 2`, `dubway_dials_total{result="denied"} 1`,
 		`dubway_handoff_connects_total{result="accepted"} 1`, `dubway_handoff_connected 1`,
 		`dubway_workload_files_rejected 1`, `dubway_datapath_outcomes_total{outcome="steered"} 0`,
-		`dubway_destinations_generation 0`,
+		`dubway_destinations_generation 1`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("metrics have no %s\n%s", want, metrics)

@@ -83,6 +83,7 @@ func (a *Agent) status() admin.AgentStatus {
 		},
 	}
 	s.Problems = a.addDatapath(&s, s.Problems)
+	a.kubelet.Report(&s)
 	if pid, refused, ok := a.server.Connected(); ok {
 		s.ProxyConnected, s.ProxyPID = true, pid
 		for uid, text := range refused {

@@ -101,7 +101,7 @@ func TestAgentTables(t *testing.T) {
 	m.start()
 	r := startRelay(m)
 	<-r.end
-	m.enrolled(2)
+	m.steered(2)
 	const provider, database = "10.97.0.2:20880", "10.97.0.2:9000"
 	want := func(step, aProvider, aDatabase, cProvider, cDatabase string) {
 		t.Helper()
@@ -202,7 +202,7 @@ func TestAgentReplacesPins(t *testing.T) {
 	m.start()
 	r := startRelay(m)
 	<-r.end
-	m.enrolled(2)
+	m.steered(2)
 	publish := func() {
 		t.Helper()
 		m.must(r.client.Destinations(t.Context(), 1, handoff.DestinationTable{Table: 1, Workloads: []string{"shop/consumer"},
@@ -223,7 +223,7 @@ func TestAgentReplacesPins(t *testing.T) {
 	}
 	m.start()
 	<-r.end
-	m.enrolled(2)
+	m.steered(2)
 	if !strings.Contains(m.log.String(), "pinned state is replaced") {
 		t.Error("the log does not say that the pins were replaced")
 	}

@@ -38,8 +38,8 @@ static __always_inline enum standing standing_of(const struct endpoint *to, __u1
 		return unknown_passes;
 	__builtin_memcpy(key.addr, to->addr, sizeof(key.addr));
 	found = bpf_map_lookup_elem(table, &key);
-	if (found && found->standing == known)
-		return known;
+	if (found && (found->standing == known || found->standing == asked))
+		return found->standing;
 	key.port = 0;
 	found = bpf_map_lookup_elem(table, &key);
 	if (!found || (found->standing == known && is_registry(to->port)))
@@ -138,7 +138,7 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 	if (is_loopback(to->addr))
 		return loopback;
 	standing = standing_of(to, v4 ? AF_INET : AF_INET6, table);
-	if (standing != known)
+	if (standing != known && standing != asked)
 		return unknown(netns, to, standing);
 	if (!(workload->flags & (v4 ? steer_v4 : steer_v6)))
 		return no_listener;
@@ -156,7 +156,13 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 	socket->flow.consumer.port = 0; /* chosen later: sockops.h */
 	socket->flow.destination = *to;
 	socket->role = consumer;
-	return steered;
+	return standing == asked ? asked_steered : steered;
+}
+
+/* is_aimed: the two outcomes that change the address. */
+static __always_inline int is_aimed(enum outcome outcome)
+{
+	return outcome == steered || outcome == asked_steered;
 }
 
 SEC("cgroup/connect4")
@@ -168,7 +174,7 @@ int steer_connect4(struct bpf_sock_addr *ctx)
 	set_addr4(to.addr, ctx->user_ip4);
 	outcome = steer(ctx, &to);
 	count(outcome);
-	if (outcome == steered) {
+	if (is_aimed(outcome)) {
 		ctx->user_ip4 = LOOPBACK4;
 		ctx->user_port = bpf_htons(outbound_port);
 	}
@@ -184,7 +190,7 @@ int steer_connect6(struct bpf_sock_addr *ctx)
 	COPY_WORDS(to.addr, ctx->user_ip6);
 	outcome = steer(ctx, &to);
 	count(outcome);
-	if (outcome == steered) {
+	if (is_aimed(outcome)) {
 		/* A v4-mapped destination stays one: ::ffff:127.0.0.1. */
 		if (is_mapped(to.addr)) {
 			ctx->user_ip6[3] = LOOPBACK4;

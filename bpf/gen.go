@@ -6,7 +6,7 @@
 // kernel asks for a GPL-compatible licence.
 package bpf
 
-//go:generate go tool bpf2go -target bpfel -go-package bpf -output-stem steer -type outcome -type workload_flag -type socket_role -type socket -type flow -type endpoint -type workload -type destination_key -type inbound_key -type listener_key -type bridge_key -type destination -type standing -type unknown_key -type unknown Steer steer.c -- -O2 -mcpu=v2 -Wall -Wextra -Wpadded -Werror
+//go:generate go tool bpf2go -target bpfel -go-package bpf -output-stem steer -type outcome -type workload_flag -type socket_role -type socket -type flow -type endpoint -type workload -type destination_key -type inbound_key -type listener_key -type bridge_key -type destination -type standing -type unknown_key -type unknown -type probe Steer steer.c -- -O2 -mcpu=v2 -Wall -Wextra -Wpadded -Werror
 
 // OutboundPort is where the outbound listener waits in every pod, on 127.0.0.1
 // and ::1: what the programs aim steered connects at.
@@ -14,4 +14,4 @@ const OutboundPort = 15001
 
 // ABI is the version of what the maps hold. It goes up when a map keeps its
 // shape but not its meaning; package datapath refuses pins of another one.
-const ABI = 2
+const ABI = 3

@@ -45,6 +45,9 @@ enum {
 enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
+	BPF_SOCK_OPS_STATE_CB = 10,
+	BPF_SOCK_OPS_STATE_CB_FLAG = 4,
+	BPF_TCP_CLOSE = 7,
 };
 
 enum { SK_DROP, SK_PASS };
@@ -107,7 +110,11 @@ struct bpf_sock_ops {
 	__be32 local_ip6[4];
 	__u32 remote_port; /* network byte order, in the upper half */
 	__u32 local_port;  /* host byte order */
-	__u32 unused[24]; /* is_fullsock to sk_txhash */
+	__u32 is_fullsock;
+	__u32 snd_cwnd;
+	__u32 srtt_us;
+	__u32 bpf_sock_ops_cb_flags;
+	__u32 unused[20]; /* state to sk_txhash */
 	__u64 bytes_received;
 	__u64 bytes_acked;
 	struct bpf_sock *sk;
@@ -173,6 +180,7 @@ static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static long (*bpf_sock_ops_cb_flags_set)(void *ctx, int flags) = (void *)59;
 static long (*bpf_sk_release)(void *sk) = (void *)86;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;

@@ -3,14 +3,27 @@
  *
  * When:    a SYN arrives for which no established socket exists, before the
  *          kernel looks for a listener.
- * Reads:   inbound_ports, listeners.
+ * Reads:   inbound_ports, probes, listeners.
  * Writes:  nothing but the choice of the listener.
  * Verdict: SK_PASS, with the inbound listener assigned if something must act
- *          on this port; SK_DROP (the peer sees a reset) if that listener is gone:
+ *          on this port and it is not kubelet that knocks; SK_DROP (the peer sees a reset) if that listener is gone:
  *          inbound is the boundary and fails closed.
  * Kernel:  5.9.
  */
 #pragma once
+
+/* is_probe: kubelet shows no certificate and has no identity, and what it is refused
+ * restarts a pod. It is known by both ends of its connection, which only its own
+ * socket can have: another program of the node meets the inbound listener.
+ */
+static __always_inline int is_probe(struct bpf_sk_lookup *ctx, const struct inbound_key *at, const __be32 remote[4])
+{
+	struct probe key = {.kubelet.port = ctx->remote_port, .pod.port = at->port};
+
+	__builtin_memcpy(key.kubelet.addr, remote, sizeof(key.kubelet.addr));
+	__builtin_memcpy(key.pod.addr, at->addr, sizeof(key.pod.addr));
+	return bpf_map_lookup_elem(&probes, &key) != NULL;
+}
 
 static __always_inline enum outcome take(struct bpf_sk_lookup *ctx)
 {
@@ -39,6 +52,8 @@ static __always_inline enum outcome take(struct bpf_sk_lookup *ctx)
 	key.port = bpf_htons((__u16)ctx->local_port);
 	if (!key.port || !bpf_map_lookup_elem(&inbound_ports, &key))
 		return lookup_passed;
+	if (is_probe(ctx, &key, remote))
+		return lookup_probe;
 
 	listener.family = ctx->family;
 	sk = bpf_map_lookup_elem(&listeners, &listener);

@@ -72,6 +72,7 @@ enum standing {
 	unknown_passes, /* this and the others: in the entry without a prefix */
 	unknown_tried,  /* passes, and is counted as what would be refused */
 	unknown_barred, /* its connect is refused */
+	asked,          /* steered, and answered by the proxy itself: agent/reach asks whether the way works */
 };
 
 struct destination {
@@ -91,7 +92,7 @@ struct destination_table {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct destination_key);
 	__type(value, struct destination);
-	__uint(max_entries, 65537); /* one of them without a prefix */
+	__uint(max_entries, 65539); /* one of them without a prefix, two to be asked */
 };
 
 struct {
@@ -134,6 +135,23 @@ struct {
 	__type(value, __u64); /* socket cookie */
 	__uint(max_entries, 8192);
 } listeners SEC(".maps");
+
+/* probes: the connections of kubelet that live, each with both ends as kubelet's
+ * socket sees them. Nobody translates addresses between a node and its own pods, so
+ * the pod sees the same two.
+ */
+struct probe {
+	struct endpoint kubelet;
+	struct endpoint pod;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct probe);
+	__type(value, __u32); /* unused */
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} probes SEC(".maps");
 
 /* flow: the two ends of a call as the applications mean them, whoever stands
  * between. A destination without a port means: the one that it was sent to.

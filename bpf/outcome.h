@@ -35,8 +35,16 @@ enum outcome {
 	/* connect.h */
 	unknown_counted,  /* in no entry of a table that only counts that: untouched */
 	unknown_refused,  /* in no entry of a table that wants one: the connect fails */
+	asked_steered,    /* the agent asks whether the way works: aimed at the outbound listener */
+
+	/* lookup.h */
+	lookup_probe,     /* kubelet's, at a port where something must act: not handed over */
+
+	/* probe.h */
+	probe_noted,      /* a connection of kubelet begins, to anywhere */
+	probe_full,       /* it could not be written down: a pod takes it as anybody's */
 };
 
 /* Room for what later versions count: the size of a pinned map must not change. */
 #define MAX_OUTCOMES 64
-_Static_assert(unknown_refused < MAX_OUTCOMES, "counters is too small");
+_Static_assert(probe_full < MAX_OUTCOMES, "counters is too small");

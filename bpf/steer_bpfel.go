@@ -87,7 +87,17 @@ const (
 	SteerOutcomeLookupRefused       SteerOutcome = 18
 	SteerOutcomeUnknownCounted      SteerOutcome = 19
 	SteerOutcomeUnknownRefused      SteerOutcome = 20
+	SteerOutcomeAskedSteered        SteerOutcome = 21
+	SteerOutcomeLookupProbe         SteerOutcome = 22
+	SteerOutcomeProbeNoted          SteerOutcome = 23
+	SteerOutcomeProbeFull           SteerOutcome = 24
 )
+
+type SteerProbe struct {
+	_       structs.HostLayout
+	Kubelet SteerEndpoint
+	Pod     SteerEndpoint
+}
 
 type SteerSocket struct {
 	_    structs.HostLayout
@@ -111,6 +121,7 @@ const (
 	SteerStandingUnknownPasses SteerStanding = 1
 	SteerStandingUnknownTried  SteerStanding = 2
 	SteerStandingUnknownBarred SteerStanding = 3
+	SteerStandingAsked         SteerStanding = 4
 )
 
 type SteerUnknown struct {
@@ -152,11 +163,13 @@ const (
 	SteerMapDestinations   = "destinations"
 	SteerMapInboundPorts   = "inbound_ports"
 	SteerMapListeners      = "listeners"
+	SteerMapProbes         = "probes"
 	SteerMapSockets        = "sockets"
 	SteerMapUnknowns       = "unknowns"
 	SteerMapWorkloads      = "workloads"
 	SteerProgAnswerSockopt = "answer_sockopt"
 	SteerProgBridgeSockops = "bridge_sockops"
+	SteerProgNoteSockops   = "note_sockops"
 	SteerProgShowPeername4 = "show_peername4"
 	SteerProgShowPeername6 = "show_peername6"
 	SteerProgShowSockname4 = "show_sockname4"
@@ -214,6 +227,7 @@ type SteerSpecs struct {
 type SteerProgramSpecs struct {
 	AnswerSockopt *ebpf.ProgramSpec `ebpf:"answer_sockopt"`
 	BridgeSockops *ebpf.ProgramSpec `ebpf:"bridge_sockops"`
+	NoteSockops   *ebpf.ProgramSpec `ebpf:"note_sockops"`
 	ShowPeername4 *ebpf.ProgramSpec `ebpf:"show_peername4"`
 	ShowPeername6 *ebpf.ProgramSpec `ebpf:"show_peername6"`
 	ShowSockname4 *ebpf.ProgramSpec `ebpf:"show_sockname4"`
@@ -232,6 +246,7 @@ type SteerMapSpecs struct {
 	Destinations *ebpf.MapSpec `ebpf:"destinations"`
 	InboundPorts *ebpf.MapSpec `ebpf:"inbound_ports"`
 	Listeners    *ebpf.MapSpec `ebpf:"listeners"`
+	Probes       *ebpf.MapSpec `ebpf:"probes"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
 	Unknowns     *ebpf.MapSpec `ebpf:"unknowns"`
 	Workloads    *ebpf.MapSpec `ebpf:"workloads"`
@@ -272,6 +287,7 @@ type SteerMaps struct {
 	Destinations *ebpf.Map `ebpf:"destinations"`
 	InboundPorts *ebpf.Map `ebpf:"inbound_ports"`
 	Listeners    *ebpf.Map `ebpf:"listeners"`
+	Probes       *ebpf.Map `ebpf:"probes"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
 	Unknowns     *ebpf.Map `ebpf:"unknowns"`
 	Workloads    *ebpf.Map `ebpf:"workloads"`
@@ -284,6 +300,7 @@ func (m *SteerMaps) Close() error {
 		m.Destinations,
 		m.InboundPorts,
 		m.Listeners,
+		m.Probes,
 		m.Sockets,
 		m.Unknowns,
 		m.Workloads,
@@ -306,6 +323,7 @@ type SteerVariables struct {
 type SteerPrograms struct {
 	AnswerSockopt *ebpf.Program `ebpf:"answer_sockopt"`
 	BridgeSockops *ebpf.Program `ebpf:"bridge_sockops"`
+	NoteSockops   *ebpf.Program `ebpf:"note_sockops"`
 	ShowPeername4 *ebpf.Program `ebpf:"show_peername4"`
 	ShowPeername6 *ebpf.Program `ebpf:"show_peername6"`
 	ShowSockname4 *ebpf.Program `ebpf:"show_sockname4"`
@@ -319,6 +337,7 @@ func (p *SteerPrograms) Close() error {
 	return _SteerClose(
 		p.AnswerSockopt,
 		p.BridgeSockops,
+		p.NoteSockops,
 		p.ShowPeername4,
 		p.ShowPeername6,
 		p.ShowSockname4,

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/bpf"
+	"github.com/dubway/dubway/internal/handoff"
 )
 
 // Destination is an address range and port whose connects are steered. Port 0
@@ -16,6 +17,15 @@ import (
 type Destination struct {
 	Prefix netip.Prefix
 	Port   uint16
+}
+
+// asked are the destinations that every table has, by which agent/reach asks whether the
+// way works.
+func asked() (all []Destination) {
+	for _, to := range handoff.Asked() {
+		all = append(all, Destination{netip.PrefixFrom(to.Addr(), to.Addr().BitLen()), to.Port()})
+	}
+	return all
 }
 
 func destinationKey(to Destination) (bpf.SteerDestinationKey, error) {

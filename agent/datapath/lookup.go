@@ -19,6 +19,7 @@ func (d *Datapath) loadLookup(cookie uint64) (*ebpf.Program, error) {
 	replaced := map[string]*ebpf.Map{
 		bpf.SteerMapInboundPorts: d.maps.InboundPorts,
 		bpf.SteerMapListeners:    d.maps.Listeners,
+		bpf.SteerMapProbes:       d.maps.Probes,
 		bpf.SteerMapCounters:     d.maps.Counters,
 	}
 	spec := d.spec.Copy()

@@ -33,6 +33,7 @@ var mapNames = []string{
 	bpf.SteerMapDestinations,
 	bpf.SteerMapInboundPorts,
 	bpf.SteerMapListeners,
+	bpf.SteerMapProbes,
 	bpf.SteerMapSockets,
 	bpf.SteerMapBridges,
 	bpf.SteerMapUnknowns,
@@ -45,6 +46,7 @@ func (d *Datapath) byName() map[string]*ebpf.Map {
 		bpf.SteerMapDestinations: d.maps.Destinations,
 		bpf.SteerMapInboundPorts: d.maps.InboundPorts,
 		bpf.SteerMapListeners:    d.maps.Listeners,
+		bpf.SteerMapProbes:       d.maps.Probes,
 		bpf.SteerMapSockets:      d.maps.Sockets,
 		bpf.SteerMapBridges:      d.maps.Bridges,
 		bpf.SteerMapUnknowns:     d.maps.Unknowns,
@@ -52,11 +54,12 @@ func (d *Datapath) byName() map[string]*ebpf.Map {
 	}
 }
 
-// loadCgroupPrograms loads all programs but the one of sk_lookup, so that a
-// kernel that refuses that one still steers. It takes over the pinned maps.
+// loadCgroupPrograms loads the programs of hooks and not those of sk_lookup and of
+// kubelet's cgroup, so that a kernel that refuses one of those still steers. It takes over the pinned maps.
 func (d *Datapath) loadCgroupPrograms(pinned map[string]*ebpf.Map) (*ebpf.Collection, error) {
 	spec := d.spec.Copy()
 	delete(spec.Programs, bpf.SteerProgTakeLookup)
+	delete(spec.Programs, bpf.SteerProgNoteSockops)
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
 	for _, m := range pinned { // the collection has clones
 		m.Close()

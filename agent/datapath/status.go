@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -203,22 +202,9 @@ func checkOrder(name string, id ebpf.ProgramID, running []link.AttachedProgram) 
 			continue
 		}
 		if first && i > 0 {
-			return fmt.Errorf("program %s runs before %s and may change the destination", describe(running[0].ID), name)
+			return fmt.Errorf("program %s runs before %s and may change the destination", host.Describe(running[0].ID), name)
 		}
 		return nil
 	}
 	return fmt.Errorf("program %s is not effective", name)
-}
-
-func describe(id ebpf.ProgramID) string {
-	p, err := ebpf.NewProgramFromID(id)
-	if err != nil {
-		return strconv.FormatUint(uint64(id), 10)
-	}
-	defer p.Close()
-	info, err := p.Info()
-	if err != nil {
-		return strconv.FormatUint(uint64(id), 10)
-	}
-	return fmt.Sprintf("%d (%s)", uint32(id), info.Name)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -146,8 +147,12 @@ func (d *Datapath) newTable(t Table) (*ebpf.Map, error) {
 	if err := table.Put(&bpf.SteerDestinationKey{}, &rest); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin table: %w", err), table.Close())
 	}
-	value := bpf.SteerDestination{Generation: t.Generation, Number: t.Number, Standing: bpf.SteerStandingKnown}
-	for _, to := range t.Destinations {
+	value := bpf.SteerDestination{Generation: t.Generation, Number: t.Number, Standing: bpf.SteerStandingAsked}
+	ask := asked()
+	for i, to := range slices.Concat(ask, t.Destinations) {
+		if i >= len(ask) {
+			value.Standing = bpf.SteerStandingKnown
+		}
 		key, err := destinationKey(to)
 		if err == nil {
 			err = table.Put(&key, &value)
@@ -181,7 +186,8 @@ func (d *Datapath) adoptTables() error {
 		if err != nil {
 			return fmt.Errorf("read destinations %d: %w", id, err)
 		}
-		d.tables[slot] = TableStatus{Number: rest.Number, Generation: rest.Generation, Unknown: Unknown(rest.Standing), Entries: n - 1}
+		n -= 1 + len(asked())
+		d.tables[slot] = TableStatus{Number: rest.Number, Generation: rest.Generation, Unknown: Unknown(rest.Standing), Entries: n}
 	}
 	return nil
 }

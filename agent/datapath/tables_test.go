@@ -16,14 +16,15 @@ import (
 	"github.com/dubway/dubway/agent/datapath/host"
 	"github.com/dubway/dubway/agent/datapath/unknown"
 	"github.com/dubway/dubway/bpf"
+	"github.com/dubway/dubway/internal/handoff"
 )
 
 func TestTablesFit(t *testing.T) {
 	spec, err := bpf.LoadSteer()
 	must(t, err)
 	outer := spec.Maps[bpf.SteerMapDestinations]
-	if outer.MaxEntries != MaxTables || outer.InnerMap.MaxEntries != MaxDestinations+1 {
-		t.Errorf("%d tables of %d entries, Go says %d of %d and one", outer.MaxEntries, outer.InnerMap.MaxEntries, MaxTables, MaxDestinations)
+	if outer.MaxEntries != MaxTables || int(outer.InnerMap.MaxEntries) != MaxDestinations+1+len(asked()) {
+		t.Errorf("%d tables of %d entries, Go says %d of %d, one for the rest and those asked", outer.MaxEntries, outer.InnerMap.MaxEntries, MaxTables, MaxDestinations)
 	}
 }
 
@@ -346,5 +347,51 @@ func TestUnknownsAreReadWhileTheyChange(t *testing.T) {
 	for range 20 {
 		_, err := d.Unknowns()
 		must(t, errors.Join(err, unknown.Forget(d.maps.Unknowns, 1)))
+	}
+}
+
+// TestAskedIsSteeredByEveryTable: by an empty one, by one that refuses what it does not
+// know, and after a restart; and counted apart from what applications do. Without a table
+// or a workload it goes its own way.
+func TestAskedIsSteeredByEveryTable(t *testing.T) {
+	r := newRig(t)
+	d := r.open()
+	a, b := r.pods()
+	greet(t, "proxy", a.out["tcp4"])
+	greet(t, "proxy", a.out["tcp6"])
+	for _, p := range []*pod{a, b} {
+		p.do(func() { must(t, defaultRoute()) })
+	}
+	asks := func() (answers []string) {
+		t.Helper()
+		for _, to := range handoff.Asked() {
+			c, err := a.dial("tcp", to.String())
+			must(t, err)
+			answers = append(answers, line(t, c)[:len("proxy ")+len(to.String())])
+		}
+		return answers
+	}
+	must(t, d.SetWorkload(a.workload(d)))
+	for step, publish := range []func() error{
+		func() error { return d.Publish(0, Table{Generation: 1}) },
+		func() error { return d.Publish(0, Table{Generation: 2, Unknown: RefuseUnknown}) },
+		func() error { return d.Publish(5, Table{Number: 1, Unknown: RefuseUnknown}) },
+		func() error { return d.Move(a.cookie, 5) },
+		func() error {
+			must(t, d.Close())
+			d = r.open()
+			return nil
+		},
+	} {
+		must(t, publish())
+		if got := fmt.Sprint(asks()); got != "[proxy 192.0.0.8:15001 proxy [100::8]:15001]" {
+			t.Errorf("step %d: %s", step, got)
+		}
+	}
+	if c := counters(t, d); c["asked_steered"] != 10 || c["steered"] != 0 {
+		t.Errorf("%d were asked and %d steered, want 10 and 0", c["asked_steered"], c["steered"])
+	}
+	if s := d.tables[5]; s.Entries != 0 {
+		t.Errorf("an empty table has %d entries after a restart", s.Entries)
 	}
 }

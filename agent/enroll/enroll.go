@@ -2,7 +2,8 @@
 // keeps them there: desired against actual. To enrol a pod is to open the mesh's
 // listeners in its network namespace, to see that the programs are effective on
 // its cgroup, and to put it into the datapath, in this order, so that nothing is
-// ever steered to a port where nobody listens.
+// ever steered to a port where nobody listens. It is enrolled when the proxy has
+// answered over all of that (way.go).
 //
 // What cannot be enrolled is reported with its reason and tried again. It is
 // never half enrolled.
@@ -47,6 +48,11 @@ type Options struct {
 	// Patience is how long a pod that an earlier agent enrolled stays steered
 	// while its listeners are still the proxy's, which has not come back yet.
 	Patience time.Duration
+	// Prober asks what is steered whether it works. Nil: whatever is steered is enrolled.
+	Prober Prober
+	// Grace is how long a pod that answered stays enrolled while it does not: new
+	// connections wait while the proxy is away.
+	Grace time.Duration
 	// IsNode tells an address of the node; nil if none is known. A pod that has
 	// one uses the host's network.
 	IsNode func(netip.Addr) bool
@@ -72,7 +78,8 @@ type Enroller struct {
 
 	mu      sync.Mutex
 	states  map[string]*state // by UID, of every desired pod
-	changed chan struct{}     // closed at the next change of Workloads
+	ways    map[string]*way   // by UID, of what is steered
+	changed chan struct{}     // closed at the next change of Workloads or Status
 }
 
 // state is what is known of one desired pod.
@@ -98,6 +105,17 @@ func (e *Enroller) Runs(namespace, account string) bool {
 	})
 }
 
+// Cgroups returns the cgroups of the desired pods, enrolled or not.
+func (e *Enroller) Cgroups() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]string, 0, len(e.states))
+	for _, s := range e.states {
+		all = append(all, s.pod.Cgroup)
+	}
+	return all
+}
+
 // Status is how far a pod got.
 type Status struct {
 	Pod      *pods.Pod
@@ -112,7 +130,7 @@ func New(opts Options) (*Enroller, error) {
 	e := &Enroller{
 		opts: opts, started: time.Now(), host: make(map[netns.ID]bool),
 		inherited: make(map[uint64]bool),
-		states:    make(map[string]*state), changed: make(chan struct{}),
+		states:    make(map[string]*state), ways: make(map[string]*way), changed: make(chan struct{}),
 	}
 	// The agent's own namespace and the host's. The latter may be out of reach:
 	// then IsNode tells.
@@ -132,8 +150,13 @@ func New(opts Options) (*Enroller, error) {
 	return e, nil
 }
 
-// Run checks what is enrolled and retries what is not until ctx ends.
+// Run checks and asks what is enrolled and retries what is not until ctx ends.
 func (e *Enroller) Run(ctx context.Context) {
+	if e.opts.Prober != nil {
+		var asking sync.WaitGroup
+		defer asking.Wait()
+		asking.Go(func() { e.askAll(ctx) })
+	}
 	check, retry := time.NewTicker(e.opts.Interval), time.NewTicker(e.opts.Retry)
 	defer check.Stop()
 	defer retry.Stop()
@@ -190,7 +213,7 @@ func (e *Enroller) Adopt(offers map[string][]*netns.Socket) {
 	closeAll(offers)
 }
 
-// Workloads returns what is enrolled, and a channel that is closed when that
+// Workloads returns what is steered, and a channel that is closed when that or Status
 // changes.
 func (e *Enroller) Workloads() ([]*Workload, <-chan struct{}) {
 	e.mu.Lock()
@@ -204,7 +227,7 @@ func (e *Enroller) Workloads() ([]*Workload, <-chan struct{}) {
 	return all, e.changed
 }
 
-// Workload returns an enrolled pod, or nil.
+// Workload returns a steered pod, or nil.
 func (e *Enroller) Workload(uid string) *Workload {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -227,8 +250,15 @@ func (e *Enroller) Status() []Status {
 		if s == nil {
 			continue
 		}
-		status := Status{Pod: s.pod, Enrolled: s.err == nil, Reason: s.reason()}
-		if r, ok := errors.AsType[*Refusal](s.err); ok {
+		err := s.err
+		if err == nil {
+			err = e.wayError(pod.UID)
+		}
+		status := Status{Pod: s.pod, Enrolled: err == nil}
+		if err != nil {
+			status.Reason = err.Error()
+		}
+		if r, ok := errors.AsType[*Refusal](err); ok {
 			status.Class = r.Class
 		}
 		if s.workload != nil {

@@ -54,11 +54,19 @@ func (e *Enroller) pod(pod *pods.Pod, offers []*netns.Socket, waiting map[uint64
 	next := &state{pod: pod, workload: w, err: err}
 	switch {
 	case err == nil:
-		e.opts.Log.Info("workload enrolled", "uid", pod.UID, "netnsCookie", w.Cookie, "listeners", len(w.Listeners))
+		e.opts.Log.Info("workload steered", "uid", pod.UID, "netnsCookie", w.Cookie, "listeners", len(w.Listeners))
 	case old == nil || old.reason() != next.reason():
 		e.opts.Log.Warn("workload not enrolled", "uid", pod.UID, "reason", err)
 	}
+	e.forgetWay(pod.UID)
 	e.set(pod.UID, next)
+}
+
+// forgetWay forgets what is known of a pod's way: it is another one now.
+func (e *Enroller) forgetWay(uid string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.ways, uid)
 }
 
 // keep takes a change of an enrolled pod over without giving up its sockets, and
@@ -185,9 +193,15 @@ func (e *Enroller) set(uid string, s *state) {
 	defer e.mu.Unlock()
 	if s == nil {
 		delete(e.states, uid)
+		delete(e.ways, uid)
 	} else {
 		e.states[uid] = s
 	}
+	e.signal()
+}
+
+// signal wakes who waits for changes. mu is held.
+func (e *Enroller) signal() {
 	close(e.changed)
 	e.changed = make(chan struct{})
 }

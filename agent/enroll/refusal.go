@@ -29,6 +29,7 @@ const (
 	ClassConflict     Class = "conflict"      // another pod has its address or namespace
 	ClassBroken       Class = "broken"        // was enrolled, cannot be checked any more
 	ClassWithdrawn    Class = "withdrawn"     // the mesh leaves the node
+	ClassUnreached    Class = "unreached"     // steered, but the proxy does not answer over its data path
 )
 
 // Refusal says why a pod is not enrolled.

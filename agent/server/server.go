@@ -41,8 +41,17 @@ type Ledger interface {
 	Put(g *table.Generation) error
 }
 
-// Options of a Server. All must be given.
+// Ways are the data paths that the proxy answers over; package enroll has them.
+type Ways interface {
+	// AskAgain has all of them asked at once: a proxy came or went.
+	AskAgain()
+	// AskMissing has those asked that do not answer: a generation is in force.
+	AskMissing()
+}
+
+// Options of a Server. All but Ways must be given.
 type Options struct {
+	Ways     Ways   // nil where nothing is enrolled
 	Node     string // its name
 	ProxyUID int    // the user that may connect
 	Roster   Roster
@@ -159,10 +168,18 @@ func (s *Server) serve(ctx context.Context, conn *handoff.Conn) {
 	s.Counts.proxies.WithLabelValues("accepted").Inc()
 	s.replace(session)
 	s.Roster.Adopt(held)
+	s.askAgain()
 	log.Info("proxy connected", "release", session.release, "holds", len(held))
 	err = session.run(ctx)
 	s.leave(session)
+	s.askAgain()
 	log.Info("proxy gone", "error", err)
+}
+
+func (s *Server) askAgain() {
+	if s.Ways != nil {
+		s.Ways.AskAgain()
+	}
 }
 
 // replace makes the session the one that is served.
@@ -190,6 +207,9 @@ func (s *Server) put(from *session, g *table.Generation) error {
 		return errors.New("a newer proxy took over")
 	case s.frozen:
 		return nil // another agent's proxy says what is in force
+	}
+	if s.Ways != nil {
+		defer s.Ways.AskMissing()
 	}
 	if err := s.Ledger.Put(g); err != nil {
 		return err

@@ -43,6 +43,8 @@ func runCommand() *cobra.Command {
 	set.StringVar(&o.StateDir, "state-dir", admin.DefaultStateDir, "directory of the sockets of agent and proxy")
 	set.StringVar(&o.PinPath, "pin-path", datapath.DefaultPinPath, "where the programs and maps are pinned")
 	set.StringVar(&o.Cgroup, "cgroup", "", "cgroup2 directory to attach to (default: the host's cgroup2 root)")
+	set.StringVar(&o.KubeletCgroup, "kubelet-cgroup", "",
+		"cgroup2 directory of kubelet alone, whose probes pass inbound listeners, or off (default: found by its process; docs/probes.md)")
 	set.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the host's name)")
 	set.StringSliceVar(&f.nodeAddresses, "node-address", nil,
 		"address of the node that its network namespace does not show, never dialled (may be repeated)")

@@ -200,9 +200,21 @@ func (d *diagnosis) agent(a *admin.AgentStatus) {
 	d.add(a.ProxyConnected, finding{
 		"proxy's connection", blocked, connection, "start dubway-proxy as uid 65532 with the same --state-dir",
 	})
+	if k := a.Kubelet; k != nil {
+		d.add(k.Passes, finding{"kubelet's probes", warning, kubelet(k), "see docs/probes.md: until then probes of ports with " +
+			"PeerAuthentication STRICT or an AuthorizationPolicy fail; probe by exec, or by a port that is not enrolled"})
+	}
 	for _, problem := range a.Problems {
 		d.add(false, finding{"agent's problem", warning, problem, "see dubwayctl workloads and the agent's log"})
 	}
+}
+
+// kubelet tells whether the probes of a node's kubelet pass.
+func kubelet(k *admin.Kubelet) string {
+	if !k.Passes {
+		return "are as anybody's connections: " + k.Reason
+	}
+	return "pass, from " + k.Cgroup
 }
 
 // agentCgroup looks whether the agent is below the cgroup that it attaches to.

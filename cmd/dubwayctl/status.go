@@ -105,6 +105,9 @@ func (s *nodeStatus) agentTable(t *table) {
 	}
 	t.row("  proxy", proxy)
 	t.row("  destinations", fmt.Sprintf("generation %d; %d table(s)", a.Generation, len(a.Tables)))
+	if k := a.Kubelet; k != nil {
+		t.row("  kubelet's probes", kubelet(k))
+	}
 	t.row("  workloads", fmt.Sprintf("%d enrolled, %d not enrolled", a.Workloads.Enrolled, a.Workloads.NotEnrolled))
 	t.gap()
 	t.row("PROGRAM", "ID", "TAG", "ATTACHED")

@@ -36,8 +36,17 @@ type AgentStatus struct {
 	Generation uint64          `json:"generation"`
 	Tables     []Table         `json:"tables"`
 	Workloads  WorkloadSummary `json:"workloads"`
+	Kubelet    *Kubelet        `json:"kubelet,omitempty"` // nil if its probes are not to pass
 	// Problems are sentences that an operator should act on; empty when all is well.
 	Problems []string `json:"problems,omitempty"`
+}
+
+// Kubelet is where the node's kubelet runs, whose probes pass the inbound listeners.
+type Kubelet struct {
+	Cgroup string `json:"cgroup,omitempty"`
+	PID    int    `json:"pid,omitempty"` // 0 where its cgroup was named
+	Passes bool   `json:"passes"`
+	Reason string `json:"reason,omitempty"` // why its probes do not pass
 }
 
 // Program is a loaded BPF program.

@@ -34,7 +34,7 @@ func (n *Node) StartAgent(ctx context.Context, args ...string) (*Process, error)
 func (n *Node) LaunchAgent(name string, args ...string) (*Process, error) {
 	places := []string{
 		"run", "--state-dir", n.StateDir(), "--cgroup", n.cgroup, "--pin-path", n.PinPath(),
-		"--workloads", n.WorkloadsDir(), "--proxy-uid", strconv.Itoa(ProxyUID),
+		"--kubelet-cgroup", "off", "--workloads", n.WorkloadsDir(), "--proxy-uid", strconv.Itoa(ProxyUID),
 		"--node-address", n.Addresses()[0].String(), "--node-address", n.Addresses()[1].String(),
 	}
 	return n.start(Command{

@@ -81,6 +81,7 @@ func (s *Sources) connections() []Counter {
 	return []Counter{
 		Count("dubway_connections_accepted_total", "Connections accepted from pods.", l.Accepted.Load),
 		Count("dubway_connections_direct_total", "Connections to the mesh's own ports that nobody steered; closed.", l.Direct.Load),
+		Count("dubway_connections_asked_total", "Connections by which the agent asks whether the way of calls works.", l.Asked.Load),
 		Count("dubway_connections_limited_total", "Connections refused over the limit of a workload.", l.Limited.Load),
 		Count("dubway_connections_tight_total", "Connections refused because the proxy's memory was tight.", l.Tight.Load),
 		Gauge("dubway_connections_active", "Live connections of pods.", func() float64 { return float64(l.Active.Load()) }),

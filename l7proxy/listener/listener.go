@@ -49,6 +49,7 @@ type Stats struct {
 	Accepted  atomic.Uint64
 	Active    atomic.Int64
 	Direct    atomic.Uint64 // connections to 15001 or 15006 that nobody steered
+	Asked     atomic.Uint64 // by the agent, whether the way works; not among Accepted
 	Witnesses atomic.Uint64
 	Limited   atomic.Uint64 // over their workload's quota
 	Tight     atomic.Uint64 // while memory was tight
@@ -233,7 +234,6 @@ func (s *Set) accept(p *pod, l net.Listener, inbound bool) {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		s.stats.Accepted.Add(1)
 		s.serving.Go(func() { s.handle(p, c, inbound) })
 	}
 }
@@ -276,7 +276,12 @@ func (s *Set) admit(p *pod, c net.Conn, inbound bool) *downstream.Accepted {
 	}
 	in := &downstream.Accepted{Conn: conn}
 	in.Workload, in.Quota, in.Inbound, in.Remote = p.workload.Load(), p.quota, inbound, conn.Remote()
-	if in.Original, err = original(conn, inbound); err != nil {
+	if in.Original, err = original(conn, inbound); err == nil && !inbound && handoff.IsAsked(in.Original) {
+		s.answer(conn, in.Workload.UID)
+		return nil
+	}
+	s.stats.Accepted.Add(1)
+	if err != nil {
 		s.stats.Direct.Add(1)
 		_ = conn.Close()
 		return nil

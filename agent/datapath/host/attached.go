@@ -59,6 +59,15 @@ func Attached(cgroup string) ([]Program, error) {
 	return found, nil
 }
 
+// Describe returns "17 (name)", or the number alone of a program without a name.
+func Describe(id ebpf.ProgramID) string {
+	number := fmt.Sprint(uint32(id))
+	if name := programName(id); name != "?" {
+		return number + " (" + name + ")"
+	}
+	return number
+}
+
 // programName returns "?" for a program that has no name or has just gone.
 func programName(id ebpf.ProgramID) string {
 	p, err := ebpf.NewProgramFromID(id)

@@ -82,6 +82,13 @@ func CgroupID(dir string) (uint64, error) {
 	return st.Ino, nil
 }
 
+// IsRoot tells whether a directory is the root of the host's cgroup2 hierarchy, in which
+// every process is.
+func IsRoot(dir string) bool {
+	id, err := CgroupID(dir)
+	return err == nil && id == hostRootInode
+}
+
 // CheckCgroup tells why a directory is no place to attach programs to.
 func CheckCgroup(dir string) error {
 	var fs unix.Statfs_t

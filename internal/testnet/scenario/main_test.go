@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 		"provider": provide, "calls": callAll, "verify": verify, "many": many, "probe": probing, "speak": speak,
 		"thrift": thriftCalls, "thriftd": thriftServer, "subscribe": subscribing, "hostile": hostile, "churn": churn, "steady": steady, "stranger": stranger, "leaver": leaver, "export": export, "zookeeper": zkServer, "session": zkClient,
 		"plane": plane, "collector": collector, "aeraki": aerakis,
+		"kubelet": kubelet, "knock": knock,
 	})
 	os.Exit(meshtest.Main(m, "sc", "sc2"))
 }
