@@ -78,7 +78,11 @@ func (p *Plugin) Add(args *skel.CmdArgs) error {
 			p.logf("pod %s starts outside the mesh, because the mode is open: %v", c.pod(), err)
 		}
 	}
-	if err := types.PrintResult(c.previous, c.CNIVersion); err != nil {
+	result, err := c.previous.GetAsVersion(c.CNIVersion)
+	if err != nil {
+		return fmt.Errorf("convert result: %w", err)
+	}
+	if err := result.PrintTo(p.Out); err != nil {
 		return fmt.Errorf("print result: %w", err)
 	}
 	return nil

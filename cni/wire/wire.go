@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"time"
 	"unicode/utf8"
@@ -148,7 +147,7 @@ func decode(packet []byte, message any) error {
 		Version int    `json:"version"`
 		Error   string `json:"error"`
 	}
-	if err := json.Unmarshal(packet, &head); err != nil {
+	if err := json.Unmarshal(packet, &head); err != nil { // or there is more than one
 		return fmt.Errorf("not JSON: %w", err)
 	}
 	if head.Version != Version {
@@ -158,9 +157,6 @@ func decode(packet []byte, message any) error {
 	d.DisallowUnknownFields()
 	if err := d.Decode(message); err != nil {
 		return fmt.Errorf("not such a message: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("bytes after the message")
 	}
 	return nil
 }
