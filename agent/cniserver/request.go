@@ -38,21 +38,28 @@ func (s *Server) serve(ctx context.Context, u *net.UnixConn) {
 	s.answer(ctx, conn, request, namespace)
 }
 
+// margin is what the answer's way may take at most: the plugin is told what was in the
+// way while it still listens.
+const margin = 500 * time.Millisecond
+
 // answer does what a request asks for, for as long as the plugin waits.
 func (s *Server) answer(ctx context.Context, conn *wire.Conn, r *wire.Request, namespace *os.File) {
 	start := time.Now()
 	done := s.counts.begin(r.Verb)
-	within, cancel := context.WithTimeout(ctx, r.Timeout())
+	there, cancel := context.WithCancel(ctx) // the plugin, and we
 	defer cancel()
 	go func() { // ends when the connection is closed, which serve does
 		conn.Gone()
 		cancel()
 	}()
+	limit := r.Timeout() - min(margin, r.Timeout()/10)
+	within, cancelWithin := context.WithTimeout(there, limit)
+	defer cancelWithin()
 	err := s.do(within, r, namespace)
-	waits := within.Err() == nil
-	if waits && conn.Answer(err) != nil {
-		waits = false
+	if err != nil && within.Err() != nil {
+		err = fmt.Errorf("not done within %s: %w", limit.Round(10*time.Millisecond), err)
 	}
+	waits := there.Err() == nil && conn.Answer(err) == nil
 	took := time.Since(start)
 	log := s.log.With("verb", r.Verb, "took", took)
 	if b := r.Sandbox; b != nil {
@@ -61,7 +68,7 @@ func (s *Server) answer(ctx context.Context, conn *wire.Conn, r *wire.Request, n
 	switch {
 	case !waits:
 		done(gone, took)
-		log.Warn("CNI request without an answer: the plugin's time was over, or it or we were stopped", "error", err)
+		log.Warn("CNI request without an answer: the plugin or the agent was stopped", "error", err)
 	case err != nil:
 		done(failed, took)
 		log.Warn("CNI request failed", "error", err)

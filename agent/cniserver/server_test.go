@@ -175,7 +175,9 @@ func serve(t *testing.T, socket string, pods Pods) *running {
 // counted waits until a counter has a value: it is counted after the answer.
 func (r *running) counted(verb, result string, want float64) {
 	r.t.Helper()
-	get := func() float64 { return value(r.t, r.counts.requests.WithLabelValues(verb, result)).GetCounter().GetValue() }
+	get := func() float64 {
+		return value(r.t, r.counts.requests.WithLabelValues(verb, result)).GetCounter().GetValue()
+	}
 	for end := time.Now().Add(30 * time.Second); get() != want; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("%s %s: counted %v, want %v", verb, result, get(), want)
@@ -312,17 +314,17 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// TestDeadlines ends a request with its plugin.
+// TestDeadlines ends a request before its plugin's time is over, and with it.
 func TestDeadlines(t *testing.T) {
 	pods, socket := newRecorder(), filepath.Join(t.TempDir(), "cni.sock")
 	pods.set(nil, make(chan struct{})) // for ever
 	r := serve(t, socket, pods)
 	short := request(wire.Add, "short")
-	short.TimeoutMillis = 50
-	if a, err := ask(t.Context(), socket, short); err == nil {
-		t.Errorf("after the plugin's time: %+v", a)
+	short.TimeoutMillis = 200
+	if a, err := ask(t.Context(), socket, short); err != nil || !strings.Contains(a.Error, "not done within 180ms") {
+		t.Errorf("before the plugin's time is over: %+v, %v", a, err)
 	}
-	r.counted("add", "gone", 1)
+	r.counted("add", "failed", 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -335,7 +337,7 @@ func TestDeadlines(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("there was an answer")
 	}
-	r.counted("add", "gone", 2)
+	r.counted("add", "gone", 1)
 	if pods.count() != 0 {
 		t.Errorf("%d pods", pods.count())
 	}
