@@ -40,11 +40,11 @@ func newRecorder() *recorder {
 	return &recorder{sandbox: make(map[string]Sandbox), inodes: make(map[string]os.FileInfo), held: make(chan struct{}, 1000)}
 }
 
-func (r *recorder) note(verb string, s Sandbox) (fail error, hold chan struct{}) {
+func (r *recorder) note(verb string, s Sandbox) (hold chan struct{}, fail error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, verb+" "+s.ContainerID)
-	return r.fail, r.hold
+	return r.hold, r.fail
 }
 
 func (r *recorder) busy(n int) {
@@ -62,7 +62,7 @@ func (r *recorder) Add(ctx context.Context, s Sandbox) error {
 	if err != nil {
 		return err
 	}
-	fail, hold := r.note("add", s)
+	hold, fail := r.note("add", s)
 	if hold != nil {
 		r.held <- struct{}{}
 		select {
@@ -82,7 +82,7 @@ func (r *recorder) Add(ctx context.Context, s Sandbox) error {
 
 func (r *recorder) Check(_ context.Context, s Sandbox) error {
 	defer s.Netns.Close()
-	fail, _ := r.note("check", s)
+	_, fail := r.note("check", s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.sandbox[s.ContainerID]; !known {
@@ -92,7 +92,7 @@ func (r *recorder) Check(_ context.Context, s Sandbox) error {
 }
 
 func (r *recorder) Delete(_ context.Context, s Sandbox) error {
-	fail, _ := r.note("del", s)
+	_, fail := r.note("del", s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sandbox, s.ContainerID)

@@ -72,7 +72,8 @@ func (e *Entry) Validate() error {
 	case e.Socket == "" || e.Socket[0] != '/':
 		return fmt.Errorf("configuration of %s: socket is %q, must be an absolute path", Type, e.Socket)
 	case e.TimeoutSeconds < 0 || e.TimeoutSeconds > int(maxTimeout/time.Second):
-		return fmt.Errorf("configuration of %s: timeoutSeconds is %d, must be at most %d", Type, e.TimeoutSeconds, int(maxTimeout/time.Second))
+		return fmt.Errorf("configuration of %s: timeoutSeconds is %d, must be at most %d",
+			Type, e.TimeoutSeconds, int(maxTimeout/time.Second))
 	case slices.Contains(e.Exempt, ""):
 		return errors.New("configuration of " + Type + ": an exempt namespace has no name")
 	}

@@ -51,7 +51,7 @@ func replace(path string, old, text []byte) error {
 	if err := write(next, bytes.NewReader(text), like); err != nil {
 		return err
 	}
-	defer os.Remove(next)
+	defer func() { _ = os.Remove(next) }()
 	exchange := func() error { return unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE) }
 	switch err := exchange(); {
 	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP):

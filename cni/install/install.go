@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -150,17 +151,17 @@ func (i *Installer) Status() Status {
 
 // String says it in a line.
 func (s Status) String() string {
-	text := "chained in " + s.File
-	if s.File == "" {
-		text = "not chained: there is no CNI configuration yet"
-		if len(s.Problems) > 0 {
-			text = "not chained"
-		}
+	parts := []string{"chained in " + s.File}
+	switch {
+	case s.File == "" && len(s.Problems) > 0:
+		parts[0] = "not chained"
+	case s.File == "":
+		parts[0] = "not chained: there is no CNI configuration yet"
 	}
 	for _, p := range s.Problems {
-		text += fmt.Sprintf("; %s: %v", p.Name, p.Err)
+		parts = append(parts, fmt.Sprintf("%s: %v", p.Name, p.Err))
 	}
-	return text
+	return strings.Join(parts, "; ")
 }
 
 // Remove takes the plugin out of every configuration, for good: Run does nothing

@@ -135,12 +135,14 @@ func (l *list) usable() error {
 // list of versions, or the single one.
 func checkVersions(version string, versions []string) error {
 	ours, old := entry.Versions(), []string{"", "0.1.0", "0.2.0", "0.3.0"}
-	unknown := func(v string) bool { return !slices.Contains(ours, v) && !slices.Contains(old, v) }
-	if i := slices.IndexFunc(append([]string{version}, versions...), unknown); i >= 0 {
-		return fmt.Errorf("cniVersion %s is not among %s, which this release speaks: a newer one is needed",
-			append([]string{version}, versions...)[i], strings.Join(ours, ", "))
+	spoken := func(v string) bool { return slices.Contains(ours, v) }
+	for _, v := range append([]string{version}, versions...) {
+		if !spoken(v) && !slices.Contains(old, v) {
+			return fmt.Errorf("cniVersion %s is not among %s, which this release speaks: a newer one is needed",
+				v, strings.Join(ours, ", "))
+		}
 	}
-	if slices.Contains(ours, version) || version == "" && slices.ContainsFunc(versions, func(v string) bool { return slices.Contains(ours, v) }) {
+	if spoken(version) || version == "" && slices.ContainsFunc(versions, spoken) {
 		return nil
 	}
 	return fmt.Errorf("cniVersion is %q, must be %s or newer for a plugin to be chained", version, ours[0])

@@ -30,11 +30,11 @@ type call struct {
 func parse(args *skel.CmdArgs) (*call, error) {
 	c := &call{}
 	if err := json.Unmarshal(args.StdinData, &c.PluginConf); err != nil {
-		return nil, types.NewError(types.ErrDecodingFailure, "dubway: parse configuration", err.Error())
+		return nil, failure(types.ErrDecodingFailure, "dubway: parse configuration", err.Error())
 	}
 	e, err := entry.Parse(args.StdinData)
 	if err != nil {
-		return nil, types.NewError(types.ErrInvalidNetworkConfig, "dubway: "+err.Error(), "")
+		return nil, failure(types.ErrInvalidNetworkConfig, "dubway: "+err.Error(), "")
 	}
 	c.entry = e
 	var gc struct {
@@ -60,15 +60,15 @@ func parse(args *skel.CmdArgs) (*call, error) {
 // readPrevious reads what the plugins before us made.
 func (c *call) readPrevious() error {
 	if err := cniversion.ParsePrevResult(&c.PluginConf); err != nil {
-		return types.NewError(types.ErrDecodingFailure, "dubway: parse prevResult", err.Error())
+		return failure(types.ErrDecodingFailure, "dubway: parse prevResult", err.Error())
 	}
 	if c.PrevResult == nil {
-		return types.NewError(types.ErrInvalidNetworkConfig,
+		return failure(types.ErrInvalidNetworkConfig,
 			"dubway: there is no prevResult: "+entry.Type+" must come after the plugin that makes the pod's network", "")
 	}
 	result, err := current.NewResultFromResult(c.PrevResult)
 	if err != nil {
-		return types.NewError(types.ErrDecodingFailure, "dubway: parse prevResult", err.Error())
+		return failure(types.ErrDecodingFailure, "dubway: parse prevResult", err.Error())
 	}
 	c.previous = c.PrevResult
 	for _, ip := range result.IPs {
@@ -108,4 +108,9 @@ func (c *call) attached() (containers []string, known bool) {
 		}
 	}
 	return containers, c.listed
+}
+
+// failure is an error in the specification's form.
+func failure(code uint, message, details string) error {
+	return &types.Error{Code: code, Msg: message, Details: details}
 }

@@ -116,7 +116,7 @@ func (p *Plugin) Check(args *skel.CmdArgs) error {
 	}
 	namespace, err := os.Open(args.Netns)
 	if err != nil {
-		return types.NewError(types.ErrInvalidNetNS, "open the pod's network namespace", err.Error())
+		return failure(types.ErrInvalidNetNS, "open the pod's network namespace", err.Error())
 	}
 	defer namespace.Close()
 	asker := &asker{socket: c.entry.Socket, timeout: lookTimeout, patience: lookTimeout, log: p.logf}
@@ -194,13 +194,13 @@ func (p *Plugin) Status(args *skel.CmdArgs) error {
 	if errors.As(err, new(*refusal)) {
 		code = codeNotAvailable
 	}
-	return types.NewError(code, "dubway: pods of the mesh cannot start: "+err.Error(), p.advice())
+	return failure(code, "dubway: pods of the mesh cannot start: "+err.Error(), p.advice())
 }
 
 // refuse is the error with which a pod does not start. The kubelet shows it in the pod's
 // events, to somebody who may not know of the mesh.
 func (p *Plugin) refuse(c *call, err error) error {
-	return types.NewError(types.ErrTryAgainLater,
+	return failure(types.ErrTryAgainLater,
 		fmt.Sprintf("dubway: pod %s is kept from running outside the mesh: %v", c.pod(), err), p.advice())
 }
 
