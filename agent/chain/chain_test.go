@@ -3,8 +3,10 @@ package chain
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -126,5 +128,42 @@ func TestRunFails(t *testing.T) {
 	opts.Install.Mode = "off"
 	if _, err := New(opts); err == nil {
 		t.Error("a mode that installs nothing was accepted")
+	}
+}
+
+var (
+	metricRow  = regexp.MustCompile("(?m)^\\| `(dubway_[a-z_]+)` \\| [a-z]+ \\| ([^|]*)\\|")
+	metricDesc = regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)
+)
+
+// TestMetricsAreDocumented compares the table in docs/metrics.md with what is collected.
+func TestMetricsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## The CNI plugin's end\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := make(map[string]string)
+	for _, row := range metricRow.FindAllStringSubmatch(section, -1) {
+		documented[row[1]] = strings.NewReplacer("`", "", " ", "").Replace(row[2])
+	}
+	c, err := New(options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	descs := make(chan *prometheus.Desc, 100)
+	c.Describe(descs)
+	close(descs)
+	collected := make(map[string]string)
+	for d := range descs {
+		match := metricDesc.FindStringSubmatch(d.String())
+		if match == nil {
+			t.Fatalf("cannot read %s", d)
+		}
+		collected[match[1]] = match[2]
+	}
+	if !maps.Equal(documented, collected) {
+		t.Errorf("docs/metrics.md has %q, collected is %q", documented, collected)
 	}
 }
