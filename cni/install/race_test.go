@@ -16,7 +16,9 @@ func TestRunAgainstWriter(t *testing.T) {
 	r := newRig(t, map[string]string{"1.conflist": plain})
 	r.run()
 	path := filepath.Join(r.opts.ConfDir, "1.conflist")
-	text := func(i int) string { return fmt.Sprintf(`{"cniVersion":"1.0.0","name":"n%d","plugins":[{"type":"ptp"}]}`, i) }
+	text := func(i int) string {
+		return fmt.Sprintf(`{"cniVersion":"1.0.0","name":"n%d","plugins":[{"type":"ptp"}]}`, i)
+	}
 	const rounds = 200
 	for i := range rounds {
 		if i%2 == 0 { // as kubectl cp would

@@ -233,17 +233,17 @@ func TestPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer theirs.Close()
 	u, err := l.AcceptUnix()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := New(u); !errors.Is(err, ErrPeer) {
-		t.Errorf("plugin that is not root: %v", err)
+		t.Fatalf("plugin that is not root: %v", err)
 	}
 	if _, err := theirs.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("it is not hung up on: %v", err)
 	}
-	theirs.Close()
 	l.Close()
 	asNobody(t, func() { l, err = net.ListenUnix(Network, address) })
 	if err != nil {
