@@ -345,7 +345,7 @@ func TestChainAgentHangs(t *testing.T) {
 	n, agent := newNode(t, "1.1.0", "ptp", entry.Closed), newRecorder()
 	agent.set(nil, make(chan struct{}))
 	r := serve(t, n.socket, agent)
-	n.load(1)
+	n.load(5)
 	p := n.pod("c1", "shop")
 	if _, err := p.add(); code(err) != types.ErrTryAgainLater || !strings.Contains(err.Error(), "the agent says: not done within") {
 		t.Errorf("add: %v", err)

@@ -35,18 +35,21 @@ func (a *asker) ask(ctx context.Context, r *wire.Request, namespace *os.File) er
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	told := false
+	var last error
 	for {
+		if ctx.Err() != nil && last != nil {
+			return a.explain(last, time.Since(start)) // which says more than that the time is over
+		}
 		err := a.once(ctx, r, namespace)
 		switch {
 		case err == nil || errors.As(err, new(*refusal)) || errors.Is(err, wire.ErrPeer):
 			return err
 		case ctx.Err() != nil || time.Since(start)+retryInterval >= a.patience:
 			return a.explain(err, time.Since(start))
-		case !told:
-			told = true
+		case last == nil:
 			a.log("waits for the agent: %v", err)
 		}
+		last = err
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryInterval):
