@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := build/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
-BINARIES := dubway-agent dubway-proxy dubwayctl
+BINARIES := dubway-agent dubway-proxy dubway-cni dubwayctl
 
 FUZZTIME ?= 60s# how long each fuzz target runs
 FUZZJOBS ?= 2# how many fuzz targets run at a time
@@ -105,7 +105,7 @@ build: ## Build the binaries into bin/
 	echo "built: $(BINARIES:%=bin/%)"
 
 .PHONY: peers
-peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit $(PEERS)/envoy ## Build the real peers of the tests into build/peers/
+peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit $(PEERS)/envoy $(PEERS)/cni/built ## Build the real peers of the tests into build/peers/
 
 JAVA_SOURCES := $(wildcard test/dubbo-java/src/main/java/org/dubway/test/*.java)
 $(PEERS)/java-2.6.%/built: test/dubbo-java26/pom.xml $(wildcard test/dubbo-java26/src/main/java/org/dubway/test/old/*.java) $(JAVA_SOURCES)
@@ -121,6 +121,13 @@ $(PEERS)/dubbo-go: $(wildcard test/dubbo-go/*.go) test/dubbo-go/go.mod test/dubb
 $(PEERS)/ratelimit: $(wildcard test/ratelimit/*.go) test/ratelimit/go.mod test/ratelimit/go.sum
 	@echo "building the rate limit service into $@"
 	cd test/ratelimit && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
+
+# The real CNI plugins before ours.
+$(PEERS)/cni/built: test/cni/go.mod test/cni/go.sum
+	@echo "building CNI plugins into $(@D)"
+	mkdir -p "$(@D)"
+	(cd test/cni && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$(@D)/" tool)
+	touch "$@"
 
 .PHONY: e2e-istiod
 e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube-apiserver and etcd, built when missing (root)

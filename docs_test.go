@@ -14,7 +14,7 @@ import (
 
 var (
 	// A path that begins with one of our folders, up to what cannot belong to it.
-	namedPath = regexp.MustCompile(`(?:^|[\s(\x60"'])((?:bpf|agent|l7proxy|cmd|internal|deploy|docs|\.ci)/[A-Za-z0-9_./-]*)`)
+	namedPath = regexp.MustCompile(`(?:^|[\s(\x60"'])((?:bpf|agent|cni|l7proxy|cmd|internal|deploy|docs|\.ci)/[A-Za-z0-9_./-]*)`)
 	// A target in a code span or an indented block, with the commands around it.
 	namedTarget = regexp.MustCompile("(?:\x60|^    |sudo )make ([a-z][a-z0-9 -]*)")
 	makeTarget  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
