@@ -84,7 +84,7 @@ func (i *instance) is(role admin.Role) {
 	})
 }
 
-// waits waits until the agent says that it is in a role and why it does not serve.
+// waits until the agent says why it does not serve.
 func (i *instance) waits(why string) {
 	i.m.t.Helper()
 	i.m.eventually(fmt.Sprintf("agent %d is not ready: %s", i.number, why), func() bool {
@@ -423,7 +423,8 @@ func TestUpgradeFails(t *testing.T) {
 
 // TestTakeoverStranger: who is not root gets no word of the active agent, and no listener.
 func TestTakeoverStranger(t *testing.T) {
-	m, _, _, _ := upgraded(t)
+	m, old, _, _ := upgraded(t)
+	old.is(admin.RoleActive)
 	m.eventually("there is a socket", func() bool { _, err := os.Stat(takeover.Socket(m.nodeDir())); return err == nil })
 	self, err := os.Executable()
 	m.must(err)
@@ -454,14 +455,16 @@ func stranger(args []string) error {
 		return err
 	}
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: args[0]}); err != nil {
-		fmt.Println(err)
-		return nil
+		return tell(err.Error())
 	}
 	_, _ = unix.Write(fd, []byte(`{"kind":"hello","hello":{"version":1,"release":"x","abi":2}}`))
-	if n, err := unix.Read(fd, make([]byte, 1<<16)); n > 0 {
-		fmt.Println("it talks")
-	} else {
-		fmt.Println("it hung up", err)
+	if n, _ := unix.Read(fd, make([]byte, 1<<16)); n > 0 {
+		return tell("it talks")
 	}
-	return nil
+	return tell("it hung up")
+}
+
+func tell(what string) error {
+	_, err := os.Stdout.WriteString(what + "\n")
+	return err
 }
