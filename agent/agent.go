@@ -187,7 +187,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run(func() error { return a.watch(ctx, ready) })
 	run(func() error { return a.serveProxy(ctx, ready) })
 	run(func() error { return admin.Serve(ctx, admin.AgentSocket(a.opts.StateDir), a.handler(), a.log) })
-	// What only the active agent does runs by turn.run.
+	// What only the active agent does runs by turn.run or turn.keep.
 	run(func() error {
 		return a.turn.run(ctx, func(ctx context.Context) error { a.enroller.Run(ctx); return nil })
 	})

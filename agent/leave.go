@@ -22,14 +22,14 @@ var errLeaving = errors.New("the mesh leaves this node")
 func (a *Agent) withdraw(ctx context.Context) error {
 	a.turn.end(admin.RoleLeft)
 	a.server.Freeze()
-	err := a.enroller.Withdraw()
-	if err == nil {
-		err = datapath.Uninstall(a.opts.PinPath)
-	}
-	if err != nil {
+	if err := a.enroller.Withdraw(); err != nil {
 		return err
 	}
+	// What was steered a moment ago asks the programs where it was to go.
 	leaving.Pause(ctx, settle)
+	if err := datapath.Uninstall(a.opts.PinPath); err != nil {
+		return err
+	}
 	a.server.Yield()
 	a.enroller.Deafen()
 	return nil

@@ -92,7 +92,7 @@ func (s *seat) run(ctx context.Context) error {
 		}
 	}
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
+		return fmt.Errorf("follow pods: %w", err)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func (t *tenure) Workloads() ([]*enroll.Workload, <-chan struct{}) {
 // Steered is part of takeover.Incumbent.
 func (t *tenure) Steered(uid string) bool {
 	table, ok := t.agent.tables.Of(uid)
-	return ok && table.Number != 0
+	return ok && (table.Number != 0 || table.Entries > 0)
 }
 
 // Yield is part of takeover.Incumbent.

@@ -10,17 +10,31 @@ import (
 // turn is what an Agent may do while it is the active one of its node.
 type turn struct {
 	over chan struct{}  // closed when the turn is
-	acts sync.WaitGroup // parts that only the active agent runs
+	away chan struct{}  // closed when it is another agent's
+	acts sync.WaitGroup // parts that run until the former
+	kept sync.WaitGroup // and until the latter
 
 	mu    sync.Mutex
 	role  admin.Role
 	ended bool
 }
 
-func newTurn() *turn { return &turn{role: admin.RoleActive, over: make(chan struct{})} }
+func newTurn() *turn {
+	return &turn{role: admin.RoleActive, over: make(chan struct{}), away: make(chan struct{})}
+}
 
 // run runs a part of the active agent until the turn is over, or ctx.
 func (t *turn) run(ctx context.Context, part func(ctx context.Context) error) error {
+	return t.until(ctx, t.over, part)
+}
+
+// keep runs a part of the active agent until another one has the turn, or ctx: also while
+// the mesh leaves the node. Such is what the CNI plugin asks.
+func (t *turn) keep(ctx context.Context, part func(ctx context.Context) error) error {
+	return t.until(ctx, t.away, part)
+}
+
+func (t *turn) until(ctx context.Context, end <-chan struct{}, part func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.mu.Lock()
@@ -28,12 +42,17 @@ func (t *turn) run(ctx context.Context, part func(ctx context.Context) error) er
 		t.mu.Unlock()
 		return nil
 	}
-	t.acts.Add(1)
+	if end == t.over {
+		t.acts.Add(1)
+		defer t.acts.Done()
+	} else {
+		t.kept.Add(1)
+		defer t.kept.Done()
+	}
 	t.mu.Unlock()
-	defer t.acts.Done()
 	go func() {
 		select {
-		case <-t.over:
+		case <-end:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -41,16 +60,22 @@ func (t *turn) run(ctx context.Context, part func(ctx context.Context) error) er
 	return part(ctx)
 }
 
-// end ends the active agent's parts and waits for them.
+// end ends the parts of the active agent that are to end, and waits for them.
 func (t *turn) end(becomes admin.Role) {
 	t.mu.Lock()
 	t.role = becomes
 	if !t.ended {
 		t.ended = true
 		close(t.over)
+		if becomes == admin.RolePassive {
+			close(t.away)
+		}
 	}
 	t.mu.Unlock()
 	t.acts.Wait()
+	if becomes == admin.RolePassive {
+		t.kept.Wait()
+	}
 }
 
 func (t *turn) now() admin.Role {

@@ -19,7 +19,7 @@ import (
 type Inheritance struct {
 	UID       string
 	Cookie    uint64
-	Steered   bool // by a table of its own
+	Steered   bool // it has destinations
 	Listeners []handoff.Listener
 	Sockets   []*netns.Socket // in the order of Listeners
 }

@@ -22,7 +22,7 @@ const helloTimeout = 5 * time.Second
 type Incumbent interface {
 	// Workloads returns what is enrolled, and a channel that is closed when that changes.
 	Workloads() ([]*enroll.Workload, <-chan struct{})
-	// Steered tells whether a pod has a table of destinations of its own.
+	// Steered tells whether a pod has destinations: a table of its own, or the one of all.
 	Steered(uid string) bool
 	// Yield ends the agent's turn. When it returns, it writes nothing, the socket is
 	// gone and the lock is free. After an error the turn goes on.
@@ -232,7 +232,7 @@ func (h *Holder) tell(c conn, w *enroll.Workload) error {
 	for _, l := range w.Listeners {
 		fd, err := l.Socket.Duplicate()
 		if err != nil {
-			return nil //nolint:nilerr // it has left
+			return nil // it has left
 		}
 		fds = append(fds, fd)
 		m.Listeners = append(m.Listeners, l.Listener)

@@ -113,7 +113,7 @@ type hello struct {
 type workload struct {
 	UID       string             `json:"uid"`
 	Cookie    uint64             `json:"netnsCookie"`
-	Steered   bool               `json:"steered"` // by a table of its own
+	Steered   bool               `json:"steered"` // it has destinations
 	Listeners []handoff.Listener `json:"listeners"`
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/pods"
@@ -367,6 +368,14 @@ func TestWaiting(t *testing.T) {
 	put(3)
 	lacks("for steered")
 	put(4, "steered")
+	lacks("")
+	put(4)
+	lacks("for steered") // what all have is nothing
+	every := &table.Generation{}
+	every.Destinations = []datapath.Destination{{Port: 1}}
+	if err := w.Put(every); err != nil {
+		t.Fatal(err)
+	}
 	lacks("")
 	w.Begin() // another proxy
 	lacks("no configuration yet")

@@ -26,6 +26,7 @@ type Waiting struct {
 	changed chan struct{}     // closed at the next change of roster
 	named   map[uint32][]string
 	rest    bool // table 0 came: after all others
+	all     bool // it has destinations, for all that are not named
 }
 
 // entry is a pod with what it was made of.
@@ -137,7 +138,7 @@ func (w *Waiting) Begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.named)
-	w.rest = false
+	w.rest, w.all = false, false
 }
 
 // Put is part of server.Ledger. The proxy publishes all of it again in the agent's turn.
@@ -145,16 +146,16 @@ func (w *Waiting) Put(g *table.Generation) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g.Number == 0 {
-		w.rest = true
+		w.rest, w.all = true, len(g.Destinations) > 0
 	} else {
 		w.named[g.Number] = g.Workloads
 	}
 	return nil
 }
 
-// Lacks says what is missing until the turn can be taken: every pod that the active
-// agent's proxy steers by a table of its own needs one here too, or its connects would
-// go past the mesh for a while. "" for nothing.
+// Lacks says what is missing until the turn can be taken: every pod that has destinations
+// by the active agent's proxy needs some by ours too, or its connects would go past the
+// mesh for a while, or for ever where our proxy finds no configuration. "" for nothing.
 func (w *Waiting) Lacks() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -171,7 +172,7 @@ func (w *Waiting) Lacks() string {
 		}
 	}
 	for uid, e := range w.roster {
-		if e.given.Steered && !named[uid] {
+		if e.given.Steered && !named[uid] && !w.all {
 			return fmt.Sprintf("the proxy has no configuration yet for %s, which the active agent's has", uid)
 		}
 	}

@@ -23,16 +23,16 @@ func cluster(annotations map[string]string) *fake.Clientset {
 		ObjectMeta: meta.ObjectMeta{Name: "dubway", Namespace: "dubway-system", UID: "u1", Annotations: annotations},
 		Spec:       apps.DaemonSetSpec{Selector: &meta.LabelSelector{MatchLabels: labels}},
 	}
-	pod := func(name, node, owner string) *core.Pod {
+	pod := func(name, node string) *core.Pod {
 		return &core.Pod{
 			ObjectMeta: meta.ObjectMeta{Name: name, Namespace: "dubway-system", Labels: labels,
 				OwnerReferences: []meta.OwnerReference{{UID: set.UID}}},
 			Spec: core.PodSpec{NodeName: node},
 		}
 	}
-	stranger := pod("stranger", "b", "")
+	stranger := pod("stranger", "b")
 	stranger.OwnerReferences = nil
-	return fake.NewClientset(set, pod("dubway-a", "a", "u1"), pod("dubway-b", "b", "u1"), stranger)
+	return fake.NewClientset(set, pod("dubway-a", "a"), pod("dubway-b", "b"), stranger)
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {

@@ -59,6 +59,13 @@ func Dial(address string) (*Client, error) {
 // Close closes the connection; calls in flight fail.
 func (c *Client) Close() error { return c.conn.Close() }
 
+// Ended tells whether the connection has ended.
+func (c *Client) Ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil
+}
+
 // Conn returns the connection, for its addresses.
 func (c *Client) Conn() net.Conn { return c.conn }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,8 +27,8 @@ import (
 // leaverOf is an agent whose DaemonSet is a directory: a file "leave" is the order, a
 // file "left" the report, a file "cni" what a step of leaving undoes.
 type leaverOf struct {
-	Dir     string
-	Options agent.Options
+	Dir, StateDir, NodeDir, PinPath, Cgroup, Workloads string
+	Addresses                                          []netip.Addr
 }
 
 // directory is leaving.Orders of such a directory.
@@ -66,23 +67,23 @@ func leaver(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	d := directory(of.Dir)
-	of.Options.Logger = slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	of.Options.Leave = leaving.Plan{Orders: d, Steps: []leaving.Step{{Name: "CNI configuration", Do: func(context.Context) error {
+	plan := leaving.Plan{Orders: d, Steps: []leaving.Step{{Name: "CNI configuration", Do: func(context.Context) error {
 		if d.has("left") {
 			return errors.New("reported before it was done")
 		}
 		return os.RemoveAll(filepath.Join(of.Dir, "cni"))
 	}}}}
-	return agent.Serve(ctx, of.Options)
+	return agent.Serve(ctx, agent.Options{
+		StateDir: of.StateDir, NodeDir: of.NodeDir, PinPath: of.PinPath, Cgroup: of.Cgroup, Workloads: of.Workloads,
+		ProxyUID: testnet.ProxyUID, NodeAddresses: of.Addresses, Leave: plan, Logger: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+	})
 }
 
 // startLeaver starts the agent in an instance's place.
 func (m *mesh) startLeaver(i *instance, d directory) {
 	m.t.Helper()
-	arg, err := json.Marshal(leaverOf{Dir: string(d), Options: agent.Options{
-		StateDir: i.state, NodeDir: m.nodeDir(), PinPath: m.PinPath(), Cgroup: m.Cgroup(), Workloads: m.WorkloadsDir(),
-		ProxyUID: testnet.ProxyUID, NodeAddresses: m.Addresses(),
-	}})
+	arg, err := json.Marshal(leaverOf{Dir: string(d), StateDir: i.state, NodeDir: m.nodeDir(), PinPath: m.PinPath(),
+		Cgroup: m.Cgroup(), Workloads: m.WorkloadsDir(), Addresses: m.Addresses()})
 	m.must(err)
 	i.agent, err = m.System().StartHelper("leaver", string(arg))
 	m.must(err)
