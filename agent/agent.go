@@ -209,7 +209,7 @@ func (a *Agent) housekeep(ctx context.Context) {
 			if err := a.dialer.refreshNode(a.opts.NodeAddresses); err != nil {
 				a.log.Warn("read the node's addresses", "error", err)
 			}
-			a.dialer.quota.forget(func(uid string) bool { return a.enroller.Workload(uid) != nil })
+			a.dialer.quota.Forget(func(uid string) bool { return a.enroller.Workload(uid) != nil })
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/limit"
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/internal/handoff"
 )
@@ -26,11 +27,11 @@ type dialer struct {
 	mark     marker
 	workload func(uid string) *enroll.Workload
 	node     atomic.Pointer[map[netip.Addr]bool] // never nil
-	quota    *quota
+	quota    *limit.Quota
 }
 
 func newDialer(mark marker, workload func(uid string) *enroll.Workload) *dialer {
-	d := &dialer{mark: mark, workload: workload, quota: newQuota()}
+	d := &dialer{mark: mark, workload: workload, quota: limit.NewQuota()}
 	d.node.Store(&map[netip.Addr]bool{})
 	return d
 }
@@ -40,10 +41,10 @@ func (d *dialer) begin(uid string) error {
 	if d.workload(uid) == nil {
 		return &handoff.DialError{Code: handoff.DialUnknown, Text: "no workload " + uid + " is enrolled"}
 	}
-	return d.quota.take(uid)
+	return d.quota.Take(uid)
 }
 
-func (d *dialer) end(uid string) { d.quota.give(uid) }
+func (d *dialer) end(uid string) { d.quota.Give(uid) }
 
 // dial returns a socket that connects, or a *handoff.DialError.
 func (d *dialer) dial(ask *handoff.Dial) (int, error) {
@@ -86,7 +87,7 @@ func (d *dialer) permit(w *enroll.Workload, to netip.AddrPort) (own bool, err er
 		}
 		return true, nil
 	}
-	if why := denied(to.Addr(), *d.node.Load()); why != "" {
+	if why := limit.Denied(to.Addr(), *d.node.Load()); why != "" {
 		return false, deny(to, why)
 	}
 	return false, nil

@@ -100,6 +100,7 @@ func (s *server) replace(next *session) {
 	s.current = next
 	s.mu.Unlock()
 	s.tables.Begin()
+	s.desk.Begin()
 	s.publishing.Unlock()
 	if old == nil {
 		return

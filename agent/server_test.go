@@ -444,9 +444,7 @@ func TestServerDials(t *testing.T) {
 			t.Errorf("%s for %s: %v, want %s", c.to, c.uid, err, c.code)
 		}
 	}
-	o.server.dialer.quota.mu.Lock()
-	defer o.server.dialer.quota.mu.Unlock()
-	if left := o.server.dialer.quota.pods["shop/a"].outstanding; left != 0 {
+	if left := o.server.dialer.quota.Outstanding("shop/a"); left != 0 {
 		t.Errorf("%d dials are still counted", left)
 	}
 }

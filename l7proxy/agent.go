@@ -92,6 +92,7 @@ func (p *Proxy) WorkloadGone(uid string) error {
 func (p *Proxy) SnapshotEnd() error {
 	p.afresh.Store(true)
 	p.connected.Store(true)
+	p.identities.TellAll()
 	p.askPublish()
 	return nil
 }

@@ -153,7 +153,7 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		return nil
 	case KindGoodbye:
 		return ErrReplaced
-	case KindHello, KindDial, KindDestinations, KindSign:
+	case KindHello, KindDial, KindDestinations, KindSign, KindCertified:
 	}
 	closeFDs(fds)
 	return fmt.Errorf("receive message: unexpected %s", m.Kind)
