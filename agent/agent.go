@@ -17,20 +17,23 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/agent/authority"
+	"github.com/dubway/dubway/agent/cluster"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/pods/kube"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
 )
 
-// Options of an Agent. StateDir, Workloads and Logger must be given.
+// Options of an Agent. StateDir, Logger and one of Workloads and Kubernetes must be given.
 type Options struct {
 	StateDir      string            // holds the sockets of both processes
 	PinPath       string            // where the datapath is pinned; datapath.DefaultPinPath
 	Cgroup        string            // where the programs are attached; the host's cgroup2 root
 	Workloads     string            // directory of workload files
+	Kubernetes    *kube.Options     // the API server that tells of pods; without Node and Logger
 	NodeName      string            // for people and labels; the host's name
 	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
 	ProxyUID      int               // the user, and the group, that dubway-proxy runs as
@@ -56,9 +59,11 @@ type Agent struct {
 	dialer   *dialer
 	server   *server
 	counts   *counts
+	cluster  *cluster.Cluster // nil where pods come from files
+	ready    chan struct{}    // closed when pods have been tried once
 
 	mu       sync.Mutex
-	problems []pods.Problem // of the workload files
+	problems []pods.Problem // of the source
 }
 
 // New checks the machine, loads or adopts the datapath and makes the state
@@ -76,9 +81,9 @@ func New(opts Options) (*Agent, error) {
 		}
 		signer = client
 	}
-	// Before anything is changed on this machine.
-	if _, err := os.ReadDir(opts.Workloads); err != nil {
-		return nil, fmt.Errorf("read workloads: %w", err)
+	inCluster, err := opts.sources()
+	if err != nil {
+		return nil, err
 	}
 	if err := errors.Join(canEnter(), isBelow(opts.Cgroup)); err != nil {
 		return nil, err
@@ -111,12 +116,16 @@ func New(opts Options) (*Agent, error) {
 	a := &Agent{
 		opts: opts, log: opts.Logger, started: time.Now(),
 		datapath: d, tables: tables, enroller: e, counts: newCounts(), dialer: dialer,
+		cluster: inCluster, ready: make(chan struct{}),
 	}
 	a.server = &server{
 		node: opts.NodeName, proxyUID: opts.ProxyUID, enroller: e, dialer: a.dialer,
 		tables: tables, counts: a.counts, log: opts.Logger,
 	}
 	a.server.desk = authority.NewDesk(signer, e.Runs, opts.Logger)
+	if inCluster != nil {
+		inCluster.Join(e, a.server.desk.Holds)
+	}
 	return a, nil
 }
 
@@ -147,10 +156,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Denied addresses must be known before the first dial.
-	if err := a.dialer.refreshNode(a.opts.NodeAddresses); err != nil {
+	if err := a.dialer.refreshNode(a.nodeAddresses()); err != nil {
 		return fmt.Errorf("read the node's addresses (set hostPID, or name them by --node-address): %w", err)
 	}
-	ready := make(chan struct{})
 	var parts sync.WaitGroup
 	run := func(part func() error) {
 		parts.Go(func() {
@@ -159,11 +167,14 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
-	run(func() error { return a.watch(ctx, ready) })
-	run(func() error { return a.serveProxy(ctx, ready) })
+	run(func() error { return a.watch(ctx) })
+	run(func() error { return a.serveProxy(ctx) })
 	run(func() error { return admin.Serve(ctx, admin.AgentSocket(a.opts.StateDir), a.handler(), a.log) })
 	run(func() error { a.enroller.Run(ctx); return nil })
 	run(func() error { a.housekeep(ctx); return nil })
+	if a.cluster != nil {
+		run(func() error { a.cluster.Run(ctx, a.ready); return nil })
+	}
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)
 	<-ctx.Done()
 	parts.Wait()
@@ -174,25 +185,25 @@ func (a *Agent) Run(ctx context.Context) error {
 	return a.datapath.Close()
 }
 
-// watch enrols what the source tells of, and closes ready after the first time.
-func (a *Agent) watch(ctx context.Context, ready chan struct{}) error {
+// watch enrols what the source tells of, and closes a.ready after the first time.
+func (a *Agent) watch(ctx context.Context) error {
 	var once sync.Once
-	return pods.NewDirectory(a.opts.Workloads, a.log).Run(ctx, func(set pods.Set) {
+	return a.source().Run(ctx, func(set pods.Set) {
 		a.mu.Lock()
 		a.problems = set.Problems
 		a.mu.Unlock()
 		a.enroller.Apply(set)
-		once.Do(func() { close(ready) })
+		once.Do(func() { close(a.ready) })
 	})
 }
 
 // serveProxy waits until the pods are known: what a proxy gives back must find
 // the pod that it belongs to.
-func (a *Agent) serveProxy(ctx context.Context, ready chan struct{}) error {
+func (a *Agent) serveProxy(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-ready:
+	case <-a.ready:
 		return a.server.run(ctx, handoff.Socket(a.opts.StateDir))
 	}
 }
@@ -206,7 +217,7 @@ func (a *Agent) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := a.dialer.refreshNode(a.opts.NodeAddresses); err != nil {
+			if err := a.dialer.refreshNode(a.nodeAddresses()); err != nil {
 				a.log.Warn("read the node's addresses", "error", err)
 			}
 			a.dialer.quota.Forget(func(uid string) bool { return a.enroller.Workload(uid) != nil })

@@ -6,14 +6,13 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/datapath/host"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/version"
@@ -51,9 +50,10 @@ func (a *Agent) status() admin.AgentStatus {
 		Process: admin.Process{
 			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: a.started,
 			Uptime: time.Since(a.started).Round(time.Second).String(), Node: a.opts.NodeName,
-			Capabilities: capabilities(),
+			Capabilities: host.Capabilities(),
 		},
 	}
+	named := a.sourceStatus(&s)
 	s.Problems = a.addDatapath(&s, s.Problems)
 	if p := a.server.proxy(); p != nil {
 		s.ProxyConnected, s.ProxyPID = true, p.conn.PeerPID()
@@ -74,7 +74,7 @@ func (a *Agent) status() admin.AgentStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.problems {
-		s.Problems = append(s.Problems, fmt.Sprintf("workload file %s: %v", p.Name, p.Err))
+		s.Problems = append(s.Problems, fmt.Sprintf("%s%s: %v", named, p.Name, p.Err))
 	}
 	slices.Sort(s.Problems)
 	return s
@@ -157,38 +157,4 @@ func (a *Agent) unknown() (admin.UnknownList, error) {
 		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), y.Last.Compare(x.Last))
 	})
 	return list, nil
-}
-
-// capabilities names the effective capabilities of this process that the agent
-// has a use for; others by their number.
-func capabilities() []string {
-	names := map[int]string{
-		12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN", 24: "CAP_SYS_RESOURCE", 38: "CAP_PERFMON", 39: "CAP_BPF",
-	}
-	result := []string{}
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return result
-	}
-	for line := range strings.Lines(string(text)) {
-		hex, ok := strings.CutPrefix(line, "CapEff:")
-		if !ok {
-			continue
-		}
-		set, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
-		if err != nil {
-			return result
-		}
-		for bit := range 64 {
-			if set&(1<<bit) == 0 {
-				continue
-			}
-			name := names[bit]
-			if name == "" {
-				name = fmt.Sprintf("%d", bit)
-			}
-			result = append(result, name)
-		}
-	}
-	return result
 }

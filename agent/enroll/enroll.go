@@ -220,18 +220,32 @@ func (e *Enroller) Status() []Status {
 	defer e.mu.Unlock()
 	all := make([]Status, 0, len(desired))
 	for _, pod := range desired {
-		s := e.states[pod.UID]
-		if s == nil {
-			continue
+		if s := e.states[pod.UID]; s != nil {
+			all = append(all, s.status())
 		}
-		status := Status{Pod: s.pod, Enrolled: s.err == nil, Reason: s.reason()}
-		if r, ok := errors.AsType[*Refusal](s.err); ok {
-			status.Class = r.Class
-		}
-		if s.workload != nil {
-			status.Cookie = s.workload.Cookie
-		}
-		all = append(all, status)
 	}
 	return all
+}
+
+// State returns the state of one pod; false for one that is not desired, or has not been
+// tried. It waits for nothing.
+func (e *Enroller) State(uid string) (Status, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.states[uid]
+	if s == nil {
+		return Status{}, false
+	}
+	return s.status(), true
+}
+
+func (s *state) status() Status {
+	status := Status{Pod: s.pod, Enrolled: s.err == nil, Reason: s.reason()}
+	if r, ok := errors.AsType[*Refusal](s.err); ok {
+		status.Class = r.Class
+	}
+	if s.workload != nil {
+		status.Cookie = s.workload.Cookie
+	}
+	return status
 }

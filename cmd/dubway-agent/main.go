@@ -35,7 +35,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), uninstallCommand(), &cobra.Command{
+	root.AddCommand(runCommand(), readyCommand(), uninstallCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the release",
 		Args:  cobra.NoArgs,

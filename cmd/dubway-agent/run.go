@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -8,16 +10,20 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dubway/dubway/agent"
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/pods/kube"
 	"github.com/dubway/dubway/internal/admin"
 )
 
 // flags are what the run command is told.
 type flags struct {
 	options       agent.Options
+	kubernetes    bool
+	kube          kube.Options
 	nodeAddresses []string
 	logLevel      string
 }
@@ -41,11 +47,11 @@ func runCommand() *cobra.Command {
 		},
 	}
 	o, set := &f.options, cmd.Flags()
-	set.StringVar(&o.Workloads, "workloads", "", "directory of workload files (required)")
+	f.sources(set)
 	set.StringVar(&o.StateDir, "state-dir", admin.DefaultStateDir, "directory of the sockets of agent and proxy")
 	set.StringVar(&o.PinPath, "pin-path", datapath.DefaultPinPath, "where the programs and maps are pinned")
 	set.StringVar(&o.Cgroup, "cgroup", "", "cgroup2 directory to attach to (default: the host's cgroup2 root)")
-	set.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the host's name)")
+	set.StringVar(&o.NodeName, "node-name", "", "name of this node (default: of a pod that runs in Kubernetes $NODE_NAME, else the host's name)")
 	set.StringSliceVar(&f.nodeAddresses, "node-address", nil,
 		"address of the node that its network namespace does not show, never dialled (may be repeated)")
 	set.IntVar(&o.ProxyUID, "proxy-uid", 65532, "user and group id that dubway-proxy runs as")
@@ -62,10 +68,36 @@ func runCommand() *cobra.Command {
 	set.StringVar(&ca.TrustDomain, "trust-domain", authority.DefaultTrustDomain, "the mesh's; every identity that is asked for is of it")
 	set.StringVar(&ca.ClusterID, "cluster-id", authority.DefaultClusterID, "as which istiod knows this cluster")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	if err := cmd.MarkFlagRequired("workloads"); err != nil {
-		panic(err)
-	}
 	return cmd
+}
+
+// sources are the flags that say who tells of pods.
+func (f *flags) sources(set *pflag.FlagSet) {
+	set.StringVar(&f.options.Workloads, "workloads", "", "directory of workload files")
+	set.BoolVar(&f.kubernetes, "kubernetes", false, "take pods from the API server of the cluster that this process is a pod of")
+	set.StringVar(&f.kube.Kubeconfig, "kubeconfig", "", "take pods from the API server that this file names")
+	set.StringSliceVar(&f.kube.Exclude, "exclude-namespace", []string{"kube-system"},
+		"namespace whose pods are never touched, beside the agent's own (may be repeated)")
+}
+
+// source makes sure that exactly one of the sources is named.
+func (f *flags) source(opts *agent.Options) error {
+	named := 0
+	for _, is := range []bool{opts.Workloads != "", f.kubernetes, f.kube.Kubeconfig != ""} {
+		if is {
+			named++
+		}
+	}
+	if named != 1 {
+		return errors.New("name one source of pods: --kubernetes, --kubeconfig FILE or --workloads DIRECTORY")
+	}
+	if opts.Workloads != "" {
+		return nil
+	}
+	opts.Kubernetes = &f.kube
+	opts.NodeName = cmp.Or(opts.NodeName, os.Getenv("NODE_NAME"))
+	f.kube.Own = kube.Ref{Namespace: os.Getenv("POD_NAMESPACE"), Name: os.Getenv("POD_NAME"), UID: os.Getenv("POD_UID")}
+	return nil
 }
 
 // complete makes options of what was said in words.
@@ -74,6 +106,9 @@ func (f *flags) complete() (agent.Options, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return opts, fmt.Errorf("read --log-level: %w", err)
+	}
+	if err := f.source(&opts); err != nil {
+		return opts, err
 	}
 	if opts.CheckInterval < time.Second {
 		return opts, fmt.Errorf("read --check-interval: %s is less than a second", opts.CheckInterval)

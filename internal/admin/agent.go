@@ -18,9 +18,35 @@ type AgentStatus struct {
 	Generation uint64          `json:"generation"`
 	Tables     []Table         `json:"tables"`
 	Workloads  WorkloadSummary `json:"workloads"`
+	Source     Source          `json:"source"`
+	// NotReady says why the agent does not serve yet; "" when it does.
+	NotReady string `json:"notReady,omitempty"`
 	// Problems are sentences that an operator should act on; empty when all is well.
 	Problems []string `json:"problems,omitempty"`
 }
+
+// Source is where the agent is told of pods.
+type Source struct {
+	Kind    string `json:"kind"`              // SourceFiles or SourceKubernetes
+	From    string `json:"from"`              // directory, or address of the API server
+	Synced  bool   `json:"synced"`            // all pods are known
+	Waiting string `json:"waiting,omitempty"` // why they are not
+}
+
+// String says it in a line.
+func (s Source) String() string {
+	line := s.Kind + " " + s.From
+	if !s.Synced {
+		line += ", not known yet"
+	}
+	return line
+}
+
+// The kinds of a Source.
+const (
+	SourceFiles      = "files"
+	SourceKubernetes = "kubernetes"
+)
 
 // Program is a loaded BPF program.
 type Program struct {

@@ -28,15 +28,6 @@ type Finder struct {
 // attached: what runs elsewhere is no pod of this node.
 func New(cgroup string) *Finder { return &Finder{cgroup: cgroup, proc: "/proc"} }
 
-// CanSee tells why the namespaces of other processes cannot be opened.
-func CanSee() error {
-	_, err := os.Readlink("/proc/1/ns/net")
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("look at the namespaces of pods' processes: %w; fix: give the agent CAP_SYS_PTRACE", err)
-	}
-	return nil
-}
-
 // View is one look at the hierarchy. What it does not find it looks for in /proc, once.
 // It is for one goroutine.
 type View struct {

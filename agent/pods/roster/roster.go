@@ -44,7 +44,10 @@ type Options struct {
 	// Settle is how long a pod stays after neighbours could hear that it speaks TLS no
 	// more; 30 seconds.
 	Settle time.Duration
-	Log    *slog.Logger
+	// Kept is a file in which an agent that is started while the API server is away finds
+	// what it was told before; "" for none.
+	Kept string
+	Log  *slog.Logger
 }
 
 const (
@@ -70,7 +73,9 @@ type Roster struct {
 	last      pods.Set           // that was published
 	published bool
 	// retired are namespaces that nobody names once the next set is in force.
-	retired []*netns.Namespace
+	retired  []*netns.Namespace
+	old      []kube.Entry // what an earlier agent was told, while this one has not been
+	recalled bool         // old was looked for
 }
 
 var _ pods.Source = (*Roster)(nil)
@@ -105,13 +110,19 @@ func (r *Roster) Run(ctx context.Context, publish func(pods.Set)) error {
 	timer := time.NewTimer(missed)
 	defer timer.Stop()
 	var waiting []*request
-	for {
+	for begun := time.Now(); ; {
 		entries, changed := r.opts.API.Entries()
 		pause := missed
-		if err := r.opts.API.Synced(); err != nil {
-			answer(waiting, err)
-		} else {
+		if err := r.opts.API.Synced(); err == nil {
 			pause = r.round(entries, waiting, publish)
+		} else {
+			answer(waiting, err)
+			if time.Since(begun) > forgone {
+				r.remember(err)
+			}
+			if r.old != nil {
+				r.round(r.old, nil, publish)
+			}
 		}
 		waiting = nil
 		timer.Reset(pause)
@@ -140,6 +151,7 @@ func (r *Roster) round(entries []kube.Entry, waiting []*request, publish func(po
 	if len(waiting) > 0 || !r.same(set) {
 		publish(set)
 		r.last, r.published = set, true
+		r.keep()
 	}
 	for _, one := range r.retired {
 		_ = one.Close()
