@@ -1,4 +1,4 @@
-package istiod
+package apiserver
 
 import (
 	"bytes"
@@ -195,6 +195,23 @@ func (r *refusal) final() bool {
 		return true
 	}
 	return false
+}
+
+// Post sends one JSON body to a path, once, and returns the answer.
+func (a *API) Post(ctx context.Context, path string, body []byte) ([]byte, error) {
+	return a.do(ctx, request{method: http.MethodPost, kind: "application/json", path: path, body: body})
+}
+
+// End tells the API that an object is about to end: it still is there, for a while.
+func (a *API) End(ctx context.Context, text string) error {
+	all, err := documents(text)
+	for i := 0; err == nil && i < len(all); i++ {
+		err = a.settle(ctx, request{method: http.MethodDelete, path: all[i].path() + "?gracePeriodSeconds=600"})
+	}
+	if err != nil {
+		return fmt.Errorf("end: %w", err)
+	}
+	return nil
 }
 
 // settle sends a request until it is granted, or refused for good.
