@@ -73,11 +73,12 @@ func describe(pod *corev1.Pod, space *corev1.Namespace) Entry {
 	if e.Wanted {
 		e.Pod.Excluded = excluded(pod, space)
 	}
-	if e.Marked {
-		// The proxy tells the control plane of the label from the beginning: that it is
-		// there now too is no change of the pod.
-		e.Pod.Labels = maps.Clone(pod.Labels)
-		delete(e.Pod.Labels, tlsLabel)
+	if e.Wanted && !e.Foreign {
+		// The proxy tells the control plane of the label from the beginning: that the pod
+		// gets it later is no change for it (docs/mtls.md).
+		e.Pod.Labels = make(map[string]string, len(pod.Labels)+1)
+		maps.Copy(e.Pod.Labels, pod.Labels)
+		e.Pod.Labels[tlsLabel] = tlsIstio
 	}
 	var problems []string
 	var err error

@@ -7,14 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/dubway/dubway/agent/pods/kube"
 )
-
-// forgone is how long the API server is waited for before what an earlier agent knew is
-// taken instead: a proxy that waits for this agent dials nothing meanwhile.
-const forgone = 5 * time.Second
 
 // keep writes down what the API server says of the pods in the roster, for an agent that
 // is started while the API server is away.

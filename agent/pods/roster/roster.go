@@ -37,7 +37,7 @@ type API interface {
 
 var _ API = (*kube.API)(nil)
 
-// Options of a Roster. All but Settle must be given.
+// Options of a Roster. API, Cgroup and Log must be given.
 type Options struct {
 	API    API
 	Cgroup string // where the programs are attached; pods are looked for below it
@@ -47,7 +47,10 @@ type Options struct {
 	// Kept is a file in which an agent that is started while the API server is away finds
 	// what it was told before; "" for none.
 	Kept string
-	Log  *slog.Logger
+	// Patience is how long such an agent waits first: a proxy that waits for it dials
+	// nothing meanwhile. 5 seconds.
+	Patience time.Duration
+	Log      *slog.Logger
 }
 
 const (
@@ -85,6 +88,9 @@ func New(opts Options) *Roster {
 	if opts.Settle == 0 {
 		opts.Settle = 30 * time.Second
 	}
+	if opts.Patience == 0 {
+		opts.Patience = 5 * time.Second
+	}
 	return &Roster{
 		opts: opts, finder: process.New(opts.Cgroup), requests: make(chan *request),
 		records: make(map[string]*record),
@@ -117,7 +123,7 @@ func (r *Roster) Run(ctx context.Context, publish func(pods.Set)) error {
 			pause = r.round(entries, waiting, publish)
 		} else {
 			answer(waiting, err)
-			if time.Since(begun) > forgone {
+			if time.Since(begun) > r.opts.Patience {
 				r.remember(err)
 			}
 			if r.old != nil {

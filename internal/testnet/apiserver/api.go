@@ -202,6 +202,16 @@ func (a *API) Post(ctx context.Context, path string, body []byte) ([]byte, error
 	return a.do(ctx, request{method: http.MethodPost, kind: "application/json", path: path, body: body})
 }
 
+// Read returns what is at a path.
+func (a *API) Read(ctx context.Context, path string) ([]byte, error) {
+	return a.do(ctx, request{method: http.MethodGet, path: path})
+}
+
+// Merge changes what is at a path by a JSON merge patch.
+func (a *API) Merge(ctx context.Context, path, patch string) error {
+	return a.settle(ctx, request{method: http.MethodPatch, path: path, kind: "application/merge-patch+json", body: []byte(patch)})
+}
+
 // End tells the API that an object is about to end: it still is there, for a while.
 func (a *API) End(ctx context.Context, text string) error {
 	all, err := documents(text)
