@@ -13,7 +13,8 @@ import (
 func (r *Reporter) condition(ctx context.Context, m *memo, e *kube.Entry, s *enroll.Status) error {
 	want := wanted(e, s)
 	if want == nil && e.Wanted && !e.Finished || equal(want, e.Condition) {
-		return nil // nothing is known yet, or it is there
+		m.unwritten = nil // nothing is known yet, or it is there
+		return nil
 	}
 	pause := flips
 	if want != nil && e.Condition != nil && want.Enrolled == e.Condition.Enrolled {
@@ -22,11 +23,12 @@ func (r *Reporter) condition(ctx context.Context, m *memo, e *kube.Entry, s *enr
 	if !m.wrote.IsZero() && equal(want, m.written) {
 		pause = rewords // the watch has not shown it yet
 	}
-	if now := time.Now(); now.Sub(m.wrote) < pause {
-		return nil
+	if time.Since(m.wrote) < pause {
+		return m.unwritten
 	}
 	m.wrote, m.written = time.Now(), want
-	return r.opts.API.SetCondition(ctx, e.Ref(), want)
+	m.unwritten = r.opts.API.SetCondition(ctx, e.Ref(), want)
+	return m.unwritten
 }
 
 // wanted is what a pod's status is to say; nil for nothing.
@@ -98,18 +100,20 @@ func (r *Reporter) mark(ctx context.Context, m *memo, e *kube.Entry, s *enroll.S
 	case e.Foreign: // whoever set it knows why
 		return nil
 	case time.Since(m.marked) < look: // the watch has not shown it yet
-		return nil
+		return m.unmarked
 	case e.Marked && (leaving || !e.Wanted || !served && !m.refused.IsZero() && time.Since(m.refused) > unserved):
 	case !e.Marked && !leaving && e.Wanted && !e.Finished && served && s.Enrolled &&
 		r.opts.Holds(e.Pod.Namespace, e.Pod.ServiceAccount):
 	default:
+		m.unmarked = nil
 		return nil
 	}
 	if !r.guarded(ctx) {
 		return nil
 	}
 	m.marked = time.Now()
-	return r.opts.API.SetMark(ctx, e.Ref(), set)
+	m.unmarked = r.opts.API.SetMark(ctx, e.Ref(), set)
+	return m.unmarked
 }
 
 // The guard is asked again after a while: a chart may be upgraded, and taken away.

@@ -79,6 +79,8 @@ type memo struct {
 	refused time.Time       // since when; zero: it is not
 	told    enroll.Class    // of the last event
 	marked  time.Time       // when the label was written last
+	// What could not be written at the last attempt, nil if it could.
+	unwritten, unmarked error
 }
 
 // New makes a Reporter.
