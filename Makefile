@@ -135,6 +135,11 @@ e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
 	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/istiod/...
 
+.PHONY: e2e-kube
+e2e-kube: deps-e2e e2e-k8s ## Run the agent below a real kube-apiserver and etcd, built when missing (root)
+	@$(call as_root,the end to end test)
+	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" go test -tags e2e -count=1 -v -timeout=15m $(TESTFLAGS) ./internal/testnet/kube/...
+
 .PHONY: e2e-k8s e2e-control
 e2e-k8s:
 	@$(call e2e,k8s)

@@ -18,27 +18,33 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/agent/authority"
+	"github.com/dubway/dubway/agent/chain"
+	"github.com/dubway/dubway/agent/cluster"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/kubelet"
 	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/agent/pods/kube"
 	"github.com/dubway/dubway/agent/reach"
 	"github.com/dubway/dubway/agent/server"
 	"github.com/dubway/dubway/agent/table"
+	"github.com/dubway/dubway/cni/install"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
 )
 
-// Options of an Agent. StateDir, Workloads and Logger must be given.
+// Options of an Agent. StateDir, Logger and one of Workloads and Kubernetes must be given.
 type Options struct {
 	StateDir      string            // holds the sockets of both processes
 	PinPath       string            // where the datapath is pinned; datapath.DefaultPinPath
 	Cgroup        string            // where the programs are attached; the host's cgroup2 root
 	KubeletCgroup string            // kubelet's own; found by its process, or kubelet.Off
 	Workloads     string            // directory of workload files
-	Source        pods.Source       // whom pods are known from, in place of Workloads
+	Kubernetes    *kube.Options     // the API server that tells of pods, in place of Workloads; without Node and Logger
+	Source        pods.Source       // whom pods are known from, in place of both
 	NodeDir       string            // of the node, outlives pods: one agent takes over from another there; "" for none
+	CNI           *install.Options  // where the CNI plugin is chained; nil: nowhere
 	Leave         leaving.Plan      // how the agent leaves the node for good
 	NodeName      string            // for people and labels; the host's name
 	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
@@ -46,6 +52,8 @@ type Options struct {
 	CheckInterval time.Duration     // between checks that enrolled pods still are; one minute
 	Authority     authority.Options // whom certificates are asked of; none without its Address
 	Logger        *slog.Logger
+
+	cluster *cluster.Cluster // of Kubernetes; the same for all turns
 }
 
 const (
@@ -68,9 +76,12 @@ type Agent struct {
 	kubelet  *kubelet.Follower
 	server   *server.Server
 	counts   *server.Counts
+	member   *cluster.Member // nil where pods come from files
+	chain    *chain.Chain    // nil where no CNI plugin is chained
+	ready    chan struct{}   // closed when pods have been tried once
 
 	mu       sync.Mutex
-	problems []pods.Problem // of the workload files
+	problems []pods.Problem // of the source
 }
 
 // New checks the machine, loads or adopts the datapath and makes the state
@@ -106,6 +117,7 @@ func New(opts Options) (*Agent, error) {
 	a := &Agent{
 		opts: opts, log: opts.Logger, started: time.Now(),
 		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer, turn: newTurn(), served: new(atomic.Bool),
+		ready: make(chan struct{}),
 	}
 	a.server = server.New(&server.Options{
 		Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Ways: e, Dialer: dialer, Ledger: tables,
@@ -115,6 +127,9 @@ func New(opts Options) (*Agent, error) {
 	a.kubelet = kubelet.New(kubelet.Options{
 		Cgroup: opts.KubeletCgroup, Attached: opts.Cgroup, PinPath: opts.PinPath, Pods: e.Cgroups, Log: opts.Logger,
 	})
+	if err := a.join(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	return a, nil
 }
 
@@ -133,11 +148,8 @@ func (o *Options) prepare() (authority.Signer, error) {
 		}
 		signer = client
 	}
-	if o.Source == nil {
-		if _, err := os.ReadDir(o.Workloads); err != nil {
-			return nil, fmt.Errorf("read workloads: %w", err)
-		}
-		o.Source = pods.NewDirectory(o.Workloads, o.Logger)
+	if err := o.sources(); err != nil {
+		return nil, err
 	}
 	if err := errors.Join(canEnter(), isBelow(o.Cgroup)); err != nil {
 		return nil, err
@@ -172,10 +184,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Denied addresses must be known before the first dial.
-	if err := a.dialer.RefreshNode(a.opts.NodeAddresses); err != nil {
+	if err := a.dialer.RefreshNode(a.nodeAddresses()); err != nil {
 		return fmt.Errorf("read the node's addresses (set hostPID, or name them by --node-address): %w", err)
 	}
-	ready := make(chan struct{})
 	var parts sync.WaitGroup
 	run := func(part func() error) {
 		parts.Go(func() {
@@ -184,8 +195,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
-	run(func() error { return a.watch(ctx, ready) })
-	run(func() error { return a.serveProxy(ctx, ready) })
+	run(func() error { return a.watch(ctx) })
+	run(func() error { return a.serveProxy(ctx) })
 	run(func() error { return admin.Serve(ctx, admin.AgentSocket(a.opts.StateDir), a.handler(), a.log) })
 	// What only the active agent does runs by turn.run or turn.keep.
 	run(func() error {
@@ -195,6 +206,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		return a.turn.run(ctx, func(ctx context.Context) error { a.kubelet.Run(ctx); return nil })
 	})
 	run(func() error { a.housekeep(ctx); return nil })
+	if a.member != nil {
+		run(func() error {
+			return a.turn.keep(ctx, func(ctx context.Context) error { a.member.Run(ctx, a.ready); return nil })
+		})
+	}
+	if a.chain != nil {
+		run(func() error { return a.turn.keep(ctx, a.chain.Run) })
+	}
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)
 	<-ctx.Done()
 	parts.Wait()
@@ -210,25 +229,25 @@ func (a *Agent) close() error {
 	return a.datapath.Close()
 }
 
-// watch enrols what the source tells of, and closes ready after the first time.
-func (a *Agent) watch(ctx context.Context, ready chan struct{}) error {
+// watch enrols what the source tells of, and closes a.ready after the first time.
+func (a *Agent) watch(ctx context.Context) error {
 	var once sync.Once
 	return a.opts.Source.Run(ctx, func(set pods.Set) {
 		a.mu.Lock()
 		a.problems = set.Problems
 		a.mu.Unlock()
 		a.enroller.Apply(set)
-		once.Do(func() { close(ready) })
+		once.Do(func() { close(a.ready) })
 	})
 }
 
 // serveProxy waits until the pods are known: what a proxy gives back must find
 // the pod that it belongs to.
-func (a *Agent) serveProxy(ctx context.Context, ready chan struct{}) error {
+func (a *Agent) serveProxy(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-ready:
+	case <-a.ready:
 		return a.server.Run(ctx, handoff.Socket(a.opts.StateDir))
 	}
 }
@@ -242,7 +261,7 @@ func (a *Agent) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := a.dialer.RefreshNode(a.opts.NodeAddresses); err != nil {
+			if err := a.dialer.RefreshNode(a.nodeAddresses()); err != nil {
 				a.log.Warn("read the node's addresses", "error", err)
 			}
 			a.dialer.Forget()

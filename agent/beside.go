@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -188,11 +189,16 @@ func (s *seat) left(ctx context.Context, lock *takeover.Lock) error {
 	b := newBeside(s, admin.RoleLeft, takeover.NewWaiting(nil, s.feed))
 	b.start(ctx)
 	l := s.opts.Leave
+	c, err := s.opts.chain(nil) // it does not run
+	if err != nil {
+		return err
+	}
+	l.Steps = slices.Concat(unchain(c), l.Steps)
 	withdraw := func() error { return datapath.Uninstall(s.opts.PinPath) }
 	if lock == nil {
 		l.Steps, withdraw = nil, func() error { return nil }
 	}
-	err := l.Leave(ctx, withdraw, s.log)
+	err = l.Leave(ctx, withdraw, s.log)
 	if err == nil {
 		select {
 		case err = <-b.failed:

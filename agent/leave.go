@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dubway/dubway/agent/chain"
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/internal/admin"
@@ -16,6 +17,14 @@ const settle = time.Second
 
 // errLeaving is why nobody may take over.
 var errLeaving = errors.New("the mesh leaves this node")
+
+// unchain takes the plugin out of the node's CNI configuration, where there is one.
+func unchain(c *chain.Chain) []leaving.Step {
+	if c == nil {
+		return nil
+	}
+	return []leaving.Step{{Name: "the CNI configuration is restored", Do: func(context.Context) error { return c.Remove() }}}
+}
 
 // withdraw takes every pod out of the mesh and removes what is pinned. Connections that
 // the proxy has accepted go on.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/internal/admin"
 )
 
 // What is counted elsewhere, and read when somebody asks.
@@ -14,7 +15,9 @@ var (
 	workloadsDesc = prometheus.NewDesc("dubway_workloads",
 		"Pods of this node: enrolled, or not for a reason.", []string{"state", "reason"}, nil)
 	problemsDesc = prometheus.NewDesc("dubway_workload_files_rejected",
-		"Workload files that cannot be used.", nil, nil)
+		"Workload files, or pods' annotations, that cannot be used.", nil, nil)
+	syncedDesc = prometheus.NewDesc("dubway_source_synced",
+		"1 while it is known which pods the node has, of files or of the API server.", nil, nil)
 	connectedDesc = prometheus.NewDesc("dubway_handoff_connected",
 		"1 while a proxy is connected.", nil, nil)
 	tablesDesc = prometheus.NewDesc("dubway_destination_tables",
@@ -30,7 +33,7 @@ var _ prometheus.Collector = (*Agent)(nil)
 // Describe is part of prometheus.Collector.
 func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		outcomesDesc, workloadsDesc, problemsDesc, connectedDesc, tablesDesc, destinationsDesc, generationDesc,
+		outcomesDesc, workloadsDesc, problemsDesc, syncedDesc, connectedDesc, tablesDesc, destinationsDesc, generationDesc,
 	} {
 		descs <- d
 	}
@@ -64,6 +67,12 @@ func (a *Agent) Collect(metrics chan<- prometheus.Metric) {
 	problems := len(a.problems)
 	a.mu.Unlock()
 	gauge(problemsDesc, float64(problems))
+	synced := 0.0
+	var s admin.AgentStatus
+	if a.sourceStatus(&s); s.Source.Synced {
+		synced = 1
+	}
+	gauge(syncedDesc, synced)
 	connected := 0.0
 	if _, _, ok := a.server.Connected(); ok {
 		connected = 1

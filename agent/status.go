@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,13 @@ func (a *Agent) lacks() string {
 		return ""
 	default:
 	}
+	select {
+	case <-a.ready:
+	default:
+		var s admin.AgentStatus
+		a.sourceStatus(&s)
+		return strings.TrimSuffix("pods are not known yet: "+s.Source.Waiting, ": ")
+	}
 	if _, _, ok := a.server.Connected(); !ok {
 		return "no proxy is connected"
 	}
@@ -82,6 +90,7 @@ func (a *Agent) status() admin.AgentStatus {
 			Capabilities: host.Capabilities(),
 		},
 	}
+	named := a.sourceStatus(&s)
 	s.Problems = a.addDatapath(&s, s.Problems)
 	a.kubelet.Report(&s)
 	if pid, refused, ok := a.server.Connected(); ok {
@@ -103,7 +112,7 @@ func (a *Agent) status() admin.AgentStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.problems {
-		s.Problems = append(s.Problems, fmt.Sprintf("workload file %s: %v", p.Name, p.Err))
+		s.Problems = append(s.Problems, fmt.Sprintf("%s%s: %v", named, p.Name, p.Err))
 	}
 	slices.Sort(s.Problems)
 	return s

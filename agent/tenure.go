@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -169,6 +170,7 @@ func (t *tenure) leave(ctx context.Context) {
 	ctx, cancel := t.seat.order.Until(ctx, true)
 	defer cancel()
 	l := t.seat.opts.Leave
+	l.Steps = slices.Concat(t.agent.steps(), l.Steps)
 	withdraw := func() error { return t.agent.withdraw(ctx) }
 	if !t.ends(admin.RoleLeft) {
 		l.Steps, withdraw = nil, func() error { return nil }

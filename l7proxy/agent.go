@@ -96,6 +96,7 @@ func (p *Proxy) SnapshotEnd() error {
 	}
 	p.afresh.Store(true)
 	p.connected.Store(true)
+	p.identities.TellAll()
 	p.askPublish()
 	return nil
 }

@@ -46,6 +46,7 @@ type Desk struct {
 	all      *rate.Limiter
 	accounts map[account]*rate.Limiter
 	inside   int
+	holds    map[account]time.Time // when certificates expire that the proxy says it has
 }
 
 type account struct{ namespace, name string }
@@ -151,4 +152,31 @@ func (d *Desk) leave() {
 
 func refuse(code handoff.SignCode, why string) error {
 	return &handoff.SignError{Code: code, Text: why}
+}
+
+// Begin forgets what an earlier proxy said.
+func (d *Desk) Begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holds = nil
+}
+
+// Certified notes that the proxy has a certificate of an account of this node.
+func (d *Desk) Certified(c *handoff.Certified) {
+	if !d.has(c.Namespace, c.ServiceAccount) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.holds == nil {
+		d.holds = make(map[account]time.Time)
+	}
+	d.holds[account{c.Namespace, c.ServiceAccount}] = time.Unix(c.Expires, 0)
+}
+
+// Holds tells whether the proxy has a certificate of an account, by its own word.
+func (d *Desk) Holds(namespace, name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Before(d.holds[account{namespace, name}])
 }

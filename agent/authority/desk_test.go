@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -163,5 +164,27 @@ func TestForgets(t *testing.T) {
 	d.ask(t.Context(), sign("b"))
 	if len(d.accounts) != 1 {
 		t.Errorf("%d accounts are kept", len(d.accounts))
+	}
+}
+
+// TestCertified: what a proxy says to hold counts for accounts of this node, until it
+// expires or another proxy comes.
+func TestCertified(t *testing.T) {
+	d := NewDesk(nil, func(namespace, account string) bool { return namespace == "shop" && account == "consumer" }, slog.New(slog.DiscardHandler))
+	say := func(namespace, account string, lives time.Duration) {
+		d.Certified(&handoff.Certified{Namespace: namespace, ServiceAccount: account, Expires: time.Now().Add(lives).Unix()})
+	}
+	say("shop", "consumer", time.Hour)
+	say("shop", "stranger", time.Hour)
+	if !d.Holds("shop", "consumer") || d.Holds("shop", "stranger") || d.Holds("bank", "consumer") {
+		t.Errorf("held: %v", d.holds)
+	}
+	d.Begin()
+	if d.Holds("shop", "consumer") {
+		t.Error("another proxy holds what the one before did")
+	}
+	say("shop", "consumer", -time.Hour)
+	if d.Holds("shop", "consumer") {
+		t.Error("an expired certificate is held")
 	}
 }

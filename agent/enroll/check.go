@@ -23,7 +23,7 @@ func (e *Enroller) Check() {
 			continue
 		}
 		next := &state{pod: s.pod, workload: s.workload}
-		if err := errors.Join(sameNetns(s), s.workload.check()); err != nil {
+		if err := errors.Join(s.workload.sameNetns(s.pod.Netns), s.workload.check()); err != nil {
 			next.err, next.broken = &Refusal{Class: ClassBroken, Err: err}, true
 		} else if err := e.opts.Datapath.Effective(s.pod.Cgroup); err != nil {
 			next.err = &Refusal{Class: ClassNotEffective, Err: err}
@@ -36,15 +36,15 @@ func (e *Enroller) Check() {
 	e.reconcile(nil)
 }
 
-// sameNetns tells whether the pod's path still names the namespace that is open.
-func sameNetns(s *state) error {
-	ns, err := netns.Open(s.pod.Netns)
+// sameNetns tells whether a path names the namespace that is open.
+func (w *Workload) sameNetns(path string) error {
+	ns, err := netns.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = ns.Close() }()
-	if ns.ID() != s.workload.Netns.ID() {
-		return fmt.Errorf("%s names another network namespace now", s.pod.Netns)
+	if ns.ID() != w.Netns.ID() {
+		return fmt.Errorf("%s names another network namespace now", path)
 	}
 	return nil
 }

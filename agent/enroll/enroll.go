@@ -246,25 +246,40 @@ func (e *Enroller) Status() []Status {
 	defer e.mu.Unlock()
 	all := make([]Status, 0, len(desired))
 	for _, pod := range desired {
-		s := e.states[pod.UID]
-		if s == nil {
-			continue
+		if s := e.states[pod.UID]; s != nil {
+			all = append(all, e.status(s))
 		}
-		err := s.err
-		if err == nil {
-			err = e.wayError(pod.UID)
-		}
-		status := Status{Pod: s.pod, Enrolled: err == nil}
-		if err != nil {
-			status.Reason = err.Error()
-		}
-		if r, ok := errors.AsType[*Refusal](err); ok {
-			status.Class = r.Class
-		}
-		if s.workload != nil {
-			status.Cookie = s.workload.Cookie
-		}
-		all = append(all, status)
 	}
 	return all
+}
+
+// State returns the state of one pod; false for one that is not desired, or has not been
+// tried. It waits for nothing.
+func (e *Enroller) State(uid string) (Status, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.states[uid]
+	if s == nil {
+		return Status{}, false
+	}
+	return e.status(s), true
+}
+
+// status is a pod's state, by its way too. mu is held.
+func (e *Enroller) status(s *state) Status {
+	err := s.err
+	if err == nil {
+		err = e.wayError(s.pod.UID)
+	}
+	status := Status{Pod: s.pod, Enrolled: err == nil}
+	if err != nil {
+		status.Reason = err.Error()
+	}
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		status.Class = r.Class
+	}
+	if s.workload != nil {
+		status.Cookie = s.workload.Cookie
+	}
+	return status
 }

@@ -78,8 +78,17 @@ func (e *Enroller) keep(old *state, pod *pods.Pod) bool {
 	if reflect.DeepEqual(old.pod, pod) {
 		return true
 	}
-	if old.pod.Netns != pod.Netns || old.pod.Cgroup != pod.Cgroup || e.admit(pod) != nil {
+	if e.admit(pod) != nil || old.pod.Netns != pod.Netns && old.workload.sameNetns(pod.Netns) != nil {
 		return false
+	}
+	why := old.err
+	if old.pod.Cgroup != pod.Cgroup {
+		// Steering hangs on the network namespace: while the pod has that one, who knows
+		// more of its cgroup by now does not disturb it.
+		why = nil
+		if err := e.opts.Datapath.Effective(pod.Cgroup); err != nil {
+			why = &Refusal{Class: ClassNotEffective, Err: err}
+		}
 	}
 	w := *old.workload
 	w.Pod = pod
@@ -88,7 +97,7 @@ func (e *Enroller) keep(old *state, pod *pods.Pod) bool {
 		return false
 	}
 	e.opts.Log.Info("workload changed", "uid", pod.UID)
-	e.set(pod.UID, &state{pod: pod, workload: &w, err: old.err})
+	e.set(pod.UID, &state{pod: pod, workload: &w, err: why})
 	return true
 }
 

@@ -53,6 +53,9 @@ func (e *Enroller) admit(pod *pods.Pod) error {
 	if pod.Excluded != "" {
 		return &Refusal{Class: ClassExcluded, Err: errors.New(pod.Excluded)}
 	}
+	if pod.Missing != "" {
+		return &Refusal{Class: ClassNetns, Err: errors.New(pod.Missing)}
+	}
 	if err := below(pod.Cgroup, e.opts.Cgroup); err != nil {
 		return &Refusal{Class: ClassCgroup, Err: err}
 	}

@@ -111,7 +111,7 @@ func (d *document) pod() (*Pod, error) {
 		return nil, errors.New("parse workload: spec.ports: 0 is not a port")
 	}
 	var err error
-	if p.Annotations, err = ours(d.Metadata.Annotations); err != nil {
+	if p.Annotations, err = Annotations(d.Metadata.Annotations); err != nil {
 		return nil, err
 	}
 	p.Addresses, err = addresses(d.Spec.Addresses)
@@ -121,9 +121,9 @@ func (d *document) pod() (*Pod, error) {
 // maxAnnotation bounds the value of an annotation that goes to the proxy, in bytes.
 const maxAnnotation = 1 << 10
 
-// ours returns the mesh's own annotations. Others are not looked at: a tool's may be
-// large, and their change is none of the pod for us.
-func ours(all map[string]string) (map[string]string, error) {
+// Annotations returns the mesh's own of all annotations. Others are not looked at: a
+// tool's may be large, and their change is none of the pod for us.
+func Annotations(all map[string]string) (map[string]string, error) {
 	var own map[string]string
 	for name, value := range all {
 		if !strings.HasPrefix(name, Prefix) {

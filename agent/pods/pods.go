@@ -23,6 +23,9 @@ type Pod struct {
 	// Excluded says why the pod cannot be part of the mesh although it was asked for;
 	// it is reported with this reason and never enrolled. "" if it can be.
 	Excluded string
+	// Missing says why there is no Netns, of a pod that should have one by now; it is
+	// reported with this reason. "" if there is one.
+	Missing string
 }
 
 // Prefix begins the names of the mesh's own annotations.

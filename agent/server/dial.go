@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/limit"
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/internal/handoff"
 )
@@ -27,14 +28,14 @@ type Dialer struct {
 	mark     Marker
 	workload func(uid string) *enroll.Workload
 	node     atomic.Pointer[map[netip.Addr]bool] // never nil
-	quota    *quota
+	quota    *limit.Quota
 	halted   atomic.Bool // see Halt
 }
 
 // NewDialer makes a Dialer that knows nobody until Use.
 func NewDialer() *Dialer {
 	nobody := func(string) *enroll.Workload { return nil }
-	d := &Dialer{workload: nobody, quota: newQuota()}
+	d := &Dialer{workload: nobody, quota: limit.NewQuota()}
 	d.node.Store(&map[netip.Addr]bool{})
 	return d
 }
@@ -46,7 +47,7 @@ func (d *Dialer) Use(mark Marker, workload func(uid string) *enroll.Workload) {
 
 // Forget drops what is counted of workloads that are no more.
 func (d *Dialer) Forget() {
-	d.quota.forget(func(uid string) bool { return d.workload(uid) != nil })
+	d.quota.Forget(func(uid string) bool { return d.workload(uid) != nil })
 }
 
 // Halt refuses all dials from now on: another agent's programs do not know our marks, and
@@ -58,10 +59,10 @@ func (d *Dialer) begin(uid string) error {
 	if d.workload(uid) == nil {
 		return &handoff.DialError{Code: handoff.DialUnknown, Text: "no workload " + uid + " is enrolled"}
 	}
-	return d.quota.take(uid)
+	return d.quota.Take(uid)
 }
 
-func (d *Dialer) end(uid string) { d.quota.give(uid) }
+func (d *Dialer) end(uid string) { d.quota.Give(uid) }
 
 // dial returns a socket that connects, or a *handoff.DialError.
 func (d *Dialer) dial(ask *handoff.Dial) (int, error) {
@@ -107,7 +108,7 @@ func (d *Dialer) permit(w *enroll.Workload, to netip.AddrPort) (own bool, err er
 		}
 		return true, nil
 	}
-	if why := denied(to.Addr(), *d.node.Load()); why != "" {
+	if why := limit.Denied(to.Addr(), *d.node.Load()); why != "" {
 		return false, deny(to, why)
 	}
 	return false, nil

@@ -190,6 +190,7 @@ func (s *Server) replace(next *session) {
 	s.current = next
 	s.mu.Unlock()
 	s.Ledger.Begin()
+	s.Desk.Begin()
 	s.publishing.Unlock()
 	if old == nil {
 		return

@@ -449,9 +449,7 @@ func TestServerDials(t *testing.T) {
 			t.Errorf("%s for %s: %v, want %s", c.to, c.uid, err, c.code)
 		}
 	}
-	o.server.Dialer.quota.mu.Lock()
-	defer o.server.Dialer.quota.mu.Unlock()
-	if left := o.server.Dialer.quota.pods["shop/a"].outstanding; left != 0 {
+	if left := o.server.Dialer.quota.Outstanding("shop/a"); left != 0 {
 		t.Errorf("%d dials are still counted", left)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/limit"
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/handoff"
@@ -44,7 +45,7 @@ type session struct {
 func newSession(s *Server, conn *handoff.Conn, log *slog.Logger) *session {
 	return &session{
 		server: s, conn: conn, log: log,
-		dials:   make(chan *handoff.Message, dialsOutstanding),
+		dials:   make(chan *handoff.Message, limit.DialsOutstanding),
 		unacked: make(map[uint64]string), refused: make(map[string]string),
 	}
 }
@@ -169,6 +170,8 @@ func (s *session) readAll(ctx context.Context) error {
 			err = s.askSign(ctx, m)
 		case handoff.KindDestinations:
 			err = s.destinations(m)
+		case handoff.KindCertified:
+			s.server.Desk.Certified(m.Certified)
 		case handoff.KindAck:
 			s.acked(m)
 		default:

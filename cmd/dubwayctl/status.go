@@ -97,6 +97,7 @@ func (s *nodeStatus) agentTable(t *table) {
 		return
 	}
 	t.linef("dubway-agent: %s", process(a.Process))
+	t.row("  pods from", a.Source)
 	t.row("  cgroup", a.Cgroup)
 	t.row("  pins", a.PinPath)
 	proxy := "not connected"

@@ -23,7 +23,8 @@ func (e *env) workloadsCommand() *cobra.Command {
 			}
 			return e.write(list, func(t *table) {
 				if len(list.Items) == 0 {
-					t.linef("No workloads. dubway-agent reads them from the directory of its flag --workloads.")
+					t.linef("No workloads. dubway-agent takes them from the API server (label dubway.io/mesh: enabled of a " +
+						"namespace or a pod), or from the directory of its flag --workloads.")
 					return
 				}
 				workloadTable(t, list.Items)

@@ -37,6 +37,7 @@ type AgentStatus struct {
 	Tables     []Table         `json:"tables"`
 	Workloads  WorkloadSummary `json:"workloads"`
 	Kubelet    *Kubelet        `json:"kubelet,omitempty"` // nil if its probes are not to pass
+	Source     Source          `json:"source"`
 	// Problems are sentences that an operator should act on; empty when all is well.
 	Problems []string `json:"problems,omitempty"`
 }
@@ -48,6 +49,29 @@ type Kubelet struct {
 	Passes bool   `json:"passes"`
 	Reason string `json:"reason,omitempty"` // why its probes do not pass
 }
+
+// Source is where the agent is told of pods.
+type Source struct {
+	Kind    string `json:"kind"`              // SourceFiles or SourceKubernetes
+	From    string `json:"from"`              // directory, or address of the API server
+	Synced  bool   `json:"synced"`            // all pods are known
+	Waiting string `json:"waiting,omitempty"` // why they are not
+}
+
+// String says it in a line.
+func (s Source) String() string {
+	line := s.Kind + " " + s.From
+	if !s.Synced {
+		line += ", not known yet"
+	}
+	return line
+}
+
+// The kinds of a Source.
+const (
+	SourceFiles      = "files"
+	SourceKubernetes = "kubernetes"
+)
 
 // Program is a loaded BPF program.
 type Program struct {

@@ -163,7 +163,7 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		c.held.yield()
 		c.handler.Yield()
 		return nil
-	case KindHello, KindDial, KindDestinations, KindSign:
+	case KindHello, KindDial, KindDestinations, KindSign, KindCertified:
 	}
 	closeFDs(fds)
 	return fmt.Errorf("receive message: unexpected %s", m.Kind)

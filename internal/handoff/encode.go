@@ -95,7 +95,7 @@ func (m *Message) fds() int {
 			return 1
 		}
 	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindYield, KindAck, KindDial, KindDestinations,
-		KindSign, KindSignResult:
+		KindSign, KindSignResult, KindCertified:
 	}
 	return 0
 }

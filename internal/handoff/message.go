@@ -43,7 +43,8 @@ import (
 // Version is the version of the messages in this package. Both sides send it in
 // Hello and refuse a peer of another version. 3 came with tables of destinations, and with
 // Sign: a proxy that proves who its pods are needs an agent that can ask for it. 4 came
-// with Yield: a proxy that did not know it would accept beside another.
+// with Yield: a proxy that did not know it would accept beside another; and with
+// Certified, by which an agent knows for whom neighbours may encrypt.
 const Version = 4
 
 // MaxMessage is the largest encoded message, in bytes; larger sets are sent in
@@ -67,6 +68,7 @@ const (
 	KindDestinations Kind = "destinations" // proxy -> agent
 	KindSign         Kind = "sign"         // proxy -> agent
 	KindSignResult   Kind = "signResult"   // agent -> proxy; Seq is the Sign's
+	KindCertified    Kind = "certified"    // proxy -> agent
 )
 
 // Message is the envelope. Exactly the body named by Kind is set; SnapshotEnd,
@@ -85,6 +87,7 @@ type Message struct {
 	Destinations *Destinations `json:"destinations,omitempty"`
 	Sign         *Sign         `json:"sign,omitempty"`
 	SignResult   *SignResult   `json:"signResult,omitempty"`
+	Certified    *Certified    `json:"certified,omitempty"`
 }
 
 // Hello opens the conversation.

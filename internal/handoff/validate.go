@@ -40,6 +40,8 @@ func (m *Message) validate() error {
 		return m.Sign.validate()
 	case KindSignResult:
 		return m.SignResult.validate()
+	case KindCertified:
+		return m.Certified.validate()
 	case KindSnapshotEnd, KindGoodbye, KindYield:
 	}
 	return nil
@@ -60,6 +62,7 @@ func (m *Message) validateBody() error {
 		{KindDestinations, m.Destinations != nil},
 		{KindSign, m.Sign != nil},
 		{KindSignResult, m.SignResult != nil},
+		{KindCertified, m.Certified != nil},
 	}
 	known := m.Kind == KindSnapshotEnd || m.Kind == KindGoodbye || m.Kind == KindYield
 	for _, b := range bodies {

@@ -56,6 +56,7 @@ type Holder struct {
 	renewed atomic.Uint64
 	failed  atomic.Uint64
 	domain  atomic.Pointer[string] // of TrustDomain; nil: no bundle came yet
+	told    func(a Account, expires time.Time)
 
 	mu   sync.RWMutex
 	pods map[string]Account // by UID
@@ -81,6 +82,10 @@ func NewHolder(signer Signer, log *slog.Logger) *Holder {
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
 }
+
+// Tell has f called with each bundle that comes from now on, never two at once for one
+// account. It must be called before Put.
+func (h *Holder) Tell(f func(a Account, expires time.Time)) { h.told = f }
 
 // Close ends all questions. What is held stays.
 func (h *Holder) Close() {
@@ -213,6 +218,9 @@ func (h *Holder) follow(ctx context.Context, a Account, one *holding) {
 			return
 		}
 		h.note(a, one, bundle, err)
+		if err == nil && h.told != nil {
+			h.told(a, bundle.Expires)
+		}
 		var wait time.Duration
 		switch {
 		case err == nil:

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/xds/ads"
 )
@@ -52,6 +53,7 @@ type Proof struct {
 	*identity.Holder
 
 	secured Secured
+	teller  teller   // nil: nobody is to hear
 	ways    sync.Map // string by identity.Account: how its view was asked for last
 }
 
@@ -60,7 +62,34 @@ func New(signer identity.Signer, secured Secured, log *slog.Logger) (*Proof, err
 	if err := secured.check(); err != nil {
 		return nil, err
 	}
-	return &Proof{Holder: identity.NewHolder(signer, log), secured: secured}, nil
+	p := &Proof{Holder: identity.NewHolder(signer, log), secured: secured}
+	p.teller, _ = signer.(teller)
+	p.Tell(p.certified)
+	return p, nil
+}
+
+// teller hears for which accounts there are certificates; *handoff.Client does.
+type teller interface {
+	Certified(one *handoff.Certified) error
+}
+
+var _ teller = (*handoff.Client)(nil)
+
+// certified tells the agent of a certificate. An agent that is away is told when it is
+// back (TellAll).
+func (p *Proof) certified(a identity.Account, expires time.Time) {
+	if p.teller != nil {
+		_ = p.teller.Certified(&handoff.Certified{Namespace: a.Namespace, ServiceAccount: a.Name, Expires: expires.Unix()})
+	}
+}
+
+// TellAll tells the agent, which may be a new one, of all certificates that are held.
+func (p *Proof) TellAll() {
+	for _, s := range p.Status() {
+		if s.Bundle != nil && time.Now().Before(s.Bundle.Expires) {
+			p.certified(s.Account, s.Bundle.Expires)
+		}
+	}
 }
 
 // Remove tells that a pod has gone.

@@ -134,6 +134,30 @@ func effectiveCapabilities() (uint64, error) {
 	return 0, errors.New("read capabilities: no CapEff in /proc/self/status")
 }
 
+// Capabilities names the effective capabilities of this process that the agent has a use
+// for; others by their number.
+func Capabilities() []string {
+	names := map[int]string{
+		unix.CAP_NET_ADMIN: "CAP_NET_ADMIN", unix.CAP_SYS_PTRACE: "CAP_SYS_PTRACE", unix.CAP_SYS_ADMIN: "CAP_SYS_ADMIN",
+		unix.CAP_SYS_RESOURCE: "CAP_SYS_RESOURCE", unix.CAP_PERFMON: "CAP_PERFMON", unix.CAP_BPF: "CAP_BPF",
+	}
+	result := []string{}
+	set, err := effectiveCapabilities()
+	if err != nil {
+		return result
+	}
+	for bit := range 64 {
+		switch name := names[bit]; {
+		case set&(1<<bit) == 0:
+		case name != "":
+			result = append(result, name)
+		default:
+			result = append(result, strconv.Itoa(bit))
+		}
+	}
+	return result
+}
+
 // probeNetnsIdentity finds out how sockets are told apart by namespace: by
 // cookie, or before 5.15 by inode number, which needs PERFMON.
 func probeNetnsIdentity() Check {

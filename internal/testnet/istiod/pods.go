@@ -3,7 +3,6 @@ package istiod
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 
 	"github.com/dubway/dubway/internal/testnet"
 )
@@ -36,9 +35,7 @@ spec:
 // Withdraw ends that.
 func (p *Plane) Terminate(pod *testnet.Pod) {
 	p.mesh.T.Helper()
-	o := object{APIVersion: "v1", Kind: "Pod"}
-	o.Metadata.Name, o.Metadata.Namespace = pod.Name, testnet.Namespace
-	p.mesh.Must(p.API.settle(p.mesh.Ctx, request{method: http.MethodDelete, path: o.path() + "?gracePeriodSeconds=600"}))
+	p.mesh.Must(p.API.End(p.mesh.Ctx, fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: %s, namespace: %s}}", pod.Name, testnet.Namespace)))
 }
 
 // Withdraw deletes a pod from the API, with its service account. Its processes go on.

@@ -3,7 +3,6 @@ package istiod
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 
@@ -61,12 +60,9 @@ func (p *Plane) token() string {
 	p.mesh.T.Helper()
 	var pod struct{ Metadata struct{ UID string } }
 	p.mesh.Must(p.API.Get(p.mesh.Ctx, "{apiVersion: v1, kind: Pod, metadata: {name: agent, namespace: "+AgentNamespace+"}}", &pod))
-	answer, err := p.API.do(p.mesh.Ctx, request{
-		method: http.MethodPost, kind: "application/json",
-		path: "/api/v1/namespaces/" + AgentNamespace + "/serviceaccounts/" + AgentAccount + "/token",
-		body: fmt.Appendf(nil, `{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["istio-ca"],
-"expirationSeconds": 3600, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "agent", "uid": %q}}}`, pod.Metadata.UID),
-	})
+	answer, err := p.API.Post(p.mesh.Ctx, "/api/v1/namespaces/"+AgentNamespace+"/serviceaccounts/"+AgentAccount+"/token",
+		fmt.Appendf(nil, `{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["istio-ca"],
+"expirationSeconds": 3600, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "agent", "uid": %q}}}`, pod.Metadata.UID))
 	p.mesh.Must(err)
 	var made struct{ Status struct{ Token string } }
 	p.mesh.Must(json.Unmarshal(answer, &made))

@@ -1,4 +1,4 @@
-package server
+package limit
 
 import (
 	"net/netip"
@@ -23,7 +23,7 @@ func TestDenied(t *testing.T) {
 		"2002:7f00:1::1": "loopback in another form", "::169.254.169.254": "link-local in another form",
 		"64:ff9b::a00:fe": "node in another form",
 	} {
-		got := denied(netip.MustParseAddr(text), node)
+		got := Denied(netip.MustParseAddr(text), node)
 		if why == "" && got != "" || !strings.Contains(got, strings.TrimSuffix(why, " in another form")) ||
 			strings.HasSuffix(why, "another form") != strings.HasSuffix(got, "another form") {
 			t.Errorf("%s: %q, want %q", text, got, why)
@@ -32,11 +32,11 @@ func TestDenied(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
-	q := newQuota()
+	q := NewQuota()
 	q.burst, q.most, q.rate = 3, 2, rate.Limit(0.001)
 	take := func(uid, want string) {
 		t.Helper()
-		err := q.take(uid)
+		err := q.Take(uid)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("take %s: %v, want %q", uid, err, want)
 		}
@@ -45,16 +45,16 @@ func TestQuota(t *testing.T) {
 	take("a", "")
 	take("a", "2 dials of this workload are outstanding")
 	take("b", "") // another pod has its own share
-	q.give("a")
+	q.Give("a")
 	take("a", "")
-	q.give("a")
+	q.Give("a")
 	take("a", "dials a second")
-	q.forget(func(string) bool { return false })
+	q.Forget(func(string) bool { return false })
 	if len(q.pods) != 2 {
 		t.Errorf("a share with outstanding dials was forgotten: %v", q.pods)
 	}
-	q.give("a")
-	q.forget(func(uid string) bool { return uid == "b" })
+	q.Give("a")
+	q.Forget(func(uid string) bool { return uid == "b" })
 	if len(q.pods) != 1 || q.pods["b"] == nil {
 		t.Errorf("not forgotten: %v", q.pods)
 	}

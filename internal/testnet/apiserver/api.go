@@ -1,4 +1,4 @@
-package istiod
+package apiserver
 
 import (
 	"bytes"
@@ -195,6 +195,33 @@ func (r *refusal) final() bool {
 		return true
 	}
 	return false
+}
+
+// Post sends one JSON body to a path, once, and returns the answer.
+func (a *API) Post(ctx context.Context, path string, body []byte) ([]byte, error) {
+	return a.do(ctx, request{method: http.MethodPost, kind: "application/json", path: path, body: body})
+}
+
+// Read returns what is at a path.
+func (a *API) Read(ctx context.Context, path string) ([]byte, error) {
+	return a.do(ctx, request{method: http.MethodGet, path: path})
+}
+
+// Merge changes what is at a path by a JSON merge patch.
+func (a *API) Merge(ctx context.Context, path, patch string) error {
+	return a.settle(ctx, request{method: http.MethodPatch, path: path, kind: "application/merge-patch+json", body: []byte(patch)})
+}
+
+// End tells the API that an object is about to end: it still is there, for a while.
+func (a *API) End(ctx context.Context, text string) error {
+	all, err := documents(text)
+	for i := 0; err == nil && i < len(all); i++ {
+		err = a.settle(ctx, request{method: http.MethodDelete, path: all[i].path() + "?gracePeriodSeconds=600"})
+	}
+	if err != nil {
+		return fmt.Errorf("end: %w", err)
+	}
+	return nil
 }
 
 // settle sends a request until it is granted, or refused for good.

@@ -1,4 +1,6 @@
-package server
+// Package limit is what the agent lets a proxy have of the network, whoever may have taken
+// the proxy over: where it never dials to, and how often it dials.
+package limit
 
 import (
 	"fmt"
@@ -13,9 +15,11 @@ import (
 // What a proxy may ask for each workload: enough for thousands of connections
 // that come at once after a restart, too little to scan a network with.
 const (
-	dialsPerSecond   = 1000
-	dialBurst        = 4096
-	dialsOutstanding = 2048
+	dialsPerSecond = 1000
+	dialBurst      = 4096
+
+	// DialsOutstanding are how many dials of a workload may be waiting at once.
+	DialsOutstanding = 2048
 )
 
 // forbidden are ranges that no proxy reaches through the agent, whatever the
@@ -51,8 +55,9 @@ var translated = []struct {
 	{netip.MustParsePrefix("::/96"), 12},        // RFC 4291, deprecated
 }
 
-// denied tells why no pod is dialled for at an address, "" if it may be.
-func denied(a netip.Addr, node map[netip.Addr]bool) string {
+// Denied tells why no pod is dialled for at an address, "" if it may be; node are the
+// node's own.
+func Denied(a netip.Addr, node map[netip.Addr]bool) string {
 	a = a.Unmap().WithZone("")
 	for _, f := range forbidden {
 		if f.prefix.Contains(a) {
@@ -66,7 +71,7 @@ func denied(a netip.Addr, node map[netip.Addr]bool) string {
 		if t.prefix.Contains(a) {
 			b := a.As16()
 			inner := netip.AddrFrom4([4]byte(b[t.offset : t.offset+4]))
-			if why := denied(inner, node); why != "" {
+			if why := Denied(inner, node); why != "" {
 				return why + " in another form"
 			}
 		}
@@ -74,9 +79,9 @@ func denied(a netip.Addr, node map[netip.Addr]bool) string {
 	return ""
 }
 
-// quota limits the dials of each workload, so that one pod's connections do not
-// cost another's.
-type quota struct {
+// Quota limits the dials of each workload, so that one pod's connections do not
+// cost another's. Safe for concurrent use.
+type Quota struct {
 	mu    sync.Mutex
 	pods  map[string]*share
 	rate  rate.Limit
@@ -89,12 +94,13 @@ type share struct {
 	outstanding int
 }
 
-func newQuota() *quota {
-	return &quota{pods: make(map[string]*share), rate: dialsPerSecond, burst: dialBurst, most: dialsOutstanding}
+// NewQuota makes a Quota of the limits above.
+func NewQuota() *Quota {
+	return &Quota{pods: make(map[string]*share), rate: dialsPerSecond, burst: dialBurst, most: DialsOutstanding}
 }
 
-// take counts one dial as begun, or refuses it.
-func (q *quota) take(uid string) error {
+// Take counts one dial as begun, or refuses it.
+func (q *Quota) Take(uid string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.pods[uid]
@@ -114,8 +120,8 @@ func (q *quota) take(uid string) error {
 	return nil
 }
 
-// give counts one dial as ended.
-func (q *quota) give(uid string) {
+// Give counts one dial as ended.
+func (q *Quota) Give(uid string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if s := q.pods[uid]; s != nil {
@@ -123,9 +129,9 @@ func (q *quota) give(uid string) {
 	}
 }
 
-// forget drops the shares of workloads that enrolled does not know and that have
+// Forget drops the shares of workloads that enrolled does not know and that have
 // nothing outstanding.
-func (q *quota) forget(enrolled func(uid string) bool) {
+func (q *Quota) Forget(enrolled func(uid string) bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for uid, s := range q.pods {
@@ -133,4 +139,14 @@ func (q *quota) forget(enrolled func(uid string) bool) {
 			delete(q.pods, uid)
 		}
 	}
+}
+
+// Outstanding returns how many dials of a workload have begun and not ended.
+func (q *Quota) Outstanding(uid string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s := q.pods[uid]; s != nil {
+		return s.outstanding
+	}
+	return 0
 }

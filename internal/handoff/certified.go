@@ -1,0 +1,35 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Certified says that the proxy has a certificate of a service account of this node, and
+// so speaks TLS for the pods that run as it. It is sent for each certificate that comes,
+// and for all that are held after each SnapshotEnd. What was said holds for the
+// connection.
+type Certified struct {
+	Namespace      string `json:"namespace"`
+	ServiceAccount string `json:"serviceAccount"`
+	Expires        int64  `json:"expires"` // Unix time, seconds
+}
+
+func (c *Certified) validate() error {
+	if c.Expires <= 0 {
+		return fmt.Errorf("expires is %d", c.Expires)
+	}
+	return errors.Join(validateName("namespace", c.Namespace), validateName("serviceAccount", c.ServiceAccount))
+}
+
+// Certified tells the agent of a certificate; ErrNotConnected if there is no agent. The
+// next one is told after its SnapshotEnd.
+func (c *Client) Certified(one *Certified) error {
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn == nil {
+		return ErrNotConnected
+	}
+	return conn.Send(&Message{Kind: KindCertified, Certified: one})
+}
