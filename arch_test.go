@@ -259,6 +259,7 @@ var floors = []string{
 	"agent/enroll",
 	"agent/table",
 	"agent/datapath",
+	"agent/datapath/conflict",
 	"agent/datapath/unknown",
 	"agent/datapath/host",
 	"agent/datapath/pins",
