@@ -257,6 +257,7 @@ var floors = []string{
 	"agent/authority",
 	"agent/reach",
 	"agent/enroll",
+	"agent/conflicts",
 	"agent/table",
 	"agent/datapath",
 	"agent/datapath/conflict",

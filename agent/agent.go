@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/agent/authority"
+	"github.com/dubway/dubway/agent/conflicts"
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/datapath/conflict"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/table"
@@ -35,6 +37,7 @@ type Options struct {
 	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
 	ProxyUID      int               // the user, and the group, that dubway-proxy runs as
 	CheckInterval time.Duration     // between checks that enrolled pods still are; one minute
+	CNIConfDir    string            // the node's CNI configurations, looked at for conflicts; none without it
 	Authority     authority.Options // whom certificates are asked of; none without its Address
 	Logger        *slog.Logger
 }
@@ -56,6 +59,8 @@ type Agent struct {
 	dialer   *dialer
 	server   *server
 	counts   *counts
+	// conflicts are looked for from the moment on when our programs are there.
+	conflicts *conflicts.Watch
 
 	mu       sync.Mutex
 	problems []pods.Problem // of the workload files
@@ -116,6 +121,8 @@ func New(opts Options) (*Agent, error) {
 		node: opts.NodeName, proxyUID: opts.ProxyUID, enroller: e, dialer: a.dialer,
 		tables: tables, counts: a.counts, log: opts.Logger,
 	}
+	node := conflict.Node{Cgroup: opts.Cgroup, PinPath: opts.PinPath, ConfDir: opts.CNIConfDir}
+	a.conflicts = conflicts.New(node, d, opts.Logger)
 	a.server.desk = authority.NewDesk(signer, e.Runs, opts.Logger)
 	return a, nil
 }
@@ -164,6 +171,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run(func() error { return admin.Serve(ctx, admin.AgentSocket(a.opts.StateDir), a.handler(), a.log) })
 	run(func() error { a.enroller.Run(ctx); return nil })
 	run(func() error { a.housekeep(ctx); return nil })
+	run(func() error { a.conflicts.Run(ctx, a.opts.CheckInterval); return nil })
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)
 	<-ctx.Done()
 	parts.Wait()

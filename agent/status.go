@@ -54,7 +54,7 @@ func (a *Agent) status() admin.AgentStatus {
 			Capabilities: capabilities(),
 		},
 	}
-	s.Problems = a.addDatapath(&s, s.Problems)
+	s.Problems, s.Conflicts = a.addDatapath(&s, s.Problems), a.conflicts.Found()
 	if p := a.server.proxy(); p != nil {
 		s.ProxyConnected, s.ProxyPID = true, p.conn.PeerPID()
 		for uid, text := range p.refusals() {

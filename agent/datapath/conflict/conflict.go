@@ -1,7 +1,6 @@
 // Package conflict looks on this node for what gets in the mesh's way although every
 // feature is there: programs of others at the hooks, owners of the node's CNI folder,
-// modes of kube-proxy, modules that deny. It changes nothing; what a machine lacks is
-// package host's.
+// modes of kube-proxy. It changes nothing; what a machine lacks or denies is package host's.
 package conflict
 
 import (
@@ -17,7 +16,7 @@ type Node struct {
 	ConfDir string   // of CNI configurations, as this process sees it; "" looks at none
 	Ours    []uint32 // ids of the mesh's programs; empty if nobody knows them
 
-	proc, security string // places of the kernel's files; tests have their own
+	proc string // /proc; tests have their own
 }
 
 // Find returns what was looked at. Each check that is not OK says what to do; none of
@@ -26,12 +25,9 @@ func Find(n Node) []host.Check {
 	if n.proc == "" {
 		n.proc = "/proc"
 	}
-	if n.security == "" {
-		n.security = "/sys/kernel/security"
-	}
 	return slices.Concat(
 		[]host.Check{n.attached(), n.sockmaps(), n.pins()}, n.configurations(),
-		[]host.Check{n.kubeProxy(), n.modules(), n.bpffs(), n.multipath()},
+		[]host.Check{n.kubeProxy(), n.bpffs(), n.multipath()},
 	)
 }
 

@@ -5,12 +5,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -252,47 +250,6 @@ func TestKubeProxy(t *testing.T) {
 			want(t, check(t, Node{PinPath: "/none/dubway", proc: dir}, "kube-proxy"), test.ok, test.want)
 		})
 	}
-}
-
-func TestSecurityModules(t *testing.T) {
-	const name = "security modules"
-	dir := t.TempDir()
-	n := Node{PinPath: "/none/dubway", security: dir}
-	want(t, check(t, n, name), true, "none is told of")
-	write(t, dir, map[string]string{"lsm": "lockdown,capability,selinux,bpf", "lockdown": "none [integrity] confidentiality\n"})
-	want(t, check(t, n, name), true, "lockdown,capability,selinux,bpf; lockdown: integrity")
-
-	// A filter of system calls denies as a module does.
-	var denied []host.Check
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends, and its filter
-		err := forbidBPF()
-		denied = Find(n)
-		done <- err
-	}()
-	must(t, <-done)
-	i := slices.IndexFunc(denied, func(c host.Check) bool { return c.Name == name })
-	want(t, denied[i], false, "operation not permitted")
-	want(t, denied[i], false, "spc_t")
-	want(t, denied[i], false, "allow bpf in the agent's profile")
-	if strings.Contains(denied[i].Fix, "AppArmor") {
-		t.Errorf("%+v suspects a module that is not there", denied[i])
-	}
-	want(t, denied[0], false, "cannot tell") // and says so elsewhere
-	want(t, check(t, n, name), true, "integrity")
-}
-
-// forbidBPF refuses bpf() to this thread.
-func forbidBPF() error {
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number of the system call
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_BPF},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
 }
 
 func TestPinsOutliveTheContainer(t *testing.T) {

@@ -85,51 +85,6 @@ func flag(args []string, name string) string {
 	return ""
 }
 
-// modules tells which security modules there are, and whether it is they who deny: a
-// program that needs no more than the capabilities that this process has is refused.
-func (n Node) modules() host.Check {
-	const name = "security modules"
-	active := n.line("lsm")
-	detail := "none is told of"
-	if active != "" {
-		detail = active
-	}
-	// "none [integrity] confidentiality"
-	if _, mode, ok := strings.Cut(n.line("lockdown"), "["); ok {
-		mode, _, _ = strings.Cut(mode, "]")
-		detail += "; lockdown: " + mode
-	}
-	if label, err := os.ReadFile(filepath.Join(n.proc, "self/attr/current")); err == nil {
-		detail += "; this process: " + strings.Trim(string(label), "\x00\n")
-	}
-	denied := host.Denied()
-	if denied == nil {
-		return fine(name, detail)
-	}
-	return host.Check{Name: name, Detail: fmt.Sprintf("bpf() is refused to a process that has the capabilities: %v; %s", denied, detail), Fix: denier(active)}
-}
-
-// denier says how to find out who denies, and what to do.
-func denier(active string) string {
-	var fixes []string
-	if strings.Contains(active, "selinux") {
-		fixes = append(fixes, "SELinux (ausearch -m avc -c dubway-agent): set seLinuxOptions.type spc_t for the agent's container")
-	}
-	if strings.Contains(active, "apparmor") {
-		fixes = append(fixes, "AppArmor (dmesg | grep DENIED): set appArmorProfile.type Unconfined for the agent's container")
-	}
-	fixes = append(fixes, "seccomp (Seccomp: 2 in /proc/PID/status): allow bpf in the agent's profile")
-	return strings.Join(fixes, "; ")
-}
-
-func (n Node) line(name string) string {
-	text, err := os.ReadFile(filepath.Join(n.security, name))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(text))
-}
-
 // bpffs tells whether the pins outlive this process's container: whether their file
 // system is the one that the host has there.
 func (n Node) bpffs() host.Check {

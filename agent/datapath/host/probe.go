@@ -32,6 +32,7 @@ type Check struct {
 func Probe(cgroup, pinPath string) []Check {
 	checks := []Check{probeCgroup(cgroup), probeBPFFS(pinPath)}
 	checks = append(checks, probeCapabilities()...)
+	checks = append(checks, probeModules("/sys/kernel/security"))
 	return append(checks, Features()...)
 }
 
@@ -159,29 +160,6 @@ func probeNetnsIdentity() Check {
 // choice is a check of something that has more than one good answer.
 func choice(name, found string) Check {
 	return Check{Name: name, OK: true, Detail: found, Choice: found}
-}
-
-// Denied returns the error with which the kernel refuses a program that needs nothing but
-// BPF and NET_ADMIN to a process that has both; nil if it refuses none, or if they are
-// missing, which explains it. It is somebody else who denies then: a security module, or
-// a filter of system calls.
-func Denied() error {
-	for _, c := range probeCapabilities() {
-		if !c.OK {
-			return nil
-		}
-	}
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupInet4Connect, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
-	})
-	if err == nil {
-		return p.Close()
-	}
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("load program: %w", err)
-	}
-	return nil // probes say what else is wrong
 }
 
 // HaveNetnsCookie tells whether sockops programs may ask for the cookie of

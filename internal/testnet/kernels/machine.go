@@ -34,7 +34,7 @@ func (m *machine) run(ctx context.Context) error {
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-serial", "file:"+m.console(), "-serial", "file:"+m.report(),
 		"-kernel", m.kernel.image, "-initrd", m.initramfs(),
-		"-append", "console=ttyS0 loglevel=3 panic=-1 mitigations=off nokaslr no_timer_check")
+		"-append", "console=ttyS0 loglevel=3 panic=-1 mitigations=off nokaslr no_timer_check rcupdate.rcu_expedited=1")
 	log, err := os.Create(filepath.Join(m.dir, "qemu.log"))
 	if err != nil {
 		return fmt.Errorf("make log: %w", err)
