@@ -20,7 +20,8 @@ func (n Node) configurations() []host.Check {
 	}
 	entries, err := os.ReadDir(n.ConfDir)
 	if err != nil {
-		return []host.Check{unknown(exclusive, err, "mount the host's CNI folder into the agent's container, and name it by --cni-conf-dir")}
+		return []host.Check{unknown(exclusive, err,
+			"mount the host's CNI folder into the agent's container, and name it by --cni-conf-dir")}
 	}
 	var moved, files, chained []string
 	for _, e := range entries {
@@ -61,8 +62,10 @@ func plugins(file string) []string {
 		return nil
 	}
 	var list struct {
-		Type    string
-		Plugins []struct{ Type string }
+		Type    string `json:"type"`
+		Plugins []struct {
+			Type string `json:"type"`
+		} `json:"plugins"`
 	}
 	if json.Unmarshal(text, &list) != nil {
 		return nil

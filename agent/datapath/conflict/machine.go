@@ -30,8 +30,8 @@ func (n Node) kubeProxy() host.Check {
 		return fine(name, "none is seen on this node: services are translated by something else, such as the CNI")
 	case mode == "ipvs":
 		return host.Check{
-			Name: name, Detail: "mode ipvs: services' addresses are the node's there, and the agent dials none of those for the proxy: a call " +
-				"that is routed to a service's address and not to its endpoints fails",
+			Name: name, Detail: "mode ipvs: services' addresses are the node's there, and the agent dials none of those for the proxy: " +
+				"a call that is routed to a service's address and not to its endpoints fails",
 			Fix: "use kube-proxy's mode nftables or iptables; ipvs is deprecated",
 		}
 	case mode == "":
@@ -101,8 +101,10 @@ func (n Node) bpffs() host.Check {
 		return fine(name, dir)
 	}
 	return host.Check{
-		Name: name, Detail: dir + " is another file system than the host's: what is pinned there ends with this container, and pods go unsteered",
-		Fix: "mount the host's /sys/fs/bpf there (hostPath, mountPropagation HostToContainer), and on the host: mount -t bpf none /sys/fs/bpf",
+		Name: name, Detail: dir + " is another file system than the host's: what is pinned there ends with this container, " +
+			"and pods go unsteered",
+		Fix: "mount the host's /sys/fs/bpf there (hostPath, mountPropagation HostToContainer), and on the host: " +
+			"mount -t bpf none /sys/fs/bpf",
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ type machine struct {
 	kernel linux
 	dir    string // of its logs
 	limit  time.Duration
+	out    io.Writer // how it goes
 }
 
 func (m *machine) initramfs() string { return filepath.Join(m.dir, "initramfs") }

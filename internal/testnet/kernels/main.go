@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -28,20 +29,21 @@ type options struct {
 	cache, logs, write string
 	limit              time.Duration
 	lines              []*line
+	out                io.Writer
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "kernel matrix:", err)
-		stop()
 		os.Exit(1)
 	}
 }
 
 func parse() (*options, error) {
-	o := &options{}
+	o := &options{out: os.Stdout}
 	flag.StringVar(&o.cache, "cache", "", "directory in which kernels are kept (required)")
 	flag.StringVar(&o.logs, "logs", "build/kernels", "directory of the machines' logs")
 	flag.StringVar(&o.write, "write", "", "document whose table is written")
@@ -87,7 +89,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("make work directory: %w", err)
 	}
 	defer os.RemoveAll(work)
-	fmt.Println("building the tests")
+	fmt.Fprintln(o.out, "building the tests")
 	suite, err := build(ctx, filepath.Join(work, "root"))
 	if err != nil {
 		return err
@@ -101,7 +103,7 @@ func run(ctx context.Context) error {
 			places <- struct{}{}
 			defer func() { <-places }()
 			runtime.LockOSThread() // never unlocked: machine.run wants its own
-			m := &machine{kernel: kernels[i], dir: filepath.Join(o.logs, l.name), limit: o.limit}
+			m := &machine{kernel: kernels[i], dir: filepath.Join(o.logs, l.name), limit: o.limit, out: o.out}
 			found[i].line = l
 			found[i].report, errs[i] = m.examine(ctx, l, suite)
 		})
@@ -111,7 +113,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	text := table(found)
-	fmt.Print("\n", text)
+	fmt.Fprint(o.out, "\n", text)
 	if o.write != "" {
 		return writeTable(o.write, text)
 	}
@@ -132,7 +134,7 @@ func (o *options) kernels(ctx context.Context) ([]linux, error) {
 	if len(missing) == 0 {
 		return found, nil
 	}
-	fmt.Printf("downloading kernels %s into %s, once\n", strings.Join(missing, ", "), o.cache)
+	fmt.Fprintf(o.out, "downloading kernels %s into %s, once\n", strings.Join(missing, ", "), o.cache)
 	a, err := openArchive(ctx, o.cache, suites)
 	if err != nil {
 		return nil, err
@@ -157,7 +159,7 @@ func (m *machine) examine(ctx context.Context, l *line, s *suite) (*report, erro
 	if err := s.pack(ctx, m.kernel, m.initramfs()); err != nil {
 		return nil, err
 	}
-	fmt.Printf("running %s (%s)\n", l.name, m.kernel.image)
+	fmt.Fprintf(m.out, "running %s (%s)\n", l.name, m.kernel.image)
 	failed := m.run(ctx)
 	if err := os.Remove(m.initramfs()); err != nil {
 		return nil, fmt.Errorf("remove initramfs: %w", err)
@@ -175,10 +177,10 @@ func (m *machine) examine(ctx context.Context, l *line, s *suite) (*report, erro
 	if failed != nil {
 		problems = append(problems, failed.Error())
 	}
-	fmt.Printf("%s: Linux %s: %d passed, %d failed, %d skipped, in %s\n", l.name, r.version,
+	fmt.Fprintf(m.out, "%s: Linux %s: %d passed, %d failed, %d skipped, in %s\n", l.name, r.version,
 		r.count("PASS"), r.count("FAIL"), r.count("SKIP"), time.Since(began).Round(time.Second))
 	for _, p := range problems {
-		fmt.Printf("FAIL  %s: %s\n", l.name, p)
+		fmt.Fprintf(m.out, "FAIL  %s: %s\n", l.name, p)
 	}
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("%s: %d problems; see %s and %s", l.name, len(problems), m.report(), m.console())
