@@ -80,3 +80,16 @@ func TestWatch(t *testing.T) {
 		t.Errorf("found %+v, said %s", got, said.String())
 	}
 }
+
+// TestDocument: docs/kernels.md tells of every check, by its name.
+func TestDocument(t *testing.T) {
+	text, err := os.ReadFile("../../docs/kernels.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range conflict.Find(conflict.Node{ConfDir: t.TempDir(), PinPath: "/none/dubway"}) {
+		if !strings.Contains(string(text), "| "+c.Name+" |") {
+			t.Errorf("it has no row %q", c.Name)
+		}
+	}
+}

@@ -28,7 +28,8 @@ func probeModules(securityfs string) Check {
 	if active == "" {
 		detail = "none is told of"
 	}
-	// "none [integrity] confidentiality"; none of the modes keeps our programs out.
+	// "none [integrity] confidentiality"; by the kernel's sources no mode keeps programs out that
+	// read its memory by no helper, as ours.
 	if _, mode, ok := strings.Cut(read(filepath.Join(securityfs, "lockdown")), "["); ok {
 		mode, _, _ = strings.Cut(mode, "]")
 		detail += "; lockdown: " + mode
