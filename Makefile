@@ -24,6 +24,7 @@ DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
 DEBIAN_e2e := etcd-server
+DEBIAN_kernels := qemu-system-x86 cpio xz-utils debian-archive-keyring
 
 # The race detector sees one process; the scenarios start the real binaries and
 # measure time, so they run once, without it.
@@ -93,7 +94,7 @@ endef
 .PHONY: help
 help: ## Say what each target does
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target what; do
-	  printf '  %-14s %s\n' "$$target" "$$what"
+	  printf '  %-18s %s\n' "$$target" "$$what"
 	done
 
 .PHONY: build
@@ -232,11 +233,20 @@ bench-scale: build ## Measure agent and proxy below a control plane of 1,000 and
 	@$(call as_root,the measurement)
 	go run ./internal/testnet/scale -o build/scale.json $(SCALEFLAGS)
 
+# Debian's kernels, in machines with an emulated processor: no KVM, no privilege. They are
+# kept outside the checkout; a newer one is asked for when its folder is deleted.
+.PHONY: kernel-matrix kernel-matrix-all
+kernel-matrix: deps-kernels ## Run the data path's tests on Debian's 6.1 and 6.12 kernels, downloaded when missing
+	@go run ./internal/testnet/kernels -cache "$(E2E_CACHE)/kernels" 6.1 6.12
+
+kernel-matrix-all: deps-kernels ## The same on 5.10 and the newest too; writes the table of docs/kernels.md
+	@go run ./internal/testnet/kernels -cache "$(E2E_CACHE)/kernels" -write docs/kernels.md 5.10 6.1 6.12 newest
+
 .PHONY: deps
 deps: deps-test deps-generate deps-lint linter ## Install everything that any target needs
 
-.PHONY: deps-test deps-generate deps-lint deps-peers deps-e2e
-deps-test deps-generate deps-lint deps-peers deps-e2e: deps-%:
+.PHONY: deps-test deps-generate deps-lint deps-peers deps-e2e deps-kernels
+deps-test deps-generate deps-lint deps-peers deps-e2e deps-kernels: deps-%:
 	@$(call debian,$(DEBIAN_$*))
 
 # Built from its module and not with `go tool`: its hundreds of dependencies

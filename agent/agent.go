@@ -20,7 +20,9 @@ import (
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/chain"
 	"github.com/dubway/dubway/agent/cluster"
+	"github.com/dubway/dubway/agent/conflicts"
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/datapath/conflict"
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/kubelet"
 	"github.com/dubway/dubway/agent/leaving"
@@ -50,6 +52,7 @@ type Options struct {
 	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
 	ProxyUID      int               // the user, and the group, that dubway-proxy runs as
 	CheckInterval time.Duration     // between checks that enrolled pods still are; one minute
+	CNIConfDir    string            // the node's CNI configurations, looked at for conflicts; none without it
 	Authority     authority.Options // whom certificates are asked of; none without its Address
 	Logger        *slog.Logger
 
@@ -79,6 +82,8 @@ type Agent struct {
 	member   *cluster.Member // nil where pods come from files
 	chain    *chain.Chain    // nil where no CNI plugin is chained
 	ready    chan struct{}   // closed when pods have been tried once
+	// conflicts are looked for from the moment on when our programs are there.
+	conflicts *conflicts.Watch
 
 	mu       sync.Mutex
 	problems []pods.Problem // of the source
@@ -130,6 +135,8 @@ func New(opts Options) (*Agent, error) {
 	if err := a.join(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	node := conflict.Node{Cgroup: opts.Cgroup, PinPath: opts.PinPath, ConfDir: opts.CNIConfDir}
+	a.conflicts = conflicts.New(node, d, opts.Logger)
 	return a, nil
 }
 
@@ -214,6 +221,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.chain != nil {
 		run(func() error { return a.turn.keep(ctx, a.chain.Run) })
 	}
+	run(func() error { a.conflicts.Run(ctx, a.opts.CheckInterval); return nil })
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)
 	<-ctx.Done()
 	parts.Wait()

@@ -428,6 +428,8 @@ func TestAgent(t *testing.T) {
 func TestAgentAnswers(t *testing.T) {
 	m := newMesh(t)
 	m.must(os.WriteFile(filepath.Join(m.opts.Workloads, "bad.yaml"), []byte("kind: Pod\n"), 0o600))
+	m.opts.CNIConfDir = t.TempDir()
+	m.must(os.WriteFile(filepath.Join(m.opts.CNIConfDir, "10-other.conflist.cilium_bak"), nil, 0o600))
 	m.start()
 	r := startRelay(m)
 	<-r.end
@@ -444,6 +446,11 @@ func TestAgentAnswers(t *testing.T) {
 	}
 	m.must(r.client.Destinations(t.Context(), 1, handoff.DestinationTable{}))
 	status := m.enrolled(2)
+	conflicts := fmt.Sprint(status.Conflicts) // our own programs are none
+	if !strings.Contains(conflicts, "{CNI folder Cilium has put") || strings.Contains(conflicts, "other programs") ||
+		!strings.Contains(m.log.String(), `msg="conflict on this node" conflict="CNI folder"`) {
+		t.Errorf("conflicts: %s", conflicts)
+	}
 	if status.Node != "node-a" || status.Cgroup != m.opts.Cgroup || len(status.Programs) == 0 || len(status.Maps) == 0 ||
 		len(status.Problems) != 1 || !strings.Contains(status.Problems[0], "bad.yaml") {
 		t.Errorf("status: %+v", status)

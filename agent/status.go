@@ -91,7 +91,7 @@ func (a *Agent) status() admin.AgentStatus {
 		},
 	}
 	named := a.sourceStatus(&s)
-	s.Problems = a.addDatapath(&s, s.Problems)
+	s.Problems, s.Conflicts = a.addDatapath(&s, s.Problems), a.conflicts.Found()
 	a.kubelet.Report(&s)
 	if pid, refused, ok := a.server.Connected(); ok {
 		s.ProxyConnected, s.ProxyPID = true, pid

@@ -46,8 +46,23 @@ func (k *kernel) NetnsCookie(socket syscall.Conn) (cookie uint64, err error) {
 	}
 	controlErr := raw.Control(func(fd uintptr) {
 		cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		if errors.Is(err, unix.ENOPROTOOPT) { // before Linux 5.14
+			cookie, err = inode(int(fd))
+		}
 	})
 	return cookie, errors.Join(controlErr, err)
+}
+
+// inode is that of a socket's network namespace.
+func inode(socket int) (uint64, error) {
+	ns, err := unix.IoctlRetInt(socket, unix.SIOCGSKNS)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(ns)
+	var st unix.Stat_t
+	err = unix.Fstat(ns, &st)
+	return st.Ino, err
 }
 
 func (k *kernel) SetWorkload(_ string, w datapath.Workload) error {

@@ -107,6 +107,7 @@ func (f *flags) chain(set *pflag.FlagSet) {
 
 // chained says where the plugin is installed.
 func (f *flags) chained(opts *agent.Options) error {
+	opts.CNIConfDir = f.plugin.ConfDir
 	switch f.cni {
 	case "off":
 		return nil

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/datapath/conflict"
 	"github.com/dubway/dubway/agent/datapath/host"
 	"github.com/dubway/dubway/internal/admin"
 )
@@ -44,7 +44,7 @@ type diagnosis struct {
 
 // patient is what the doctor looks at.
 type patient struct {
-	cgroup, pinPath string
+	cgroup, pinPath, confDir string
 }
 
 func (e *env) doctorCommand() *cobra.Command {
@@ -53,7 +53,7 @@ func (e *env) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what is wrong with this machine, and the fix",
 		Long: "Say whether this machine can run Dubway, and how what runs is doing: kernel, mounts, capabilities,\n" +
-			"ports, other programs at the same hooks. It changes nothing. Fails if something blocks.",
+			"ports, what gets in the mesh's way. It changes nothing. Fails if something blocks.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			d := e.diagnose(c.Context(), p)
@@ -68,6 +68,7 @@ func (e *env) doctorCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&p.cgroup, "cgroup", "", "the cgroup that the agent attaches to (default: the host's root)")
 	c.Flags().StringVar(&p.pinPath, "pin-path", datapath.DefaultPinPath, "where the agent pins programs and maps")
+	c.Flags().StringVar(&p.confDir, "cni-conf-dir", confDir(), "the node's CNI configurations; empty: they are not looked at")
 	return c
 }
 
@@ -111,43 +112,35 @@ func (d *diagnosis) privileges() {
 	}
 }
 
-// conflicts looks for programs of others at our hooks. They are no fault: the
-// agent checks pod by pod whether ours run, and run first.
+// conflicts looks for what the agent looks for too: none of it keeps the mesh from
+// running, and each may keep it from what it is there for.
 func (d *diagnosis) conflicts(p patient, status *nodeStatus) {
-	const name = "other programs"
-	cgroup := p.cgroup
-	if cgroup == "" {
+	node := conflict.Node{Cgroup: p.cgroup, PinPath: p.pinPath, ConfDir: p.confDir}
+	if node.Cgroup == "" {
 		root, err := host.FindCgroupRoot()
 		if err != nil {
 			return // the probe of cgroup2 said so
 		}
-		cgroup = root
+		node.Cgroup = root
 	}
-	ours := make(map[uint32]bool)
 	if status.Agent != nil {
 		for _, program := range status.Agent.Programs {
-			ours[program.ID] = true
+			node.Ours = append(node.Ours, program.ID)
 		}
 	}
-	attached, err := host.Attached(cgroup)
-	if err != nil {
-		d.add(false, finding{name, warning, err.Error(), "run dubwayctl doctor as root, with CAP_BPF and CAP_NET_ADMIN"})
-		return
+	for _, c := range conflict.Find(node) {
+		d.add(c.OK, finding{c.Name, warning, c.Detail, c.Fix})
 	}
-	var others []string
-	for _, a := range attached {
-		if !ours[a.ID] {
-			others = append(others, a.String())
+}
+
+// confDir is where CNI configurations are, on a node and in the agent's container.
+func confDir() string {
+	for _, dir := range []string{"/host/etc/cni/net.d", "/etc/cni/net.d"} {
+		if _, err := os.Stat(dir); err == nil {
+			return dir
 		}
 	}
-	if len(others) == 0 {
-		others = []string{"none"}
-	}
-	d.add(others[0] == "none", finding{
-		name, warning, fmt.Sprintf("at %s: %s", cgroup, strings.Join(others, ", ")),
-		"none needed if all pods are enrolled; connect programs of others that run before ours keep pods out: " +
-			"start dubway-agent after them",
-	})
+	return ""
 }
 
 // ports looks whether somebody else has the ports of the agent's pod. Those in

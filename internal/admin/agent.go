@@ -40,6 +40,15 @@ type AgentStatus struct {
 	Source     Source          `json:"source"`
 	// Problems are sentences that an operator should act on; empty when all is well.
 	Problems []string `json:"problems,omitempty"`
+	// Conflicts are what gets in the mesh's way on this node, though it runs.
+	Conflicts []Conflict `json:"conflicts,omitempty"`
+}
+
+// Conflict is one of them. The same are checks of dubwayctl doctor.
+type Conflict struct {
+	Name   string `json:"name"` // stable, such as "other programs"
+	Detail string `json:"detail"`
+	Fix    string `json:"fix"`
 }
 
 // Kubelet is where the node's kubelet runs, whose probes pass the inbound listeners.

@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Program is a program that is attached to a cgroup, whoever attached it.
+// Program is a program that runs for a cgroup's sockets, whoever attached it.
 type Program struct {
 	Hook string // as bpftool names it: "connect4"
 	ID   uint32
@@ -34,10 +34,12 @@ var steeringHooks = []struct {
 	{"getsockname6", ebpf.AttachCgroupInet6GetSockname},
 }
 
-// Attached returns the programs that are attached to a cgroup at the hooks that
-// the datapath uses, its own among them, in the order in which they run. A hook
-// that the kernel does not have is left out: Probe tells of it.
-func Attached(cgroup string) ([]Program, error) {
+// Effective returns the programs that run for sockets of a cgroup at the hooks that the
+// datapath uses, its own among them, by hook in the order in which they run: those of the
+// cgroup and those of the cgroups above it. A hook that the kernel does not have is left
+// out: Probe tells of it.
+func Effective(cgroup string) ([]Program, error) {
+	const effective = 1 // BPF_F_QUERY_EFFECTIVE
 	dir, err := os.Open(cgroup)
 	if err != nil {
 		return nil, fmt.Errorf("open cgroup: %w", err)
@@ -45,7 +47,7 @@ func Attached(cgroup string) ([]Program, error) {
 	defer dir.Close()
 	var found []Program
 	for _, h := range steeringHooks {
-		result, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: h.hook})
+		result, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: h.hook, QueryFlags: effective})
 		if errors.Is(err, ebpf.ErrNotSupported) {
 			continue
 		}

@@ -23,6 +23,7 @@ type Check struct {
 	Name   string // such as "cgroup2" or "program sk_lookup"
 	OK     bool
 	Detail string // what was found
+	Choice string // of ways that are all good, the one that this kernel takes; "" where there is one only
 	Fix    string // what to do about it, if not OK
 }
 
@@ -31,8 +32,15 @@ type Check struct {
 func Probe(cgroup, pinPath string) []Check {
 	checks := []Check{probeCgroup(cgroup), probeBPFFS(pinPath)}
 	checks = append(checks, probeCapabilities()...)
-	checks = append(checks, verdict("kernel BTF", probeBTF(), "the kernel's types are readable",
-		"use a kernel with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)"))
+	checks = append(checks, probeModules("/sys/kernel/security"))
+	return append(checks, Features()...)
+}
+
+// Features are those of the checks that depend on the kernel alone: the rows of
+// docs/kernels.md.
+func Features() []Check {
+	checks := []Check{verdict("kernel BTF", probeBTF(), "the kernel's types are readable",
+		"use a kernel with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)")}
 	for _, p := range []struct {
 		hook   string
 		typ    ebpf.ProgramType
@@ -47,7 +55,7 @@ func Probe(cgroup, pinPath string) []Check {
 		checks = append(checks, verdict("program "+p.hook, features.HaveProgramHelper(p.typ, p.helper),
 			fmt.Sprintf("%s with %s", p.typ, p.helper), "use a kernel with "+p.needs))
 	}
-	return append(checks, probeNetnsIdentity(), probeRefusal())
+	return append(checks, probeNetnsIdentity(), probeRefusal(), probeMemory())
 }
 
 // Missing joins the failed checks, each with its fix; nil if there are none.
@@ -163,10 +171,19 @@ func Capabilities() []string {
 func probeNetnsIdentity() Check {
 	const name = "netns identity"
 	if HaveNetnsCookie() {
-		return Check{Name: name, OK: true, Detail: "cookie"}
+		return choice(name, "cookie")
 	}
-	return verdict(name, features.HaveProgramHelper(ebpf.SockOps, asm.FnSkcToTcpSock), "inode number",
+	check := verdict(name, features.HaveProgramHelper(ebpf.SockOps, asm.FnSkcToTcpSock), "",
 		"use Linux 5.15, or 5.10 with CAP_PERFMON")
+	if check.OK {
+		return choice(name, "inode number")
+	}
+	return check
+}
+
+// choice is a check of something that has more than one good answer.
+func choice(name, found string) Check {
+	return Check{Name: name, OK: true, Detail: found, Choice: found}
 }
 
 // HaveNetnsCookie tells whether sockops programs may ask for the cookie of
@@ -177,17 +194,52 @@ func HaveNetnsCookie() bool {
 
 // probeRefusal tells what an application sees whose connect is refused. Both will do.
 func probeRefusal() Check {
-	check := Check{Name: "errno of refused connects", OK: true, Detail: "EPERM (ECONNREFUSED from Linux 6.0 on)"}
+	const name = "errno of refused connects"
 	if HaveSetErrno() {
-		check.Detail = "ECONNREFUSED"
+		return choice(name, "ECONNREFUSED")
 	}
+	check := choice(name, "EPERM")
+	check.Detail += " (ECONNREFUSED from Linux 6.0 on)"
 	return check
 }
 
 // HaveSetErrno tells whether connect programs may choose the error of a connect
-// that they refuse: from Linux 6.0 on. Otherwise it is EPERM.
+// that they refuse: from Linux 6.0 on. Otherwise it is EPERM. A whole program asks,
+// because package features takes the way in which Linux 7.3 refuses half of one for a no.
 func HaveSetErrno() bool {
-	return features.HaveProgramHelper(ebpf.CGroupSockAddr, asm.FnSetRetval) == nil
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupInet4Connect, License: "GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R1, -int32(unix.ECONNREFUSED)), asm.FnSetRetval.Call(), asm.Mov.Imm(asm.R0, 0), asm.Return(),
+		},
+	})
+	if err != nil {
+		return false
+	}
+	p.Close()
+	return true
+}
+
+// probeMemory tells what limits the memory of maps: the memory cgroup, or before Linux
+// 5.11 RLIMIT_MEMLOCK, which the agent raises if it may. The helper came with the change.
+func probeMemory() Check {
+	const name = "limit of maps' memory"
+	if features.HaveProgramHelper(ebpf.CGroupSockAddr, asm.FnKtimeGetCoarseNs) == nil {
+		return choice(name, "memory cgroup")
+	}
+	check := choice(name, "RLIMIT_MEMLOCK")
+	effective, err := effectiveCapabilities()
+	var limit unix.Rlimit
+	if err == nil {
+		err = unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit)
+	}
+	if err == nil && (effective&(1<<unix.CAP_SYS_RESOURCE) != 0 || limit.Max == unix.RLIM_INFINITY) {
+		return check
+	}
+	return Check{
+		Name: name, Detail: fmt.Sprintf("RLIMIT_MEMLOCK of %d bytes, which is too little and may not be raised (%v)", limit.Max, err),
+		Fix: "add SYS_RESOURCE to the agent's capabilities (kernels before 5.11 only), or use Linux 5.11",
+	}
 }
 
 // CheckBPFFS tells why nothing can be pinned in a directory.
