@@ -46,7 +46,7 @@ func TestReadme(t *testing.T) {
 
 func TestTableCanFail(t *testing.T) {
 	for text, want := range map[string]string{
-		"a: 1\n":                                  "a has no comment",
+		"a: 1\n":                                   "a has no comment",
 		"# Of all.\n\na: 1\n":                      "a has no comment",
 		"b:\n  # One.\n  c: 1\n  d: {e: 2}\n":      "b.d has no comment",
 		"# A.\na: 1\nb:\n  c: [1]\n  # D.\n  d: 1": "b.c has no comment",
