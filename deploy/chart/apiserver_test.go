@@ -111,7 +111,7 @@ clusters: [{name: e2e, cluster: {server: "%s", certificate-authority: %s}}]}
 // test fails.
 func (s *server) start(t *testing.T, name, path string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // t.Context ends before the cleanups
+	ctx, cancel := context.WithCancel(context.Background()) // t.Context ends before the cleanups
 	log, err := os.Create(s.file(name + ".log"))
 	if err != nil {
 		t.Fatal(err)

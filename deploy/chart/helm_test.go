@@ -5,6 +5,7 @@ package chart_test
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,9 +157,7 @@ func TestDashboards(t *testing.T) {
 		if o.Kind != "ConfigMap" || o.Metadata.Namespace != "monitoring" || o.Metadata.Annotations["folder"] != "Dubbo" {
 			t.Errorf("%s %s: %+v", o.Kind, o.Metadata.Name, o.Metadata)
 		}
-		for name, content := range o.Data {
-			found[name] = content
-		}
+		maps.Copy(found, o.Data)
 	}
 	for _, path := range files {
 		want, err := os.ReadFile(path)

@@ -34,8 +34,8 @@ func mean(histogram, choice string) string {
 func services() board {
 	const requests = "istio_requests_total"
 	const durations = "istio_request_duration_milliseconds"
-	rate := func(title, more, by, legend, description string) panel {
-		return graph(title, "reqps", query{perSecond(requests, ofService+more, by), legend}, description)
+	calls := func(title, more, by, description string) panel {
+		return graph(title, "reqps", query{perSecond(requests, ofService+more, by), legend(by)}, description)
 	}
 	return board{
 		title:       "Dubway / Services",
@@ -47,7 +47,8 @@ func services() board {
 		},
 		rows: []row{
 			{"Calls", []panel{
-				rate("Calls", "", "destination_service", "{{destination_service}}", "Calls that ended, in whatever way."),
+				calls("Calls", "", "destination_service",
+					"Calls that ended, in whatever way."),
 				graph("Calls that were answered OK", "percentunit", query{
 					perSecond(requests, ofService+`,dubbo_result=~"value|exception|none"`, "destination_service") + " / " +
 						perSecond(requests, ofService, "destination_service"), "{{destination_service}}",
@@ -59,25 +60,37 @@ func services() board {
 				}},
 			}},
 			{"How they ended", []panel{
-				stacked(rate("Results", "", "dubbo_result", "{{dubbo_result}}", "value, exception (a business exception), error (a status other than OK), local (the mesh answered), gone (the consumer left), none (one-way).")),
-				stacked(rate("Status other than OK", `,dubbo_status!="ok"`, "dubbo_status", "{{dubbo_status}}", "Dubbo's status; - is no answer.")),
-				stacked(rate("Flags", `,response_flags!="-"`, "response_flags", "{{response_flags}}", "Envoy's flags: NR no route, UH no endpoint, UF no connection, UC the provider closed, UO a limit, UAEX denied, RL a rate limit, FI a fault.")),
-				stacked(rate("Business exceptions", `,dubbo_exception!="-"`, "dubbo_exception", "{{dubbo_exception}}", "By class, as the provider wrote it.")),
-				stacked(rate("Security", "", "connection_security_policy", "{{connection_security_policy}}", "mutual_tls, node_local (both are pods of one node) or none.")),
+				stacked(calls("Results", "", "dubbo_result",
+					"value, exception (a business exception), error (a status other than OK), local (the mesh answered), "+
+						"gone (the consumer left), none (one-way).")),
+				stacked(calls("Status other than OK", `,dubbo_status!="ok"`, "dubbo_status",
+					"Dubbo's status; - is no answer.")),
+				stacked(calls("Flags", `,response_flags!="-"`, "response_flags",
+					"Envoy's flags: NR no route, UH no endpoint, UF no connection, "+
+						"UC the provider closed, UO a limit, UAEX denied, RL a rate limit, FI a fault.")),
+				stacked(calls("Business exceptions", `,dubbo_exception!="-"`, "dubbo_exception",
+					"By class, as the provider wrote it.")),
+				stacked(calls("Security", "", "connection_security_policy",
+					"mutual_tls, node_local (both are pods of one node) or none.")),
 				stacked(graph("Serialization", "reqps", query{
-					perSecond("dubway_serialization_requests_total", `reporter="$reporter",destination_service=~"$service"`, "dubbo_serialization"), "{{dubbo_serialization}}",
+					perSecond("dubway_serialization_requests_total",
+						`reporter="$reporter",destination_service=~"$service"`, "dubbo_serialization"),
+					"{{dubbo_serialization}}",
 				}, "Of requests' bodies.")),
 			}},
 			{"Methods", []panel{
-				rate("Calls by method", "", "dubbo_interface, dubbo_method", "{{dubbo_interface}}.{{dubbo_method}}", "Names that a provider has confirmed; others are other."),
+				calls("Calls by method", "", "dubbo_interface, dubbo_method",
+					"Names that a provider has confirmed; others are other."),
 				graph("p99 by method", "ms", query{
-					quantile("0.99", durations, ofService, "dubbo_interface, dubbo_method"), "{{dubbo_interface}}.{{dubbo_method}}",
+					quantile("0.99", durations, ofService, "dubbo_interface, dubbo_method"), legend("dubbo_interface, dubbo_method"),
 				}, ""),
-				rate("Not OK by method", `,dubbo_result=~"error|local|gone"`, "dubbo_interface, dubbo_method", "{{dubbo_interface}}.{{dubbo_method}}", "Errors, local replies of the mesh, and consumers that left."),
+				calls("Not OK by method", `,dubbo_result=~"error|local|gone"`, "dubbo_interface, dubbo_method",
+					"Errors, local replies of the mesh, and consumers that left."),
 			}},
 			{"Who calls whom", []panel{
-				rate("By consumer", "", "source_workload_namespace, source_workload", "{{source_workload_namespace}}/{{source_workload}}", ""),
-				rate("By provider", "", "destination_workload, destination_version", "{{destination_workload}} {{destination_version}}", "Shares of versions show here."),
+				calls("By consumer", "", "source_workload_namespace, source_workload", ""),
+				calls("By provider", "", "destination_workload, destination_version",
+					"Shares of versions show here."),
 				{title: "Mean size", unit: "bytes", description: "With the protocol's header.", queries: []query{
 					{mean("istio_request_bytes", ofService), "requests"}, {mean("istio_response_bytes", ofService), "answers"},
 				}},
@@ -96,13 +109,14 @@ func services() board {
 	}
 }
 
+// legend names lines by labels that are separated by commas.
+func legend(by string) string {
+	return "{{" + strings.ReplaceAll(by, ", ", "}} {{") + "}}"
+}
+
 // rate is a panel of a counter's growth on the chosen nodes.
 func rate(title, counter, by, description string) panel {
-	legend := "{{instance}}"
-	if by != "instance" {
-		legend = "{{" + strings.ReplaceAll(by, ", ", "}} {{") + "}}"
-	}
-	return graph(title, "ops", query{perSecond(counter, ofNode, by), legend}, description)
+	return graph(title, "ops", query{perSecond(counter, ofNode, by), legend(by)}, description)
 }
 
 // gauge is a panel of a gauge on each of the chosen nodes.

@@ -124,7 +124,7 @@ func against(metrics map[string][]string, expr, legend string) (found []string) 
 		}
 		labels, ok := metrics[match[1]]
 		if !ok {
-			found = append(found, fmt.Sprintf("there is no metric %s", match[1]))
+			found = append(found, "there is no metric "+match[1])
 			continue
 		}
 		labels = append(slices.Clone(everywhere), labels...)

@@ -7,8 +7,10 @@ func nodes() board {
 		variables:   []variable{{name: "instance", label: "Proxy", query: "label_values(dubway_proxy_workloads, instance)"}},
 		rows: []row{
 			{"Pods", []panel{
-				stacked(graph("Pods", "short", query{"sum by (state) (dubway_workloads{" + ofNode + "})", "{{state}}"}, "Of the chosen nodes.")),
-				graph("Not enrolled", "short", query{`sum by (reason) (dubway_workloads{` + ofNode + `,reason!=""})`, "{{reason}}"}, "By reason; kubectl get pod has it too, as the condition dubway.io/enrolled."),
+				stacked(graph("Pods", "short", query{"sum by (state) (dubway_workloads{" + ofNode + "})", "{{state}}"},
+					"Of the chosen nodes.")),
+				graph("Not enrolled", "short", query{`sum by (reason) (dubway_workloads{` + ofNode + `,reason!=""})`, "{{reason}}"},
+					"By reason; kubectl get pod has it too, as the condition dubway.io/enrolled."),
 				{title: "Agents and proxies", unit: "short", description: "Below the number of nodes, something is away.", queries: []query{
 					{"sum(dubway_agent_up{" + ofNode + "})", "agents that answer"},
 					{"sum(dubway_handoff_connected{" + ofNode + "})", "agents with a proxy"},
@@ -21,15 +23,20 @@ func nodes() board {
 					{quantile("0.50", "dubway_overhead_seconds", ofNode, ""), "p50"},
 					{quantile("0.99", "dubway_overhead_seconds", ofNode, ""), "p99"},
 				}},
-				graph("Processor", "percentunit", query{"rate(process_cpu_seconds_total{" + ofNode + "}[$__rate_interval])", "{{instance}}"}, "Of the proxy; 100 % is one processor."),
+				graph("Processor", "percentunit",
+					query{"rate(process_cpu_seconds_total{" + ofNode + "}[$__rate_interval])", "{{instance}}"},
+					"Of the proxy; 100 % is one processor."),
 				gauge("Memory", "bytes", "process_resident_memory_bytes", "Of the proxy."),
-				gauge("Memory level", "short", "dubway_memory_level", "0 calm, 1 tight (no new connections), 2 full (the heaviest workload is refused)."),
-				{title: "Refused connections", unit: "cps", description: "Over a workload's limit, for want of memory, or not steered by anybody.", queries: []query{
-					{perSecond("dubway_connections_limited_total", ofNode, ""), "over a limit"},
-					{perSecond("dubway_connections_tight_total", ofNode, ""), "memory"},
-					{perSecond("dubway_connections_direct_total", ofNode, ""), "direct"},
-					{perSecond("dubway_accept_errors_total", ofNode, ""), "accept failed"},
-				}},
+				gauge("Memory level", "short", "dubway_memory_level",
+					"0 calm, 1 tight (no new connections), 2 full (the heaviest workload is refused)."),
+				{title: "Refused connections", unit: "cps",
+					description: "Over a workload's limit, for want of memory, or not steered by anybody.",
+					queries: []query{
+						{perSecond("dubway_connections_limited_total", ofNode, ""), "over a limit"},
+						{perSecond("dubway_connections_tight_total", ofNode, ""), "memory"},
+						{perSecond("dubway_connections_direct_total", ofNode, ""), "direct"},
+						{perSecond("dubway_accept_errors_total", ofNode, ""), "accept failed"},
+					}},
 			}},
 			{"Kernel", []panel{
 				rate("Outcomes", "dubway_datapath_outcomes_total", "outcome", "What the programs decided."),
@@ -37,7 +44,7 @@ func nodes() board {
 				gauge("Destinations", "short", "dubway_destinations", "In force, of all tables."),
 			}},
 			{"Configuration", []panel{
-				{title: "Views", unit: "short", description: "Kinds of workloads, each with its stream to the control plane.", queries: []query{
+				{title: "Views", unit: "short", description: "Kinds of workloads, each with its stream.", queries: []query{
 					{"sum(dubway_xds_views{" + ofNode + "})", "views"}, {"sum(dubway_xds_connected{" + ofNode + "})", "connected"},
 				}},
 				{title: "Rejected", unit: "short", description: "dubwayctl status says what and why.", queries: []query{
@@ -70,7 +77,9 @@ func policies() board {
 		rows: []row{
 			{"Authorization and mutual TLS", []panel{
 				rate("Verdicts", "dubway_rbac_total", "mode, result", "would_deny is of workloads that are only observed."),
-				graph("Denied by policy", "ops", query{perSecond("dubway_rbac_total", ofNode+`,result=~"denied|would_deny"`, "policy"), "{{policy}}"}, ""),
+				graph("Denied by policy", "ops", query{
+					perSecond("dubway_rbac_total", ofNode+`,result=~"denied|would_deny"`, "policy"), "{{policy}}",
+				}, ""),
 				rate("Refused for want of mutual TLS", "dubway_tls_refused_total", "side, reason", "docs/mtls.md has the reasons."),
 				rate("Handshakes", "dubway_tls_handshakes_total", "side", ""),
 			}},
@@ -82,7 +91,8 @@ func policies() board {
 			{"Endpoints", []panel{
 				rate("Ejections", "dubway_outlier_ejections_total", "detector", ""),
 				{title: "Left alone", unit: "short", queries: []query{
-					{"sum(dubway_outlier_ejected{" + ofNode + "})", "ejected"}, {"sum(dubway_health_unhealthy{" + ofNode + "})", "failed their health check"},
+					{"sum(dubway_outlier_ejected{" + ofNode + "})", "ejected"},
+					{"sum(dubway_health_unhealthy{" + ofNode + "})", "failed their health check"},
 				}},
 				{title: "Connections to providers", unit: "short", queries: []query{
 					{"sum(dubway_upstream_connections{" + ofNode + "})", "live"},
@@ -101,8 +111,10 @@ func policies() board {
 				}},
 				rate("Edited answers", "dubway_edited_answers_total", "result", ""),
 				rate("Callbacks", "dubway_callbacks_total", "outcome", ""),
-				rate("Inverted timeouts", "dubway_inverted_timeouts_total", "instance", "A route allows longer than its consumer waits: dubwayctl timeouts."),
-				rate("Stale addresses", "dubway_stale_address_total", "instance", "Calls to an address that serves them no more: dubwayctl doctor."),
+				rate("Inverted timeouts", "dubway_inverted_timeouts_total", "instance",
+					"A route allows longer than its consumer waits: dubwayctl timeouts."),
+				rate("Stale addresses", "dubway_stale_address_total", "instance",
+					"Calls to an address that serves them no more: dubwayctl doctor."),
 			}},
 		},
 	}

@@ -28,9 +28,9 @@ var then = time.Unix(0, 0).UTC()
 // configuration and its layers from below.
 // (https://github.com/moby/docker-image-spec/blob/main/v1.2.md)
 type manifest struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
+	Config   string   `json:"Config"`   //nolint:tagliatelle // Docker's
+	RepoTags []string `json:"RepoTags"` //nolint:tagliatelle // the same
+	Layers   []string `json:"Layers"`   //nolint:tagliatelle // the same
 }
 
 // configuration is the image's, in the words of OCI's image specification, which are
@@ -40,19 +40,19 @@ type configuration struct {
 	OS           string    `json:"os"`
 	Created      time.Time `json:"created"`
 	Config       struct {
-		Env    []string          `json:"Env"`
-		Labels map[string]string `json:"Labels"`
+		Env    []string          `json:"Env"`    //nolint:tagliatelle // OCI's
+		Labels map[string]string `json:"Labels"` //nolint:tagliatelle // OCI's
 	} `json:"config"`
 	RootFS struct {
 		Type    string   `json:"type"`
-		DiffIDs []string `json:"diff_ids"`
+		DiffIDs []string `json:"diff_ids"` //nolint:tagliatelle // OCI's
 	} `json:"rootfs"`
 	History []history `json:"history"`
 }
 
 type history struct {
 	Created   time.Time `json:"created"`
-	CreatedBy string    `json:"created_by"`
+	CreatedBy string    `json:"created_by"` //nolint:tagliatelle // OCI's
 }
 
 // write writes a docker-archive.

@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("make directory: %w", err)
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }()
 		if err := build(ctx, dir, o.arch); err != nil {
 			return err
 		}
@@ -85,8 +85,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // build builds every command of the module into a folder. The stamp of the checkout is left
 // out: it would make other bytes of the same sources.
 func build(ctx context.Context, dir, arch string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w",
-		"-o", dir+string(filepath.Separator), "./cmd/...")
+	args := []string{
+		"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w",
+		"-o", dir + string(filepath.Separator), "./cmd/...", // a folder, for several programs
+	}
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // the folder is ours
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the binaries (in the checkout's root?): %w\n%s", err, text)
@@ -103,7 +106,7 @@ func write(path string, a *archive) (err error) {
 	if err != nil {
 		return fmt.Errorf("make archive: %w", err)
 	}
-	defer os.Remove(file.Name()) // it is gone if all went well
+	defer func() { _ = os.Remove(file.Name()) }() // it is gone if all went well
 	if err := errors.Join(a.write(file), file.Chmod(0o644), file.Close()); err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}

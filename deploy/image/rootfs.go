@@ -26,8 +26,8 @@ var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AA
 // The users: the agent is root, whatever parses what pods send is nonroot. Nothing runs a
 // shell, there is none. There is no certificate either: whom to trust is mounted.
 const (
-	passwd = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
-	group  = "root:x:0:\nnonroot:x:65532:\n"
+	users  = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+	groups = "root:x:0:\nnonroot:x:65532:\n"
 )
 
 // rootfs returns what is in the image, in the order of paths, with the binaries of a folder.
@@ -39,8 +39,8 @@ func rootfs(binaries, arch string) ([]entry, error) {
 	// /tmp is there for whoever runs it without the chart, whose root is read-only.
 	all := []entry{
 		{path: "etc/", mode: 0o755},
-		{path: "etc/group", mode: 0o644, content: []byte(group)},
-		{path: "etc/passwd", mode: 0o644, content: []byte(passwd)},
+		{path: "etc/group", mode: 0o644, content: []byte(groups)},
+		{path: "etc/passwd", mode: 0o644, content: []byte(users)},
 		{path: "run/", mode: 0o755},
 		{path: "tmp/", mode: 0o1777},
 		{path: "usr/", mode: 0o755},

@@ -107,10 +107,7 @@ func confined(t *testing.T) string {
 	if len(pod.Containers) == 0 || len(pod.SecurityContext.SupplementalGroups) != 1 {
 		t.Fatalf("the chart's pod is %+v", pod)
 	}
-	bounding := "-all"
-	for _, name := range pod.Containers[0].SecurityContext.Capabilities.Add {
-		bounding += ",+" + strings.ToLower(name)
-	}
+	bounding := "-all,+" + strings.ToLower(strings.Join(pod.Containers[0].SecurityContext.Capabilities.Add, ",+"))
 	script := fmt.Sprintf("#!/bin/sh\nexec setpriv --no-new-privs --groups %d --inh-caps=-all --bounding-set=%s %s \"$@\"\n",
 		pod.SecurityContext.SupplementalGroups[0], bounding, filepath.Join(meshtest.Binaries, "dubway-agent"))
 	path := filepath.Join(t.TempDir(), "dubway-agent")
