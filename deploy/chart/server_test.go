@@ -83,7 +83,9 @@ const (
 	other = pods + "there" // of n2
 	own   = "/api/v1/namespaces/" + namespace + "/pods/agent-n1"
 	label = `{"metadata": {"labels": {"security.istio.io/tlsMode": "istio"}, "annotations": {"dubway.io/tls-mode": "set"}}}`
-	enrol = `{"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "dubway.io/enrolled", "status": "True", "reason": "Enrolled", "message": "all is well"}]}}`
+	// As the agent writes conditions: only what it says is changed.
+	strategic = "?fieldManager=dubway-agent"
+	enrol     = `{"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "dubway.io/enrolled", "status": "True", "reason": "Enrolled", "message": "all is well"}]}}`
 )
 
 // agent asks with real tokens, that are bound to pods and so to nodes, what an agent asks and what
@@ -99,6 +101,8 @@ func (s *server) agent(t *testing.T) {
 		{"taking them away", http.MethodPatch, mine, `{"metadata": {"labels": {"security.istio.io/tlsMode": null}, "annotations": {"dubway.io/tls-mode": null}}}`, ""},
 		{"the condition", http.MethodPatch, mine + "/status", enrol, ""},
 		{"the condition, changed", http.MethodPatch, mine + "/status", strings.ReplaceAll(enrol, `"True", "reason"`, `"False", "reason"`), ""},
+		{"the condition alone", http.MethodPatch, mine + "/status" + strategic, `{"status": {"conditions": [{"type": "dubway.io/enrolled", "status": "True", "reason": "Enrolled", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}`, ""},
+		{"the condition, taken away", http.MethodPatch, mine + "/status" + strategic, `{"status": {"conditions": [{"type": "dubway.io/enrolled", "$patch": "delete"}]}}`, ""},
 		{"that it has left", http.MethodPatch, own, `{"metadata": {"annotations": {"dubway.io/left": "true"}}}`, ""},
 		{"reading pods", http.MethodGet, "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", "", ""},
 		{"reading namespaces", http.MethodGet, "/api/v1/namespaces", "", ""},
@@ -115,6 +119,7 @@ func (s *server) agent(t *testing.T) {
 		{"an annotation less", http.MethodPatch, mine, `{"metadata": {"annotations": {"example.org/a": null}}}`, "and no other"},
 		{"a mode", http.MethodPatch, mine, `{"metadata": {"annotations": {"dubway.io/mode": "off"}}}`, "and no other"},
 		{"that somebody else has left", http.MethodPatch, mine, `{"metadata": {"annotations": {"dubway.io/left": "true"}}}`, "and no other"},
+		{"what the agent tries to see the policy", http.MethodPatch, own + strategic + "&dryRun=All", `{"metadata": {"labels": {"dubway.io/refuse-this": "please"}}}`, "ValidatingAdmissionPolicy"},
 		{"another image", http.MethodPatch, mine, `[{"op": "replace", "path": "/spec/containers/0/image", "value": "evil"}]`, "no more of a pod than"},
 		{"a deadline", http.MethodPatch, mine, `{"spec": {"activeDeadlineSeconds": 1}}`, "no more of a pod than"},
 		{"a finalizer", http.MethodPatch, mine, `{"metadata": {"finalizers": ["example.org/stay"]}}`, "no more of a pod than"},
@@ -144,6 +149,9 @@ func (s *server) agent(t *testing.T) {
 		kind := merge
 		if strings.HasPrefix(test.body, "[") {
 			kind = "application/json-patch+json"
+		}
+		if strings.Contains(test.path, strategic) {
+			kind = "application/strategic-merge-patch+json"
 		}
 		_, err := s.do(t.Context(), ask{test.method, test.path, kind, test.body, bound})
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
