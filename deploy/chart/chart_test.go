@@ -113,6 +113,7 @@ type container struct {
 type volumeMount struct {
 	Name      string `json:"name"`
 	MountPath string `json:"mountPath"`
+	SubPath   string `json:"subPath"`
 }
 
 type probe struct {
@@ -287,7 +288,7 @@ func TestPrivileges(t *testing.T) {
 			added := slices.DeleteFunc(s.Capabilities.Add, func(c string) bool { return c == "SYS_RESOURCE" && scenario == "hardened" })
 			var mounts []string
 			for _, m := range c.VolumeMounts {
-				mounts = append(mounts, m.Name)
+				mounts = append(mounts, m.Name+":"+m.SubPath)
 			}
 			switch c.Name {
 			case "agent":
@@ -299,8 +300,8 @@ func TestPrivileges(t *testing.T) {
 				if len(added) > 0 || !s.RunAsNonRoot || s.RunAsUser == nil || *s.RunAsUser != 65532 {
 					t.Errorf("%s: the proxy is %+v", scenario, s)
 				}
-				if !slices.Equal(slices.DeleteFunc(mounts, func(m string) bool { return m == "xds" }), []string{"state"}) {
-					t.Errorf("%s: the proxy mounts %q, want the state's folder and files of xDS", scenario, mounts)
+				if !slices.Equal(slices.DeleteFunc(mounts, func(m string) bool { return m == "xds:" }), []string{"state:agent", "state:proxy"}) {
+					t.Errorf("%s: the proxy mounts %q, want the two folders of the state, and files of xDS", scenario, mounts)
 				}
 			}
 		}
