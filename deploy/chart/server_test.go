@@ -29,6 +29,7 @@ func TestServer(t *testing.T) {
 	install("install", "dubway", ".", "--create-namespace", "--values", "testdata/files.values.yaml")
 	s.create(t, "/api/v1/namespaces/default/serviceaccounts", `{"metadata": {"name": "default"}}`)
 	t.Run("dry run", s.dryRun)
+	t.Run("helm's dry run", s.notes)
 	t.Run("agent", s.agent)
 	install("upgrade", "dubway", ".", "--set", "dashboards.enabled=true,metrics.service.enabled=true,metrics.networkPolicy.enabled=true")
 	// There are no nodes, and so no Job ends.
@@ -54,6 +55,37 @@ func (s *server) dryRun(t *testing.T) {
 			})
 			if err != nil {
 				t.Errorf("%s: %s %s: %v", name, o.Kind, o.Metadata.Name, err)
+			}
+		}
+	}
+}
+
+// notes has Helm itself do all of an installation but the last step, for each scenario, and reads
+// what it tells whoever installs.
+func (s *server) notes(t *testing.T) {
+	wants := map[string][]string{
+		"files":    {"helm upgrade other CHART", "helm test other", "new pods of meshed namespaces wait"},
+		"istiod":   {"istio-system/ztunnel,dubway-system/other-dubway", "istiod.istio-system.svc:15012"},
+		"plain":    {"Nobody gets a", "new ones some\n   moments after they start"},
+		"minimal":  {"the ConfigMap routes", "bind the roles of mesh-agent yourself", "it sets no label"},
+		"hardened": {"rollout status daemonset/other-dubway"},
+		"observed": {"rollout status daemonset/other-dubway"},
+	}
+	for name, values := range scenarios(t) {
+		said, err := helm(t.Context(), t, "install", "other", ".", "--dry-run=server", "--values", values,
+			"--set", "metrics.podMonitor.enabled=false,metrics.serviceMonitor.enabled=false",
+			"--kubeconfig", s.file("kubeconfig"), "--namespace", namespace)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, said)
+			continue
+		}
+		_, notes, _ := strings.Cut(said, "\nNOTES:\n")
+		if len(wants[name]) == 0 {
+			t.Errorf("nothing is wanted of the notes of %s", name)
+		}
+		for _, want := range wants[name] {
+			if !strings.Contains(notes, want) {
+				t.Errorf("%s: the notes lack %q:\n%s", name, want, notes)
 			}
 		}
 	}
