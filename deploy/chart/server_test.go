@@ -66,8 +66,8 @@ func (s *server) notes(t *testing.T) {
 	wants := map[string][]string{
 		"files":    {"helm upgrade other CHART", "helm test other", "new pods of meshed namespaces wait"},
 		"istiod":   {"istio-system/ztunnel,dubway-system/other-dubway", "istiod.istio-system.svc:15012"},
-		"plain":    {"Nobody gets a", "new ones some\n   moments after they start"},
-		"minimal":  {"the ConfigMap routes", "bind the roles of mesh-agent yourself", "it sets no label"},
+		"plain":    {"Nobody gets a", "(cni.mode=open)"},
+		"minimal":  {"the ConfigMap routes", "bind the roles of mesh-agent yourself", "it sets no label", "new ones some\n   moments after they start"},
 		"hardened": {"rollout status daemonset/other-dubway"},
 		"observed": {"rollout status daemonset/other-dubway"},
 	}
