@@ -12,6 +12,7 @@ GOLANGCI := build/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 BINARIES := dubway-agent dubway-proxy dubway-cni dubwayctl
 
 FUZZTIME ?= 60s# how long each fuzz target runs
+IMAGE ?=# NAME:TAG of the image, for `make image`
 FUZZJOBS ?= 2# how many fuzz targets run at a time
 TESTFLAGS ?=# more flags of go test, for `make test`
 BENCHFLAGS ?=# flags of the bench command
@@ -40,6 +41,8 @@ JAVA_PEERS := 3.3.6 3.2.16 2.6.12
 E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dubway
 KUBERNETES_VERSION = $(shell sed -nE 's|^\tk8s.io/kubernetes (v.*)|\1|p' tools/k8s/go.mod)
 LDFLAGS_istiod := -s -w
+HELM_VERSION := v4.3.1
+HELM := $(E2E_CACHE)/helm-$(HELM_VERSION)/helm
 LDFLAGS_k8s = -s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) \
   -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
 
@@ -105,6 +108,17 @@ build: ## Build the binaries into bin/
 	done
 	echo "built: $(BINARIES:%=bin/%)"
 
+.PHONY: image
+image: ## Make the image, without Docker, for amd64 and arm64: build/dubway-image-ARCH.tar
+	@for arch in amd64 arm64; do
+	  go run ./deploy/image -o "build/dubway-image-$$arch.tar" -arch "$$arch" $(IMAGE:%=-tag %)
+	done
+
+.PHONY: chart-check
+chart-check: deps-e2e e2e-k8s e2e-helm ## Hold the Helm chart against Helm, a real kube-apiserver, its golden files and the binaries
+	@DUBWAY_HELM="$(HELM)" DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" \
+	  go test -tags e2e -count=1 -timeout=15m -v ./deploy/chart $(TESTFLAGS)
+
 .PHONY: peers
 peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit $(PEERS)/envoy $(PEERS)/cni/built ## Build the real peers of the tests into build/peers/
 
@@ -141,9 +155,15 @@ e2e-kube: deps-e2e e2e-k8s ## Run the agent below a real kube-apiserver and etcd
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" go test -tags e2e -count=1 -v -timeout=15m $(TESTFLAGS) ./internal/testnet/kube/...
 
-.PHONY: e2e-k8s e2e-control
+.PHONY: e2e-k8s e2e-control e2e-helm
 e2e-k8s:
 	@$(call e2e,k8s)
+
+e2e-helm: $(HELM)
+
+$(HELM):
+	@echo "building Helm $(HELM_VERSION) into $(@D), once: six minutes of a processor"
+	CGO_ENABLED=0 GOBIN="$(@D)" go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 # With the definitions of the kinds that istiod reads.
 e2e-control:

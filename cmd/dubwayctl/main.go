@@ -28,6 +28,7 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/cmd/dubwayctl/clusters"
 	"github.com/dubway/dubway/cmd/dubwayctl/dump"
+	"github.com/dubway/dubway/cmd/dubwayctl/echo"
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
 	"github.com/dubway/dubway/cmd/dubwayctl/timeouts"
@@ -75,7 +76,8 @@ func newCommand(e *env) *cobra.Command {
 	proxy, agent := &ask.Params{Client: e.proxy, Write: e.writeRows}, &ask.Params{Client: e.agent, Write: e.writeRows}
 	root.AddCommand(
 		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy),
-		unknown.Command(agent), dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
+		unknown.Command(agent), echo.Command(e.writeRows),
+		dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
 	root.AddCommand(live.Commands(&live.Params{
 		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads,

@@ -28,6 +28,7 @@ var scenarios = []struct {
 	{"headless, tcp", "headless", (*world).headlessTCP},
 	{"service entry", "", (*world).serviceEntry},
 	{"service entry, policies", "se-dubbo-port", (*world).entryPolicies},
+	{"helm test", "", (*world).helmTest},
 	{"changes", "", (*world).changes},
 	{"failover", "http-way-failover", (*world).failover},
 	{"http way", "http-way", (*world).httpWay},
