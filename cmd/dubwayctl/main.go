@@ -28,8 +28,10 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/cmd/dubwayctl/clusters"
 	"github.com/dubway/dubway/cmd/dubwayctl/dump"
+	"github.com/dubway/dubway/cmd/dubwayctl/kubectl"
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
+	"github.com/dubway/dubway/cmd/dubwayctl/plan"
 	"github.com/dubway/dubway/cmd/dubwayctl/timeouts"
 	"github.com/dubway/dubway/cmd/dubwayctl/unknown"
 	"github.com/dubway/dubway/cmd/dubwayctl/views"
@@ -50,6 +52,7 @@ type env struct {
 
 	stateDir string
 	output   string
+	cluster  kubectl.Kubectl
 }
 
 func newCommand(e *env) *cobra.Command {
@@ -66,6 +69,7 @@ func newCommand(e *env) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&e.stateDir, "state-dir", admin.DefaultStateDir, "directory of the agent's and the proxy's sockets")
 	flags.StringVarP(&e.output, "output", "o", outputTable, "table or json")
+	e.cluster.Flags(flags)
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions( //nolint:errcheck // errs for an unknown flag alone
 		[]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
@@ -77,6 +81,7 @@ func newCommand(e *env) *cobra.Command {
 		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy),
 		unknown.Command(agent), dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
+	root.AddCommand(plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}))
 	root.AddCommand(live.Commands(&live.Params{
 		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads,
 		JSON: func() bool { return e.output == outputJSON },

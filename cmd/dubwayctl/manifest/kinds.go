@@ -1,0 +1,151 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
+
+// Pod is what of a Pod matters here.
+type Pod struct {
+	Metadata Metadata `json:"metadata"`
+	Spec     struct {
+		NodeName         string      `json:"nodeName"`
+		HostNetwork      bool        `json:"hostNetwork"`
+		RuntimeClassName string      `json:"runtimeClassName"`
+		InitContainers   []Container `json:"initContainers"`
+		Containers       []Container `json:"containers"`
+		OS               struct {
+			Name string `json:"name"`
+		} `json:"os"`
+	} `json:"spec"`
+	Status struct {
+		Phase  string `json:"phase"`
+		PodIP  string `json:"podIP"`
+		PodIPs []struct {
+			IP string `json:"ip"`
+		} `json:"podIPs"`
+	} `json:"status"`
+}
+
+// Container is what of a container matters here.
+type Container struct {
+	Name  string          `json:"name"`
+	Ports []ContainerPort `json:"ports"`
+}
+
+// ContainerPort is a port that a container says it listens on.
+type ContainerPort struct {
+	Name          string `json:"name"`
+	ContainerPort int    `json:"containerPort"`
+	Protocol      string `json:"protocol"` // "" is TCP
+}
+
+// Finished tells whether the pod has ended: it stays in the API, and its address may be
+// another pod's by now.
+func (p *Pod) Finished() bool { return p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" }
+
+// Addresses are those that the pod has while it is not finished.
+func (p *Pod) Addresses() []string {
+	if p.Finished() {
+		return nil
+	}
+	all := make([]string, 0, len(p.Status.PodIPs))
+	for _, a := range p.Status.PodIPs {
+		all = append(all, a.IP)
+	}
+	if len(all) == 0 && p.Status.PodIP != "" {
+		all = append(all, p.Status.PodIP)
+	}
+	return all
+}
+
+// All are the pod's containers, those that init (and native sidecars) first.
+func (p *Pod) All() []Container {
+	return append(append([]Container{}, p.Spec.InitContainers...), p.Spec.Containers...)
+}
+
+// Name is NAMESPACE/NAME.
+func (p *Pod) Name() string { return p.Metadata.Namespace + "/" + p.Metadata.Name }
+
+// Service is what of a Service matters here.
+type Service struct {
+	Metadata Metadata `json:"metadata"`
+	Spec     struct {
+		Type      string            `json:"type"`
+		ClusterIP string            `json:"clusterIP"`
+		Selector  map[string]string `json:"selector"`
+		Ports     []ServicePort     `json:"ports"`
+	} `json:"spec"`
+}
+
+// ServicePort is a port of a Service.
+type ServicePort struct {
+	Name        string  `json:"name"`
+	Port        int     `json:"port"`
+	Protocol    string  `json:"protocol"` // "" is TCP
+	AppProtocol *string `json:"appProtocol"`
+	TargetPort  Target  `json:"targetPort"`
+}
+
+// Target is a port by its number, or by the name that a container gives it; the zero value
+// is the Service's own number.
+type Target struct {
+	Number int
+	Name   string
+}
+
+var _ json.Unmarshaler = (*Target)(nil)
+
+// UnmarshalJSON reads a number or a text.
+func (t *Target) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte(`"`)) {
+		if err := json.Unmarshal(text, &t.Name); err != nil {
+			return err //nolint:wrapcheck // the decoder says where
+		}
+		if n, err := strconv.Atoi(t.Name); err == nil {
+			*t = Target{Number: n}
+		}
+		return nil
+	}
+	return json.Unmarshal(text, &t.Number) //nolint:wrapcheck // the decoder says where
+}
+
+// Headless tells whether a Service has no address of its own: its consumers dial pods.
+func (s *Service) Headless() bool { return s.Spec.ClusterIP == "None" }
+
+// Name is NAMESPACE/NAME.
+func (s *Service) Name() string { return s.Metadata.Namespace + "/" + s.Metadata.Name }
+
+// Selects tells whether a Service has the pod behind it.
+func (s *Service) Selects(p *Pod) bool {
+	return s.Metadata.Namespace == p.Metadata.Namespace && len(s.Spec.Selector) > 0 && Matches(s.Spec.Selector, p.Metadata.Labels)
+}
+
+// On returns the pod's port that a port of the Service leads to, or 0.
+func (s ServicePort) On(p *Pod) int {
+	switch {
+	case s.TargetPort.Number > 0:
+		return s.TargetPort.Number
+	case s.TargetPort.Name == "":
+		return s.Port
+	}
+	for _, c := range p.All() {
+		for _, port := range c.Ports {
+			if port.Name == s.TargetPort.Name {
+				return port.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+// Matches tells whether labels have all of a selector's.
+func Matches(selector, labels map[string]string) bool {
+	for key, value := range selector {
+		if labels[key] != value {
+			return false
+		}
+	}
+	return true
+}
