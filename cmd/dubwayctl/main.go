@@ -1,8 +1,9 @@
 // Command dubwayctl is the operator's view of Dubway on this node: what runs,
 // which pods are enrolled, where a call would go and why, whether xDS files are
-// valid, what is wrong with the machine, which requests there are now. It asks
-// the agent and the proxy by their admin sockets, or works offline on files; it
-// changes nothing but what demo makes and what accesslog switches.
+// valid, what is wrong with the machine, which requests there are now; and of a
+// cluster what Dubway would do to it. It asks the agent and the proxy by their admin
+// sockets, on this node or by kubectl on another, or works offline on files; it
+// changes nothing but what demo makes and what accesslog and mode switch.
 //
 // Every command prints a table for people, or JSON with stable fields and an
 // apiVersion with -o json. The exit status is 0 if all is well, else 1, with a
@@ -28,10 +29,12 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/ask"
 	"github.com/dubway/dubway/cmd/dubwayctl/clusters"
 	"github.com/dubway/dubway/cmd/dubwayctl/dump"
+	"github.com/dubway/dubway/cmd/dubwayctl/generate"
 	"github.com/dubway/dubway/cmd/dubwayctl/kubectl"
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
 	"github.com/dubway/dubway/cmd/dubwayctl/plan"
+	"github.com/dubway/dubway/cmd/dubwayctl/remote"
 	"github.com/dubway/dubway/cmd/dubwayctl/timeouts"
 	"github.com/dubway/dubway/cmd/dubwayctl/unknown"
 	"github.com/dubway/dubway/cmd/dubwayctl/views"
@@ -81,16 +84,22 @@ func newCommand(e *env) *cobra.Command {
 		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy),
 		unknown.Command(agent), dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
-	root.AddCommand(plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}))
-	root.AddCommand(live.Commands(&live.Params{
-		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads,
-		JSON: func() bool { return e.output == outputJSON },
-	})...)
+	root.AddCommand(live.Commands(&live.Params{Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json})...)
+	root.AddCommand(
+		plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}),
+		generate.Command(&generate.Params{Stdout: e.stdout, Stderr: e.stderr, Cluster: &e.cluster, JSON: e.json, Write: e.writeRows}),
+	)
+	remote.Join(root, os.Args[0], &remote.Params{
+		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Cluster: &e.cluster, Write: e.writeRows,
+		Ended: commandEnd, StateDir: func() string { return e.stateDir },
+	})
 	return root
 }
 
 // The values of --output.
 const outputTable, outputJSON = "table", "json"
+
+func (e *env) json() bool { return e.output == outputJSON }
 
 func (e *env) checkOutput() error {
 	if !slices.Contains([]string{outputTable, outputJSON}, e.output) {
@@ -101,7 +110,7 @@ func (e *env) checkOutput() error {
 
 // write writes a document, or what show makes of it.
 func (e *env) write(document any, show func(t *table)) error {
-	if e.output == outputJSON {
+	if e.json() {
 		encoder := json.NewEncoder(e.stdout)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)

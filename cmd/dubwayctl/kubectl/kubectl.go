@@ -49,11 +49,20 @@ func (k *Kubectl) command(ctx context.Context, args []string) *exec.Cmd {
 
 // Output runs kubectl and returns what it writes. Its complaints are the error.
 func (k *Kubectl) Output(ctx context.Context, args ...string) ([]byte, error) {
+	out, err := k.Partial(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Partial is Output for what may say something although it fails.
+func (k *Kubectl) Partial(ctx context.Context, args ...string) ([]byte, error) {
 	c := k.command(ctx, args)
 	var out, complaints bytes.Buffer
 	c.Stdout, c.Stderr = &out, &complaints
 	if err := c.Run(); err != nil {
-		return nil, explain(args, err, complaints.String())
+		return out.Bytes(), explain(args, err, complaints.String())
 	}
 	return out.Bytes(), nil
 }
