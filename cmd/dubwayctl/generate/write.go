@@ -155,10 +155,16 @@ func shortened(all []string) string {
 // that of its workload.
 func free(s *serving, taken map[string]bool) string {
 	_, called, _ := strings.Cut(s.workload, "/")
-	for _, key := range []string{"k8s-app", "app", "app.kubernetes.io/name", "app.kubernetes.io/instance"} {
+	for _, key := range []string{"k8s-app", "app", "app.kubernetes.io/name"} {
 		if s.selector[key] != "" {
 			called = s.selector[key]
 		}
+	}
+	switch instance := s.selector["app.kubernetes.io/instance"]; {
+	case strings.Contains(instance, called):
+		called = instance
+	case instance != "":
+		called += "-" + instance
 	}
 	called = spelt(called)
 	for n := 1; taken[s.namespace+"/"+called]; n++ {
