@@ -17,14 +17,20 @@ const (
 	Disabled = "disabled" // a pod's alone
 )
 
-// Names by which other meshes are known, as Istio documents them.
+// Names by which others are known, as Istio and Kubernetes document them.
 const (
-	sidecarName   = "istio-proxy"                  // the injected container, or native sidecar
-	ambientLabel  = "istio.io/dataplane-mode"      // "none" is a pod that stays outside
-	sidecarStatus = "sidecar.istio.io/status"      // the injector's annotation
-	hostLinux     = "linux"                        // the operating system that a pod may name
+	sidecarName   = "istio-proxy"             // the injected container, or native sidecar
+	sidecarStatus = "sidecar.istio.io/status" // the injector's annotation
+	ambientLabel  = "istio.io/dataplane-mode"
+	ambient       = "ambient"
 	ambientDone   = "ambient.istio.io/redirection" // istio-cni's annotation: "enabled"
+	osLabel       = "kubernetes.io/os"             // of a node, and so of a node selector
+	windows       = "windows"
 )
+
+// sandboxes are words in the usual names of RuntimeClasses whose containers do not call the
+// node's kernel.
+var sandboxes = []string{"gvisor", "runsc", "kata", "firecracker", "fc", "qemu", "clh"}
 
 // Pod is what of a pod and of its namespace decides.
 type Pod struct {
@@ -33,18 +39,15 @@ type Pod struct {
 	Labels          map[string]string
 	Annotations     map[string]string
 	HostNetwork     bool
-	OS              string   // spec.os.name; "" is Linux
-	RuntimeClass    string   // spec.runtimeClassName; "" is the node's own
-	Containers      []string // names of all containers, those that init included
+	OS              string            // spec.os.name
+	NodeSelector    map[string]string // spec.nodeSelector
+	RuntimeClass    string            // spec.runtimeClassName; "" is the node's own
+	Containers      []string          // names of all containers, those that init included
 }
 
 // Rules are what an installation adds to the labels.
 type Rules struct {
-	// Excluded are namespaces that are never touched, whatever anybody asks for.
-	Excluded []string
-	// Runtimes are RuntimeClasses whose containers run in the node's own kernel, such as
-	// nvidia's; any other is taken for a sandbox with a kernel of its own.
-	Runtimes []string
+	Excluded []string // namespaces that are never touched, whatever anybody asks for
 }
 
 // Verdict is what becomes of a pod.
@@ -66,7 +69,7 @@ func (r Rules) Decide(p *Pod) Verdict {
 	if slices.Contains(r.Excluded, p.Namespace) {
 		return Verdict{By: "namespace " + p.Namespace + " is excluded"}
 	}
-	v := Verdict{Obstacle: r.obstacle(p)}
+	v := Verdict{Obstacle: obstacle(p)}
 	switch own := p.Labels[Label]; own {
 	case Enabled:
 		v.Wanted, v.By = true, "pod label"
@@ -82,32 +85,35 @@ func (r Rules) Decide(p *Pod) Verdict {
 	return v
 }
 
-// obstacle is the first reason, in the order in which an operator would remove them.
-func (r Rules) obstacle(p *Pod) string {
+// obstacle is the first reason.
+func obstacle(p *Pod) string {
 	switch {
-	case p.OS != "" && !strings.EqualFold(p.OS, hostLinux):
-		return "operating system " + p.OS + ": only Linux pods can be captured"
 	case p.HostNetwork:
 		return "hostNetwork: the pod has no network namespace of its own"
+	case p.OS == windows || p.NodeSelector[osLabel] == windows:
+		return "it runs on Windows"
 	case slices.Contains(p.Containers, sidecarName) || p.Annotations[sidecarStatus] != "":
-		return "it has an Istio sidecar (" + sidecarName + "): two proxies would handle each call; remove the injection label and restart it"
-	case ambient(p):
-		return "it is captured by Istio ambient (" + ambientLabel + "): remove that label from the namespace or set none on the pod"
-	case p.RuntimeClass != "" && !slices.Contains(r.Runtimes, p.RuntimeClass):
-		return fmt.Sprintf("RuntimeClass %s: its containers may run in another kernel, where no program of the node sees their sockets", p.RuntimeClass)
+		return "it has an Istio sidecar (" + sidecarName + "): restart it without one (label sidecar.istio.io/inject=false)"
+	case isAmbient(p):
+		return "it is part of Istio's ambient mesh: take the label " + ambientLabel + " away"
+	case sandboxed(p.RuntimeClass):
+		return fmt.Sprintf("RuntimeClass %s runs it on another kernel, where no program of the node sees its sockets", p.RuntimeClass)
 	}
 	return ""
 }
 
-// ambient tells whether another data plane without sidecars has the pod: a pod's own label
-// goes before its namespace's.
-func ambient(p *Pod) bool {
-	if p.Annotations[ambientDone] == "enabled" {
-		return true
-	}
-	mode, own := p.Labels[ambientLabel]
-	if !own {
+// isAmbient tells whether ztunnel has the pod: its own label goes before its namespace's.
+func isAmbient(p *Pod) bool {
+	mode := p.Labels[ambientLabel]
+	if mode == "" {
 		mode = p.NamespaceLabels[ambientLabel]
 	}
-	return mode != "" && mode != "none"
+	return mode == ambient || p.Annotations[ambientDone] == Enabled
+}
+
+// sandboxed tells whether a RuntimeClass is called as one of a sandbox. One with another
+// name shows only where it runs.
+func sandboxed(class string) bool {
+	words := strings.FieldsFunc(strings.ToLower(class), func(r rune) bool { return r == '-' || r == '.' || r == '_' })
+	return slices.ContainsFunc(words, func(word string) bool { return slices.Contains(sandboxes, word) })
 }

@@ -29,13 +29,16 @@ func TestDecide(t *testing.T) {
 		{"ambient, but not this pod", Pod{
 			Labels: map[string]string{Label: Enabled, "istio.io/dataplane-mode": "none"}, NamespaceLabels: map[string]string{"istio.io/dataplane-mode": "ambient"},
 		}, true, "pod label", ""},
+		{"another data plane", Pod{Labels: enabled, NamespaceLabels: map[string]string{"istio.io/dataplane-mode": "Kmesh"}}, true, "pod label", ""},
 		{"ambient, redirected", Pod{Labels: enabled, Annotations: map[string]string{"ambient.istio.io/redirection": "enabled"}}, true, "pod label", "ambient"},
 		{"a sandbox", Pod{Labels: enabled, RuntimeClass: "gvisor"}, true, "pod label", "RuntimeClass gvisor"},
+		{"a sandbox, by a word", Pod{Labels: enabled, RuntimeClass: "kata-qemu"}, true, "pod label", "RuntimeClass kata-qemu"},
 		{"a runtime of the node's kernel", Pod{Labels: enabled, RuntimeClass: "nvidia"}, true, "pod label", ""},
-		{"Windows", Pod{Labels: enabled, OS: "windows"}, true, "pod label", "operating system windows"},
+		{"Windows", Pod{Labels: enabled, OS: "windows"}, true, "pod label", "Windows"},
+		{"Windows, by its node", Pod{Labels: enabled, NodeSelector: map[string]string{"kubernetes.io/os": "windows"}}, true, "pod label", "Windows"},
 		{"Linux by name", Pod{Labels: enabled, OS: "linux"}, true, "pod label", ""},
 	}
-	rules := Rules{Excluded: []string{"kube-system", "dubway-system"}, Runtimes: []string{"nvidia"}}
+	rules := Rules{Excluded: []string{"kube-system", "dubway-system"}}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			v := rules.Decide(&test.pod)

@@ -109,7 +109,7 @@ func (f *fleet) selectPods(a *asked) error {
 			continue
 		}
 		some := false
-		for _, c := range p.All() {
+		for _, c := range p.Running() {
 			for _, port := range c.Ports {
 				if ports.Dubbo(port.ContainerPort, port.Name, a.numbers) {
 					some = true

@@ -3,18 +3,21 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Pod is what of a Pod matters here.
 type Pod struct {
 	Metadata Metadata `json:"metadata"`
 	Spec     struct {
-		NodeName         string      `json:"nodeName"`
-		HostNetwork      bool        `json:"hostNetwork"`
-		RuntimeClassName string      `json:"runtimeClassName"`
-		InitContainers   []Container `json:"initContainers"`
-		Containers       []Container `json:"containers"`
+		NodeName         string            `json:"nodeName"`
+		HostNetwork      bool              `json:"hostNetwork"`
+		RuntimeClassName string            `json:"runtimeClassName"`
+		NodeSelector     map[string]string `json:"nodeSelector"`
+		InitContainers   []Container       `json:"initContainers"`
+		Containers       []Container       `json:"containers"`
 		OS               struct {
 			Name string `json:"name"`
 		} `json:"os"`
@@ -30,8 +33,9 @@ type Pod struct {
 
 // Container is what of a container matters here.
 type Container struct {
-	Name  string          `json:"name"`
-	Ports []ContainerPort `json:"ports"`
+	Name          string          `json:"name"`
+	RestartPolicy string          `json:"restartPolicy"` // of init's: Always is a native sidecar
+	Ports         []ContainerPort `json:"ports"`
 }
 
 // ContainerPort is a port that a container says it listens on.
@@ -60,9 +64,38 @@ func (p *Pod) Addresses() []string {
 	return all
 }
 
-// All are the pod's containers, those that init (and native sidecars) first.
-func (p *Pod) All() []Container {
-	return append(append([]Container{}, p.Spec.InitContainers...), p.Spec.Containers...)
+// PortsAnnotation lists ports that no container declares, as "20880,20881".
+const PortsAnnotation = "dubway.io/inbound-ports"
+
+// Running are the containers that run as long as the pod does, native sidecars first.
+func (p *Pod) Running() []Container {
+	var all []Container
+	for _, c := range p.Spec.InitContainers {
+		if c.RestartPolicy == "Always" {
+			all = append(all, c)
+		}
+	}
+	return append(all, p.Spec.Containers...)
+}
+
+// Ports are the TCP ports that are the pod's own to the mesh, in order, each once: those that
+// its containers declare, and those of its annotation.
+func (p *Pod) Ports() []int {
+	all := []int{}
+	for _, c := range p.Running() {
+		for _, port := range c.Ports {
+			if port.Protocol == "" || port.Protocol == "TCP" {
+				all = append(all, port.ContainerPort)
+			}
+		}
+	}
+	for text := range strings.SplitSeq(p.Metadata.Annotations[PortsAnnotation], ",") {
+		if n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 16); err == nil && n > 0 {
+			all = append(all, int(n))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Name is NAMESPACE/NAME.
@@ -130,7 +163,7 @@ func (s ServicePort) On(p *Pod) int {
 	case s.TargetPort.Name == "":
 		return s.Port
 	}
-	for _, c := range p.All() {
+	for _, c := range p.Running() {
 		for _, port := range c.Ports {
 			if port.Name == s.TargetPort.Name {
 				return port.ContainerPort

@@ -36,7 +36,7 @@ func (f *found) meshes() []Conflict {
 	}
 	linkerd := 0
 	for _, p := range f.world.Pods {
-		linkerd += one(slices.ContainsFunc(p.All(), func(c manifest.Container) bool { return c.Name == "linkerd-proxy" }))
+		linkerd += one(slices.ContainsFunc(p.Running(), func(c manifest.Container) bool { return c.Name == "linkerd-proxy" }))
 	}
 	if linkerd > 0 || f.annotations["linkerd.io/inject"] == "enabled" {
 		all = append(all, Conflict{

@@ -188,23 +188,16 @@ func (f *found) pod(p *manifest.Pod) {
 			}
 		}
 	}
-	rules := enrolment.Rules{Excluded: append(slices.Clone(f.excluded), f.mesh), Runtimes: f.runtimes}
+	rules := enrolment.Rules{Excluded: append(slices.Clone(f.excluded), f.mesh)}
 	names := []string{}
-	ports := []int{}
-	for _, c := range p.All() {
+	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		names = append(names, c.Name)
-		for _, port := range c.Ports {
-			if port.Protocol == "" || port.Protocol == "TCP" {
-				ports = append(ports, port.ContainerPort)
-			}
-		}
 	}
-	slices.Sort(ports)
 	v := rules.Decide(&enrolment.Pod{
 		Namespace: p.Metadata.Namespace, NamespaceLabels: labels, Labels: p.Metadata.Labels, Annotations: p.Metadata.Annotations,
-		HostNetwork: p.Spec.HostNetwork, OS: p.Spec.OS.Name, RuntimeClass: p.Spec.RuntimeClassName, Containers: names,
+		HostNetwork: p.Spec.HostNetwork, OS: p.Spec.OS.Name, NodeSelector: p.Spec.NodeSelector, RuntimeClass: p.Spec.RuntimeClassName, Containers: names,
 	})
-	j := Pod{Name: p.Name(), Node: p.Spec.NodeName, By: v.By, Reason: v.Obstacle, Ports: slices.Compact(ports)}
+	j := Pod{Name: p.Name(), Node: p.Spec.NodeName, By: v.By, Reason: v.Obstacle, Ports: p.Ports()}
 	switch {
 	case p.Finished():
 		j.State, j.Reason = finished, "it has ended: its address may be another pod's"

@@ -28,7 +28,7 @@ type Params struct {
 type asked struct {
 	namespace, root, mesh, domain string
 	from                          []string
-	excluded, runtimes            []string
+	excluded                      []string
 	numbers                       []int
 	asIs                          bool
 }
@@ -59,7 +59,7 @@ type Pod struct {
 	State  string `json:"state"` // steered, excluded, outside or finished
 	By     string `json:"by"`    // who asked, or why nobody did
 	Reason string `json:"reason,omitempty"`
-	Ports  []int  `json:"ports"` // TCP ports that its containers declare
+	Ports  []int  `json:"ports"` // TCP ports that its containers declare, and its annotation dubway.io/inbound-ports
 }
 
 // The states of a pod.
@@ -113,7 +113,6 @@ func Command(p *Params) *cobra.Command {
 	flags.StringVar(&a.root, "root-namespace", "istio-system", "Istio's root namespace")
 	flags.StringVar(&a.domain, "cluster-domain", "cluster.local", "the cluster's domain")
 	flags.StringSliceVar(&a.excluded, "exclude-namespace", []string{"kube-system"}, "namespaces that the agent is told to leave alone")
-	flags.StringSliceVar(&a.runtimes, "runtime-class", nil, "RuntimeClasses that run in the node's own kernel")
 	flags.IntSliceVar(&a.numbers, "dubbo-port", []int{20880}, "ports that are Dubbo's, whatever their names")
 	flags.BoolVar(&a.asIs, "as-is", false, "take the namespace's label as it is now, not as if it were enabled")
 	c.MarkFlagRequired("namespace") //nolint:errcheck // errs for an unknown flag alone

@@ -70,7 +70,7 @@ func (f *found) undeclared(j *Service, s *manifest.Service, p manifest.ServicePo
 		if !s.Selects(pod) || slices.Contains(f.declared(pod), on) {
 			continue
 		}
-		j.Says += fmt.Sprintf(". No container of %s declares port %d: the provider's own side (AuthorizationPolicy, mutual TLS, its metrics) does not act there; add it to containers[].ports", pod.Name(), on)
+		j.Says += fmt.Sprintf(". No container of %s declares port %d: the provider's own side (AuthorizationPolicy, mutual TLS, its metrics) does not act there; add it to containers[].ports, or to the annotation dubway.io/inbound-ports", pod.Name(), on)
 		return
 	}
 }
@@ -90,7 +90,7 @@ func (f *found) unserved() []Service {
 	var all []Service
 	told := map[string]bool{}
 	for _, p := range f.world.Pods {
-		for _, c := range p.All() {
+		for _, c := range p.Running() {
 			for _, port := range c.Ports {
 				if !ports.Dubbo(port.ContainerPort, port.Name, f.numbers) {
 					continue
