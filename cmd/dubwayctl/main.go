@@ -84,7 +84,9 @@ func newCommand(e *env) *cobra.Command {
 		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy),
 		unknown.Command(agent), dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
-	root.AddCommand(live.Commands(&live.Params{Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json})...)
+	root.AddCommand(live.Commands(&live.Params{
+		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
+	})...)
 	root.AddCommand(
 		plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}),
 		generate.Command(&generate.Params{Stdout: e.stdout, Stderr: e.stderr, Cluster: &e.cluster, JSON: e.json, Write: e.writeRows}),

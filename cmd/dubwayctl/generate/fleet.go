@@ -49,7 +49,7 @@ func take(objects []manifest.Object, a *asked) (*fleet, error) {
 		case "Pod":
 			p := new(manifest.Pod)
 			if err := o.Into(p); err != nil {
-				return nil, err //nolint:wrapcheck // it says which object
+				return nil, err
 			}
 			p.Metadata = o.Metadata
 			if !p.Finished() {
@@ -58,7 +58,7 @@ func take(objects []manifest.Object, a *asked) (*fleet, error) {
 		case "Service":
 			s := new(manifest.Service)
 			if err := o.Into(s); err != nil {
-				return nil, err //nolint:wrapcheck // the same
+				return nil, err
 			}
 			s.Metadata = o.Metadata
 			f.services = append(f.services, s)

@@ -118,9 +118,9 @@ func read(ctx context.Context, a *asked) ([]registry.Provider, error) {
 	defer cancel()
 	switch at.Scheme {
 	case "zookeeper":
-		return zookeeper.Read(ctx, at) //nolint:wrapcheck // it says whom it asked for what
+		return zookeeper.Read(ctx, at)
 	case "nacos":
-		return nacos.Read(ctx, at) //nolint:wrapcheck // the same
+		return nacos.Read(ctx, at)
 	}
 	return nil, fmt.Errorf("unknown registry %q: use zookeeper or nacos, or --from-pods", at.Scheme)
 }
@@ -128,7 +128,7 @@ func read(ctx context.Context, a *asked) ([]registry.Provider, error) {
 // objects are the pods and Services of the namespace, or of all.
 func (p *Params) objects(ctx context.Context, a *asked) ([]manifest.Object, error) {
 	if len(a.from) > 0 {
-		return manifest.Load(a.from) //nolint:wrapcheck // it says which file
+		return manifest.Load(a.from)
 	}
 	where := []string{"-A"}
 	if a.namespace != "" {
@@ -136,7 +136,7 @@ func (p *Params) objects(ctx context.Context, a *asked) ([]manifest.Object, erro
 	}
 	text, err := p.Cluster.Output(ctx, append([]string{"get", "pods,services", "-o", "json"}, where...)...)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says which call
+		return nil, err
 	}
-	return manifest.Parse(text) //nolint:wrapcheck // it says what is wrong
+	return manifest.Parse(text)
 }

@@ -57,7 +57,7 @@ type Metadata struct {
 // ready are not published, so that a consumer which has such an address from its registry is
 // led to one that is.
 type Spec struct {
-	ClusterIP string            `json:"clusterIP"`
+	ClusterIP string            `json:"clusterIP"` //nolint:tagliatelle // as Kubernetes spells it
 	Selector  map[string]string `json:"selector"`
 	Ports     []Port            `json:"ports"`
 }

@@ -24,7 +24,7 @@ type Pod struct {
 	} `json:"spec"`
 	Status struct {
 		Phase  string `json:"phase"`
-		PodIP  string `json:"podIP"`
+		PodIP  string `json:"podIP"` //nolint:tagliatelle // as Kubernetes spells it
 		PodIPs []struct {
 			IP string `json:"ip"`
 		} `json:"podIPs"`
@@ -106,7 +106,7 @@ type Service struct {
 	Metadata Metadata `json:"metadata"`
 	Spec     struct {
 		Type      string            `json:"type"`
-		ClusterIP string            `json:"clusterIP"`
+		ClusterIP string            `json:"clusterIP"` //nolint:tagliatelle // the same
 		Selector  map[string]string `json:"selector"`
 		Ports     []ServicePort     `json:"ports"`
 	} `json:"spec"`

@@ -23,7 +23,7 @@ func Labels(p *Pod) map[string]string {
 	all := maps.Clone(p.Metadata.Labels)
 	maps.DeleteFunc(all, func(key, _ string) bool {
 		return slices.ContainsFunc(apart, func(a string) bool {
-			return key == a || strings.HasSuffix(a, "/") && strings.HasPrefix(key, a) || strings.HasSuffix(a, "-") && strings.HasPrefix(key, a)
+			return key == a || (strings.HasSuffix(a, "/") || strings.HasSuffix(a, "-")) && strings.HasPrefix(key, a)
 		})
 	})
 	return all

@@ -25,7 +25,7 @@ func (f *found) meshes() []Conflict {
 	if injected := f.labels["istio-injection"] == "enabled" || f.labels["istio.io/rev"] != ""; injected {
 		all = append(all, Conflict{
 			Subject: name, Says: "Istio injects sidecars into new pods, and pods with a sidecar stay out of Dubway",
-			Fix: "kubectl label namespace " + f.namespace + " istio-injection- istio.io/rev- && kubectl -n " + f.namespace + " rollout restart deployment",
+			Fix: "kubectl label namespace " + f.namespace + " istio-injection- istio.io/rev-" + f.restart(),
 		})
 	}
 	if mode := f.labels["istio.io/dataplane-mode"]; mode != "" && mode != "none" {
@@ -40,12 +40,18 @@ func (f *found) meshes() []Conflict {
 	}
 	if linkerd > 0 || f.annotations["linkerd.io/inject"] == "enabled" {
 		all = append(all, Conflict{
-			Subject: name, Says: fmt.Sprintf("Linkerd's proxy is in %d pod(s) that would be steered: two proxies would handle each connection", linkerd),
-			Fix:    "kubectl annotate namespace " + f.namespace + " linkerd.io/inject- && kubectl -n " + f.namespace + " rollout restart deployment",
-			Blocks: linkerd > 0,
+			Subject: name,
+			Says:    fmt.Sprintf("Linkerd's proxy is in %d pod(s) that would be steered: two proxies would handle each connection", linkerd),
+			Fix:     "kubectl annotate namespace " + f.namespace + " linkerd.io/inject-" + f.restart(),
+			Blocks:  linkerd > 0,
 		})
 	}
 	return all
+}
+
+// restart follows a change that only new pods see.
+func (f *found) restart() string {
+	return " && kubectl -n " + f.namespace + " rollout restart deployment"
 }
 
 // taken are pods whose containers want the ports of the mesh.
@@ -125,7 +131,8 @@ func (f *found) scraping() []Conflict {
 		}
 		if forbids(spec, "Ingress", "ingress", 15020) {
 			all = append(all, Conflict{
-				Subject: o.String(), Says: "it lets nobody reach port 15020 of Dubway's pods: no metrics", Fix: "allow ingress to 15020 from Prometheus",
+				Subject: o.String(), Says: "it lets nobody reach port 15020 of Dubway's pods: no metrics",
+				Fix: "allow ingress to 15020 from Prometheus",
 			})
 		}
 		if forbids(spec, "Egress", "egress", 15010) && forbids(spec, "Egress", "egress", 15012) {

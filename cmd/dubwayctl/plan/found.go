@@ -36,7 +36,7 @@ func (p *Params) asked(ctx context.Context, a *asked) ([]manifest.Object, error)
 	for _, args := range calls {
 		text, err := p.Cluster.Output(ctx, args...)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says which call
+			return nil, err
 		}
 		some, err := manifest.Parse(text)
 		if err != nil {
@@ -51,7 +51,7 @@ func (p *Params) asked(ctx context.Context, a *asked) ([]manifest.Object, error)
 func (p *Params) resources(ctx context.Context) (map[string]string, error) {
 	text, err := p.Cluster.Output(ctx, "api-resources", "--verbs=list", "--no-headers")
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says which call
+		return nil, err
 	}
 	known := map[string]string{}
 	for line := range strings.Lines(string(text)) {
@@ -85,7 +85,8 @@ type found struct {
 // sort takes objects apart. Those without a namespace, as manifests that are to be applied,
 // are of the one that is planned for.
 func sort(objects []manifest.Object, a *asked) (*found, error) {
-	f := &found{asked: a, labels: map[string]string{}, world: &policies.World{Namespace: a.namespace, Root: a.root, Domain: a.domain, Numbers: a.numbers}}
+	f := &found{asked: a, labels: map[string]string{}}
+	f.world = &policies.World{Namespace: a.namespace, Root: a.root, Domain: a.domain, Numbers: a.numbers}
 	var pods []*manifest.Pod
 	var templates []*manifest.Pod
 	for i := range objects {
@@ -113,7 +114,8 @@ func sort(objects []manifest.Object, a *asked) (*found, error) {
 	}
 	f.policies = slices.DeleteFunc(f.policies, func(o manifest.Object) bool { return !f.concerns(&o) })
 	slices.SortFunc(f.policies, func(a, b manifest.Object) int {
-		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Metadata.Namespace, b.Metadata.Namespace), strings.Compare(a.Metadata.Name, b.Metadata.Name))
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Metadata.Namespace, b.Metadata.Namespace),
+			strings.Compare(a.Metadata.Name, b.Metadata.Name))
 	})
 	return f, nil
 }
@@ -124,7 +126,7 @@ func (f *found) take(o *manifest.Object, pods, templates *[]*manifest.Pod) error
 	case "Pod":
 		p := new(manifest.Pod)
 		if err := o.Into(p); err != nil {
-			return err //nolint:wrapcheck // it says which object
+			return err
 		}
 		p.Metadata = o.Metadata
 		if p.Metadata.Namespace == f.namespace {
@@ -142,7 +144,7 @@ func (f *found) take(o *manifest.Object, pods, templates *[]*manifest.Pod) error
 	case "Service":
 		s := new(manifest.Service)
 		if err := o.Into(s); err != nil {
-			return err //nolint:wrapcheck // the same
+			return err
 		}
 		s.Metadata = o.Metadata
 		f.world.Services = append(f.world.Services, s)
@@ -151,7 +153,7 @@ func (f *found) take(o *manifest.Object, pods, templates *[]*manifest.Pod) error
 	case "ServiceEntry.networking.istio.io":
 		e := new(policies.Entry)
 		if err := o.Into(e); err != nil {
-			return err //nolint:wrapcheck // the same
+			return err
 		}
 		e.Metadata = o.Metadata
 		f.world.Entries = append(f.world.Entries, e)
@@ -170,7 +172,7 @@ func template(o *manifest.Object) (*manifest.Pod, error) {
 		} `json:"spec"`
 	}
 	if err := o.Into(&w); err != nil {
-		return nil, err //nolint:wrapcheck // it says which object
+		return nil, err
 	}
 	p := &w.Spec.Template
 	p.Metadata.Namespace, p.Metadata.Name = o.Metadata.Namespace, o.Metadata.Name+"-*"
@@ -195,7 +197,8 @@ func (f *found) pod(p *manifest.Pod) {
 	}
 	v := rules.Decide(&enrolment.Pod{
 		Namespace: p.Metadata.Namespace, NamespaceLabels: labels, Labels: p.Metadata.Labels, Annotations: p.Metadata.Annotations,
-		HostNetwork: p.Spec.HostNetwork, OS: p.Spec.OS.Name, NodeSelector: p.Spec.NodeSelector, RuntimeClass: p.Spec.RuntimeClassName, Containers: names,
+		HostNetwork: p.Spec.HostNetwork, OS: p.Spec.OS.Name, NodeSelector: p.Spec.NodeSelector, RuntimeClass: p.Spec.RuntimeClassName,
+		Containers: names,
 	})
 	j := Pod{Name: p.Name(), Node: p.Spec.NodeName, By: v.By, Reason: v.Obstacle, Ports: p.Ports()}
 	switch {

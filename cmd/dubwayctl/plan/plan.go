@@ -101,8 +101,9 @@ func Command(p *Params) *cobra.Command {
 			"that policies are lost; which Services are missing; what conflicts. Each with the command that mends it.\n\n" +
 			"It asks the API by the kubectl on the PATH, or reads what kubectl has dumped (--from), and changes nothing.\n" +
 			"Fails if something blocks: calls would fail, or a policy would protect nothing any more.",
-		Example: "  dubwayctl plan -n shop\n  kubectl get pods,services -n shop -o yaml > shop.yaml && dubwayctl plan -n shop --from shop.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  dubwayctl plan -n shop\n" +
+			"  kubectl get pods,services -n shop -o yaml > shop.yaml && dubwayctl plan -n shop --from shop.yaml",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return p.run(c.Context(), a)
 		},
@@ -142,14 +143,17 @@ func (p *Params) run(ctx context.Context, a *asked) error {
 // objects asks the cluster, or reads files.
 func (p *Params) objects(ctx context.Context, a *asked) ([]manifest.Object, error) {
 	if len(a.from) > 0 {
-		return manifest.Load(a.from) //nolint:wrapcheck // it says which file
+		return manifest.Load(a.from)
 	}
 	return p.asked(ctx, a)
 }
 
 // document says everything about what was found.
 func (f *found) document() *Document {
-	d := &Document{APIVersion: admin.APIVersion, Namespace: f.namespace, Pods: []Pod{}, Services: []Service{}, Policies: []policies.Verdict{}, Conflicts: []Conflict{}}
+	d := &Document{
+		APIVersion: admin.APIVersion, Namespace: f.namespace,
+		Pods: []Pod{}, Services: []Service{}, Policies: []policies.Verdict{}, Conflicts: []Conflict{},
+	}
 	d.Pods = append(d.Pods, f.judgements...)
 	for i := range f.policies {
 		if v, policy := f.world.Judge(&f.policies[i]); policy {

@@ -36,8 +36,10 @@ func (d *Document) rows() [][]any {
 		fixes = append(fixes, []any{"  " + fix})
 	}
 	table([]any{"What mends it:"}, fixes)
-	return append(rows, nil, []any{fmt.Sprintf("namespace %s: %d pod(s) would be steered, %d cannot be, %d stay outside; %d finding(s) block",
-		d.Namespace, d.Summary.Steered, d.Summary.Excluded, d.Summary.Outside, d.Summary.Blocks)})
+	s := &d.Summary
+	return append(rows, nil, []any{fmt.Sprintf(
+		"namespace %s: %d pod(s) would be steered, %d cannot be, %d stay outside; %d finding(s) block",
+		d.Namespace, s.Steered, s.Excluded, s.Outside, s.Blocks)})
 }
 
 func (d *Document) podRows() [][]any {
@@ -70,7 +72,9 @@ func (d *Document) policyRows() [][]any {
 	var rows [][]any
 	for _, v := range d.Policies {
 		name := v.Kind + " " + v.Namespace + "/" + v.Name
-		said := slices.DeleteFunc(slices.Clone(v.Findings), func(f policies.Finding) bool { return f.Effect == policies.Honoured && f.Field != "" })
+		said := slices.DeleteFunc(slices.Clone(v.Findings), func(f policies.Finding) bool {
+			return f.Effect == policies.Honoured && f.Field != ""
+		})
 		if len(said) == 0 {
 			rows = append(rows, []any{name, "", policies.Honoured, "all of it"})
 		}

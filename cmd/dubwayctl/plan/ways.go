@@ -51,10 +51,12 @@ func (f *found) port(s *manifest.Service, index int, p manifest.ServicePort) Ser
 			ports.Datagrams:   "UDP is not steered",
 		}[class]
 	case class == ports.HTTP:
-		j.Says = "routes hold, from the one table of all services with HTTP at this port number; the sidecars of others take its Dubbo calls for broken HTTP. Declare it as dubbo"
+		j.Says = "routes hold, from the one table of all services with HTTP at this port number; " +
+			"the sidecars of others take its Dubbo calls for broken HTTP. Declare it as dubbo"
 		j.Fix = policies.Fix(s, index)
 	default:
-		j.Says = "istiod sends no routes: what VirtualService.http says of it is lost, and AuthorizationPolicies by method or path become ones for everything"
+		j.Says = "istiod sends no routes: what VirtualService.http says of it is lost, " +
+			"and AuthorizationPolicies by method or path become ones for everything"
 		j.Fix = policies.Fix(s, index)
 	}
 	if class != ports.Datagrams {
@@ -70,7 +72,8 @@ func (f *found) undeclared(j *Service, s *manifest.Service, p manifest.ServicePo
 		if !s.Selects(pod) || slices.Contains(f.declared(pod), on) {
 			continue
 		}
-		j.Says += fmt.Sprintf(". No container of %s declares port %d: the provider's own side (AuthorizationPolicy, mutual TLS, its metrics) does not act there; add it to containers[].ports, or to the annotation dubway.io/inbound-ports", pod.Name(), on)
+		j.Says += fmt.Sprintf(". No container of %s declares port %d: the provider's own side (AuthorizationPolicy, mutual TLS, "+
+			"its metrics) does not act there; add it to containers[].ports, or to the annotation %s", pod.Name(), on, manifest.PortsAnnotation)
 		return
 	}
 }
@@ -96,12 +99,10 @@ func (f *found) unserved() []Service {
 					continue
 				}
 				j := Service{Name: manifest.Workload(p), Port: port.ContainerPort, Named: port.Name, Class: missing, Dubbo: true}
-				if key := fmt.Sprint(j.Name, j.Port); told[key] || !f.lacks(p, &j) {
-					continue
-				} else {
+				if key := fmt.Sprint(j.Name, j.Port); !told[key] && f.lacks(p, &j) {
 					told[key] = true
+					all = append(all, j)
 				}
-				all = append(all, j)
 			}
 		}
 	}
@@ -123,7 +124,8 @@ func (f *found) lacks(p *manifest.Pod, j *Service) bool {
 	j.Fix = fmt.Sprintf("dubwayctl generate services -n %s --from-pods %s", f.namespace, selector(p))
 	j.Says = "no Service: istiod does not know it, so nothing steers calls to it and no policy holds"
 	if some {
-		j.Says = "no headless Service: consumers that find it in a registry dial the pods' own addresses, of which istiod tells for headless Services only. If nobody does, all is well"
+		j.Says = "no headless Service: consumers that find it in a registry dial the pods' own addresses, " +
+			"of which istiod tells for headless Services only. If nobody does, all is well"
 	}
 	return true
 }

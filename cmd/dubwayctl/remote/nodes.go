@@ -67,7 +67,7 @@ func (t *target) agents(ctx context.Context, node string) ([]pod, error) {
 	}
 	text, err := t.Cluster.Output(ctx, args...)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says which call
+		return nil, err
 	}
 	var list struct {
 		Items []pod `json:"items"`
@@ -96,8 +96,8 @@ func (t *target) agent(ctx context.Context, node string) (string, error) {
 		return "", err
 	}
 	if len(all) == 0 || all[0].rank() > 1 {
-		return "", fmt.Errorf("no running pod with the label %s on node %s in namespace %s: is Dubway installed there (--mesh-namespace), and is that the node's name?",
-			Selector, node, t.Cluster.MeshNamespace)
+		return "", fmt.Errorf("no running pod with the label %s on node %s in namespace %s: "+
+			"is Dubway installed there (--mesh-namespace), and is that the node's name?", Selector, node, t.Cluster.MeshNamespace)
 	}
 	return all[0].Metadata.Name, nil
 }
@@ -106,7 +106,7 @@ func (t *target) agent(ctx context.Context, node string) (string, error) {
 func (t *target) nodeOf(ctx context.Context, namespace, name string) (string, error) {
 	text, err := t.Cluster.Output(ctx, "get", "pod", name, "-n", namespace, "-o", "json")
 	if err != nil {
-		return "", err //nolint:wrapcheck // it says which call
+		return "", err
 	}
 	var p pod
 	if err := json.Unmarshal(text, &p); err != nil {
@@ -143,7 +143,8 @@ func (t *target) overview(ctx context.Context) error {
 	// The fittest pod of each node.
 	all = slices.CompactFunc(all, func(a, b pod) bool { return a.Spec.NodeName == b.Spec.NodeName })
 	if len(all) == 0 {
-		return fmt.Errorf("no pod with the label %s in namespace %s: is Dubway installed there (--mesh-namespace)?", Selector, t.Cluster.MeshNamespace)
+		return fmt.Errorf("no pod with the label %s in namespace %s: is Dubway installed there (--mesh-namespace)?",
+			Selector, t.Cluster.MeshNamespace)
 	}
 	o := Overview{APIVersion: admin.APIVersion, Items: make([]Node, len(all))}
 	var asked sync.WaitGroup

@@ -35,7 +35,9 @@ type Params struct {
 const Plugin = "kubectl-dubway"
 
 // here are the commands that ask no node.
-var here = []string{"check", "completion", "demo", "generate", "help", "plan", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
+var here = []string{
+	"check", "completion", "demo", "generate", "help", "plan", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd,
+}
 
 // containers are where commands run that need another one than the proxy's, which reaches
 // the sockets of both.
@@ -139,7 +141,7 @@ func (t *target) exec(c *cobra.Command, args []string, node func(context.Context
 	}
 	err = t.Cluster.Run(ctx, kubectl.Streams{In: t.Stdin, Out: t.Stdout, Err: t.Stderr}, t.command(pod, words(c, args))...)
 	if ctx.Err() != nil {
-		return nil // the operator has seen enough
+		return nil //nolint:nilerr // the operator has seen enough
 	}
 	return t.Ended(err)
 }

@@ -4,7 +4,6 @@ package istiod_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,7 +77,7 @@ func (w *world) rejectedFields(ctl string, c planned) (fields []string) {
 	w.T.Helper()
 	file := filepath.Join(w.T.TempDir(), "case.yaml")
 	w.Must(os.WriteFile(file, []byte(c.objects), 0o600))
-	from := fmt.Sprintf("testdata/plan/base.yaml,testdata/plan/pods.yaml,%s", file)
+	from := "testdata/plan/base.yaml,testdata/plan/pods.yaml," + file
 	out, err := exec.CommandContext(w.Ctx, ctl, "plan", "-n", "shop", "--from", from, "-o", "json").Output()
 	var document struct {
 		Policies []struct {

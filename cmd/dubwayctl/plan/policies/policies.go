@@ -180,12 +180,12 @@ func leadsOn(table []field, pattern string) bool {
 // next is the place of a key, by its own lines if there are any, else by those of any key.
 func next(table []field, at place, key string) place {
 	own := at.below(key, key)
-	any := at.below("*", key)
+	wild := at.below("*", key)
 	known := func(p place) bool {
 		return leadsOn(table, p.pattern) || slices.ContainsFunc(table, func(f field) bool { return f.path == p.pattern })
 	}
-	if !known(own) && known(any) {
-		return any
+	if !known(own) && known(wild) {
+		return wild
 	}
 	return own
 }

@@ -77,7 +77,7 @@ func (w *World) authorizationPolicy(o *manifest.Object, v *Verdict) bool {
 		"": "allows nothing", "ALLOW": "allows nothing", "DENY": "denies everything", "AUDIT": "logs every connection",
 	}[text(spec["action"])]
 	for _, p := range w.portsOf(o) {
-		switch p.class {
+		switch p.class { //nolint:exhaustive // at other ports the rules are about what they say
 		case ports.Connections, ports.TLS:
 			v.add(Finding{
 				Field: "spec.rules", Effect: Partly, Fix: p.fix, Blocks: text(spec["action"]) != "AUDIT",

@@ -31,7 +31,8 @@ func Read(ctx context.Context, at *url.URL) ([]registry.Provider, error) {
 	if at.Port() == "" {
 		host += ":" + defaultPort
 	}
-	r := &reader{base: "http://" + host + "/nacos/v1", group: cmp.Or(at.Query().Get("group"), defaultGroup), namespace: at.Query().Get("namespace")}
+	query := at.Query()
+	r := &reader{base: "http://" + host + "/nacos/v1", group: cmp.Or(query.Get("group"), defaultGroup), namespace: query.Get("namespace")}
 	if password, set := at.User.Password(); set {
 		if err := r.login(ctx, at.User.Username(), password); err != nil {
 			return nil, err

@@ -75,8 +75,8 @@ func connect(ctx context.Context, servers []string) (*zk.Conn, error) {
 		select {
 		case <-ctx.Done():
 			c.Close()
-			return nil, fmt.Errorf("connect to ZooKeeper at %s: nobody answers: is it reachable from here, perhaps by kubectl port-forward? %w",
-				strings.Join(servers, ","), ctx.Err())
+			return nil, fmt.Errorf("connect to ZooKeeper at %s: nobody answers: "+
+				"is it reachable from here, perhaps by kubectl port-forward? %w", strings.Join(servers, ","), ctx.Err())
 		case e := <-events:
 			if e.State == zk.StateHasSession {
 				return c, nil
