@@ -74,7 +74,8 @@ func (p *Params) services() *cobra.Command {
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&a.registry, "from-registry", "", "zookeeper://HOST:PORT[,...][?root=dubbo] or nacos://HOST:PORT[?namespace=ID&group=GROUP]")
+	flags.StringVar(&a.registry, "from-registry", "",
+		"zookeeper://HOST:PORT[,...][?root=dubbo] or nacos://HOST:PORT[?namespace=ID&group=GROUP]")
 	flags.StringVar(&a.pods, "from-pods", "", "a label `selector` of the providers' pods, as app=orders")
 	flags.StringVarP(&a.namespace, "namespace", "n", "", "the `namespace` of the pods; all unless given")
 	flags.StringSliceVar(&a.from, "from", nil, "files or directories of manifests (pods, services), in place of the cluster")

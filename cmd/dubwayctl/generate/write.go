@@ -123,8 +123,8 @@ func (f *fleet) service(s *serving, taken map[string]bool, d *Document) (Service
 		return Service{}, false
 	}
 	if others := f.others(s); len(others) > 0 {
-		d.Notes = append(d.Notes, fmt.Sprintf("the selector %s takes %d pod(s) that serve nothing there, such as %s: narrow it before you apply the Service",
-			spell(s.selector), len(others), others[0]))
+		d.Notes = append(d.Notes, fmt.Sprintf("the selector %s takes %d pod(s) that serve nothing there, such as %s: "+
+			"narrow it before you apply the Service", spell(s.selector), len(others), others[0]))
 	}
 	annotations := map[string]string{}
 	slices.Sort(s.interfaces)

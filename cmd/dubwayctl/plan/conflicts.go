@@ -41,7 +41,7 @@ func (f *found) meshes() []Conflict {
 	if linkerd > 0 || f.annotations["linkerd.io/inject"] == "enabled" {
 		all = append(all, Conflict{
 			Subject: name,
-			Says:    fmt.Sprintf("Linkerd's proxy is in %d pod(s) that would be steered: two proxies would handle each connection", linkerd),
+			Says:    fmt.Sprintf("Linkerd's proxy is in %d pod(s) that would be steered: two proxies for each connection", linkerd),
 			Fix:     "kubectl annotate namespace " + f.namespace + " linkerd.io/inject-" + f.restart(),
 			Blocks:  linkerd > 0,
 		})

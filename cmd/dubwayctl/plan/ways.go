@@ -73,7 +73,8 @@ func (f *found) undeclared(j *Service, s *manifest.Service, p manifest.ServicePo
 			continue
 		}
 		j.Says += fmt.Sprintf(". No container of %s declares port %d: the provider's own side (AuthorizationPolicy, mutual TLS, "+
-			"its metrics) does not act there; add it to containers[].ports, or to the annotation %s", pod.Name(), on, manifest.PortsAnnotation)
+			"its metrics) does not act there; add it to containers[].ports, or to the annotation %s",
+			pod.Name(), on, manifest.PortsAnnotation)
 		return
 	}
 }

@@ -51,6 +51,7 @@ func (w *world) plans() {
 	ctl := filepath.Join(w.T.TempDir(), "dubwayctl")
 	w.Must(testnet.Build(w.Ctx, filepath.Join("..", "..", "..", "cmd", "dubwayctl"), ctl))
 	w.settled("without a policy", at(vip, "buy"), map[string]int{"v1": 10})
+	w.generates(ctl)
 	whole := w.T
 	for _, c := range cases(w.T) {
 		whole.Run(c.name, func(t *testing.T) {
@@ -70,6 +71,26 @@ func (w *world) plans() {
 			w.settled("without it", at(vip, "buy"), map[string]int{"v1": 10})
 		})
 	}
+}
+
+// generates: the API takes what dubwayctl generate services writes, and calls to the pods' own
+// addresses are then the Service's.
+func (w *world) generates(ctl string) {
+	w.T.Helper()
+	out, err := exec.CommandContext(w.Ctx, ctl, "generate", "services", "-n", "shop", "--from-pods", "app=provider",
+		"--from", "testdata/plan/pods.yaml").Output()
+	w.Must(err)
+	counted := func() int {
+		return w.Sum("istio_requests_total{", `destination_service_name="provider"`, `reporter="source"`)
+	}
+	before := counted()
+	w.apply(string(out))
+	w.Eventually("calls to a pod are the Service's", func() bool {
+		w.calls(1, at(w.v1.Addresses[0].String(), "buy"))
+		return counted() > before
+	})
+	w.settled("the pod that was dialled", at(w.v1.Addresses[0].String(), "buy"), map[string]int{"v1": 10})
+	w.Must(w.plane.API.Delete(w.Ctx, string(out)))
 }
 
 // rejectedFields are those of which the plan says so.
