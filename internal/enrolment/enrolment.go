@@ -17,12 +17,14 @@ const (
 	Disabled = "disabled" // a pod's alone
 )
 
+// Ambient is Istio's data plane without sidecars, as a value of its label.
+const Ambient = "ambient"
+
 // Names by which others are known, as Istio and Kubernetes document them.
 const (
 	sidecarName   = "istio-proxy"             // the injected container, or native sidecar
 	sidecarStatus = "sidecar.istio.io/status" // the injector's annotation
 	ambientLabel  = "istio.io/dataplane-mode"
-	ambient       = "ambient"
 	ambientDone   = "ambient.istio.io/redirection" // istio-cni's annotation: "enabled"
 	osLabel       = "kubernetes.io/os"             // of a node, and so of a node selector
 	windows       = "windows"
@@ -108,7 +110,7 @@ func isAmbient(p *Pod) bool {
 	if mode == "" {
 		mode = p.NamespaceLabels[ambientLabel]
 	}
-	return mode == ambient || p.Annotations[ambientDone] == Enabled
+	return mode == Ambient || p.Annotations[ambientDone] == Enabled
 }
 
 // sandboxed tells whether a RuntimeClass is called as one of a sandbox. One with another

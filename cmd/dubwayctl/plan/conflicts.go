@@ -8,6 +8,7 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/manifest"
 	"github.com/dubway/dubway/cmd/dubwayctl/plan/policies"
 	"github.com/dubway/dubway/cmd/dubwayctl/plan/ports"
+	"github.com/dubway/dubway/internal/enrolment"
 )
 
 // own are the ports that Dubway opens in each pod.
@@ -29,8 +30,12 @@ func (f *found) meshes() []Conflict {
 		})
 	}
 	if mode := f.labels["istio.io/dataplane-mode"]; mode != "" && mode != "none" {
+		says := "its pods belong to Istio's ambient mesh, and stay out of Dubway"
+		if mode != enrolment.Ambient {
+			says = "its pods belong to the data plane " + mode + " too: two of them would handle each connection"
+		}
 		all = append(all, Conflict{
-			Subject: name, Says: "its pods belong to the data plane " + mode + ", and stay out of Dubway",
+			Subject: name, Says: says,
 			Fix: "kubectl label namespace " + f.namespace + " istio.io/dataplane-mode-",
 		})
 	}
@@ -137,7 +142,7 @@ func (f *found) scraping() []Conflict {
 		}
 		if forbids(spec, "Egress", "egress", 15010) && forbids(spec, "Egress", "egress", 15012) {
 			all = append(all, Conflict{
-				Subject: o.String(), Blocks: true, Says: "it keeps Dubway's pods from the control plane (istiod, 15010 or 15012)",
+				Subject: o.String(), Blocks: true, Says: "it keeps Dubway's pods from istiod (15010 or 15012)",
 				Fix: "allow egress to istiod",
 			})
 		}
