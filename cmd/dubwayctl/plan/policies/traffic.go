@@ -189,8 +189,8 @@ var sidecar = []field{
 	{path: "spec.egress.bind", effect: Rejected, says: "a listener on an address of its own is not steered, and loopback is refused: leave it out. Other listeners hold", harmless: true},
 	{path: "spec.egress.captureMode", values: []string{"DEFAULT", "IPTABLES"}, effect: Honoured},
 	{path: "spec.egress.captureMode", effect: Rejected, says: "NONE means a listener on 127.0.0.1, which is never steered: leave it out. Other listeners hold", harmless: true},
-	{path: "spec.ingress", effect: Unknown, says: "a connection goes to the port that was dialled, whatever defaultEndpoint says: leave ingress out and let istiod take the Service's ports"},
-	{path: "spec.inboundConnectionPool", effect: Unknown, says: "limits at a provider's own port: try it, and read dubwayctl status"},
+	{path: "spec.ingress", effect: Partly, says: "its ports have their policies; a connection goes to the port that was dialled, whatever defaultEndpoint says"},
+	{path: "spec.inboundConnectionPool", effect: Partly, says: "the provider's own side is not limited"},
 }
 
 var httpRoute = []field{
