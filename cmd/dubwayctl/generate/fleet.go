@@ -117,12 +117,14 @@ func (f *fleet) selectPods(a *asked) error {
 				}
 			}
 		}
-		if !some { // containers need not declare what they listen on
+		// Containers need not declare what they listen on; those that were asked for do.
+		if !some && len(wanted) > 0 && len(p.Ports()) == 0 && len(a.numbers) > 0 {
 			f.serve(p, a.numbers[0], nil)
 		}
 	}
 	if len(f.served) == 0 {
-		return fmt.Errorf("no running pod with a network of its own has the labels %q: is it the right namespace?", a.pods)
+		return fmt.Errorf("no running pod with a network of its own and a port of Dubbo has the labels %q: "+
+			"is it the right namespace, and is --dubbo-port theirs?", a.pods)
 	}
 	return nil
 }

@@ -60,17 +60,28 @@ func (w *world) plans() {
 			if said := w.rejectedFields(ctl, c); (len(said) > 0) != (c.refused != "") {
 				t.Errorf("the plan says that these are rejected: %v; the proxy is to refuse %q", said, c.refused)
 			}
+			before := w.generations()
 			w.apply(c.objects)
 			if c.refused != "" {
 				w.refuses(c.refused)
 			} else {
+				w.Eventually("the proxy is told", func() bool { return w.generations() > before })
 				w.settled("taken", at(vip, "buy"), map[string]int{"v1": 10})
-				w.accepted()
 			}
+			w.accepted()
 			w.Must(w.plane.API.Delete(w.Ctx, c.objects))
 			w.settled("without it", at(vip, "buy"), map[string]int{"v1": 10})
 		})
 	}
+}
+
+// generations counts what has come to hold in the views.
+func (w *world) generations() (n uint64) {
+	w.T.Helper()
+	for _, v := range w.views() {
+		n += v.Generation
+	}
+	return n
 }
 
 // generates: the API takes what dubwayctl generate services writes, and calls to the pods' own
