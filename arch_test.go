@@ -82,6 +82,8 @@ var doors = []door{
 		"three directories are watched: configuration, workloads, and the node's CNI configuration"},
 	{"sigs.k8s.io/yaml", []string{"l7proxy/xds/...", "agent/pods", "cmd/dubwayctl/...", "internal/testnet/..."}, []string{"deploy/..."},
 		"YAML is a form of files that people write, never of what processes say to each other"},
+	{"github.com/go-zookeeper/zk", []string{"cmd/dubwayctl/registry/zookeeper"}, nil,
+		"a registry is read once, by the operator: the mesh itself knows providers from its control plane alone"},
 	{"github.com/spf13/...", []string{"cmd/..."}, nil,
 		"flags end in cmd; below it, parameters have names"},
 	{"golang.org/x/time/rate", []string{"l7proxy/...", "agent/..."}, nil,

@@ -1,8 +1,9 @@
 // Command dubwayctl is the operator's view of Dubway on this node: what runs,
 // which pods are enrolled, where a call would go and why, whether xDS files are
-// valid, what is wrong with the machine, which requests there are now. It asks
-// the agent and the proxy by their admin sockets, or works offline on files; it
-// changes nothing but what demo makes and what accesslog switches.
+// valid, what is wrong with the machine, which requests there are now; and of a
+// cluster what Dubway would do to it. It asks the agent and the proxy by their admin
+// sockets, on this node or by kubectl on another, or works offline on files; it
+// changes nothing but what demo makes and what accesslog and mode switch.
 //
 // Every command prints a table for people, or JSON with stable fields and an
 // apiVersion with -o json. The exit status is 0 if all is well, else 1, with a
@@ -29,8 +30,12 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/clusters"
 	"github.com/dubway/dubway/cmd/dubwayctl/dump"
 	"github.com/dubway/dubway/cmd/dubwayctl/echo"
+	"github.com/dubway/dubway/cmd/dubwayctl/generate"
+	"github.com/dubway/dubway/cmd/dubwayctl/kubectl"
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
+	"github.com/dubway/dubway/cmd/dubwayctl/plan"
+	"github.com/dubway/dubway/cmd/dubwayctl/remote"
 	"github.com/dubway/dubway/cmd/dubwayctl/timeouts"
 	"github.com/dubway/dubway/cmd/dubwayctl/unknown"
 	"github.com/dubway/dubway/cmd/dubwayctl/views"
@@ -51,6 +56,7 @@ type env struct {
 
 	stateDir string
 	output   string
+	cluster  kubectl.Kubectl
 }
 
 func newCommand(e *env) *cobra.Command {
@@ -67,6 +73,7 @@ func newCommand(e *env) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&e.stateDir, "state-dir", admin.DefaultStateDir, "directory of the agent's and the proxy's sockets")
 	flags.StringVarP(&e.output, "output", "o", outputTable, "table or json")
+	e.cluster.Flags(flags)
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions( //nolint:errcheck // errs for an unknown flag alone
 		[]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
@@ -80,14 +87,23 @@ func newCommand(e *env) *cobra.Command {
 		dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
 	root.AddCommand(live.Commands(&live.Params{
-		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads,
-		JSON: func() bool { return e.output == outputJSON },
+		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
 	})...)
+	root.AddCommand(
+		plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}),
+		generate.Command(&generate.Params{Stdout: e.stdout, Stderr: e.stderr, Cluster: &e.cluster, JSON: e.json, Write: e.writeRows}),
+	)
+	remote.Join(root, os.Args[0], &remote.Params{
+		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Cluster: &e.cluster, Write: e.writeRows,
+		Ended: commandEnd, StateDir: func() string { return e.stateDir },
+	})
 	return root
 }
 
 // The values of --output.
 const outputTable, outputJSON = "table", "json"
+
+func (e *env) json() bool { return e.output == outputJSON }
 
 func (e *env) checkOutput() error {
 	if !slices.Contains([]string{outputTable, outputJSON}, e.output) {
@@ -98,7 +114,7 @@ func (e *env) checkOutput() error {
 
 // write writes a document, or what show makes of it.
 func (e *env) write(document any, show func(t *table)) error {
-	if e.output == outputJSON {
+	if e.json() {
 		encoder := json.NewEncoder(e.stdout)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)

@@ -14,13 +14,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/remote"
 	"github.com/dubway/dubway/internal/admin"
 )
 
 var update = flag.Bool("update", false, "rewrite what scripts compare the output with")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dubwayctl": main})
+	testscript.Main(m, map[string]func(){"dubwayctl": main, remote.Plugin: main})
 }
 
 // TestScripts runs testdata/*.txtar. Beside the usual commands a script has
@@ -42,6 +43,14 @@ func TestScripts(t *testing.T) {
 			state, err := os.MkdirTemp("", "ctl") //nolint:usetesting // the path of t.TempDir is too long for a socket
 			e.Defer(func() { os.RemoveAll(state) })
 			e.Setenv("STATE", state)
+			// Where the program is, for scripts that take everything else from the PATH.
+			for dir := range strings.SplitSeq(e.Getenv("PATH"), string(filepath.ListSeparator)) {
+				if ctl := filepath.Join(dir, "dubwayctl"); e.Getenv("CTL") == "" {
+					if _, err := os.Stat(ctl); err == nil {
+						e.Setenv("CTL", ctl)
+					}
+				}
+			}
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve},

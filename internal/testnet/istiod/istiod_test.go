@@ -44,6 +44,7 @@ var scenarios = []struct {
 	{"sidecar", "", (*world).sidecar},
 	{"sidecar that binds", "sidecar-resource", (*world).sidecarBinds},
 	{"registry only", "registry-only", (*world).registryOnly},
+	{"plan", "", (*world).plans},
 	{"authorization", "", (*world).authorization},
 	{"authorization of connections", "", (*world).authorizationTCP},
 	{"principals", "", (*world).principals},

@@ -11,4 +11,6 @@
 //     the consumer and the route try again (docs/policies.md).
 //   - TestIdle leaves connections alone for a minute, and kills consumers meanwhile.
 //   - TestRegistry is discovery by a real ZooKeeper, steered by mistake or not.
+//   - TestGenerate makes Services of what real providers register there, by applications
+//     and by interfaces.
 package peers

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(meshtest.Main(m, "pe", "pe2", "pe3"))
+	os.Exit(meshtest.Main(m, "pe", "pe2", "pe3", "pe4"))
 }
 
 // build brings the peers up to date; make knows what has changed.

@@ -166,26 +166,38 @@ func (x *registry) mistake() {
 func newRegistry(m *meshtest.Mesh, consumers map[string]*testnet.Pod) *registry {
 	m.T.Helper()
 	x := &registry{Mesh: m, home: filepath.Join(m.StateDir(), "home"), first: m.Pod("first", port), second: m.Pod("second", port)}
-	var err error
-	x.zookeeper, err = m.AddPod("zookeeper", nil)
-	m.Must(err)
-	x.url = fmt.Sprint("zookeeper://", x.zookeeper.Addr(zookeeperPort))
+	x.addZooKeeper()
 	x.put(false)
 	pods := []*testnet.Pod{x.first, x.second}
 	for _, p := range consumers {
 		pods = append(pods, p)
 	}
 	_, x.proxy = m.Start(pods)
+	x.serveZooKeeper()
+	return x
+}
+
+// addZooKeeper adds the pod of the registry.
+func (x *registry) addZooKeeper() {
+	x.T.Helper()
+	var err error
+	x.zookeeper, err = x.AddPod("zookeeper", nil)
+	x.Must(err)
+	x.url = fmt.Sprint("zookeeper://", x.zookeeper.Addr(zookeeperPort))
+}
+
+// serveZooKeeper starts the registry in its pod.
+func (x *registry) serveZooKeeper() {
+	x.T.Helper()
 	java, err := exec.LookPath("java")
-	m.Must(err)
+	x.Must(err)
 	server, err := x.zookeeper.Start(testnet.Command{Path: java, Args: []string{
 		"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m", "-Dzookeeper.admin.enableServer=false",
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(built, string(java33), "lib", "*"),
-		"org.apache.zookeeper.server.ZooKeeperServerMain", fmt.Sprint(zookeeperPort), filepath.Join(m.StateDir(), "zookeeper"),
+		"org.apache.zookeeper.server.ZooKeeperServerMain", fmt.Sprint(zookeeperPort), filepath.Join(x.StateDir(), "zookeeper"),
 	}})
-	m.Must(err)
-	m.Must(server.WaitFor(m.Ctx, "its port", func() bool { return x.zookeeper.Listens(zookeeperPort) }))
-	return x
+	x.Must(err)
+	x.Must(server.WaitFor(x.Ctx, "its port", func() bool { return x.zookeeper.Listens(zookeeperPort) }))
 }
 
 // put configures the providers' own addresses, as they are registered, and if
