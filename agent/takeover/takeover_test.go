@@ -52,8 +52,11 @@ func (i *incumbent) set(all ...*enroll.Workload) {
 func (i *incumbent) Steered(uid string) bool { return uid == "steered" }
 
 func (i *incumbent) Yield(Successor) error {
-	if i.refuse != nil {
-		return i.refuse
+	i.mu.Lock()
+	refuse := i.refuse
+	i.mu.Unlock()
+	if refuse != nil {
+		return refuse
 	}
 	i.holder.Shut()
 	err := i.lock.Release()
@@ -236,7 +239,9 @@ func TestTakeoverCutOff(t *testing.T) {
 	}
 	heir.Close()
 	eventually(t, "no descriptor is left", func() bool { return openFDs(t) <= before })
+	i.mu.Lock()
 	i.refuse = errors.New("not now")
+	i.mu.Unlock()
 	heir = i.meet(t)
 	heir.has(t, "a", "b")
 	if err := heir.Yield(t.Context()); err == nil {

@@ -386,7 +386,7 @@ func TestUpgradeReplacesMaps(t *testing.T) {
 	}
 	before := strings.Count(next.proxy.Output(), `"dubbo_method"`)
 	m.calls(consumer, callsOf{Target: target, N: 20, Timeout: 30 * time.Second})
-	m.eventually("all calls go through the mesh", func() bool { return strings.Count(next.proxy.Output(), `"dubbo_method"`) == before+20 })
+	m.eventually("all calls go through the mesh", func() bool { return strings.Count(next.proxy.Output(), `"dubbo_method"`) >= before+20 })
 	begin, end := at(next.agent, "pinned state is replaced"), at(next.agent, "destinations published")
 	t.Logf("nothing was steered for %s: %d calls were answered, %d failed (%s)", end.Sub(begin), c.Answered, c.Failed, c.First)
 	next.end()
