@@ -83,7 +83,7 @@ func (a *API) patch(ctx context.Context, c change) error {
 	}
 	err = ask.Do(ctx).Error()
 	// A conflict is another UID.
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) && c.pod.UID != "" {
+	if !c.dry && (apierrors.IsNotFound(err) || apierrors.IsConflict(err)) {
 		return nil
 	}
 	if err != nil {
