@@ -50,7 +50,8 @@ const addressInterval = 30 * time.Second
 // New makes the client of the API server. It asks nothing yet.
 func New(opts Options) (*Cluster, error) {
 	if !slices.Contains(host.Capabilities(), "CAP_SYS_PTRACE") {
-		return nil, errors.New("look at the namespaces of pods' processes: CAP_SYS_PTRACE is missing; fix: add SYS_PTRACE to the agent's capabilities")
+		return nil, errors.New("look at the namespaces of pods' processes: CAP_SYS_PTRACE is missing; " +
+			"fix: add SYS_PTRACE to the agent's capabilities")
 	}
 	api, err := kube.New(opts.Kubernetes)
 	if err != nil {

@@ -169,7 +169,10 @@ func (r *Reporter) pass(ctx context.Context, entries []kube.Entry) {
 			return
 		}
 		e := &entries[i]
-		here[e.Pod.UID] = true
+		here[e.Pod.UID], marked = true, marked || e.Marked
+		if e.Undecided {
+			continue // its namespace is not known: it is neither wanted nor unwanted
+		}
 		m := r.memos[e.Pod.UID]
 		if m == nil {
 			m = &memo{}
@@ -179,7 +182,6 @@ func (r *Reporter) pass(ctx context.Context, entries []kube.Entry) {
 		m.age(s, now)
 		err := r.condition(ctx, m, e, s)
 		r.event(ctx, m, e, s)
-		marked = marked || e.Marked
 		r.note(e, err, r.mark(ctx, m, e, s))
 	}
 	maps.DeleteFunc(r.memos, func(uid string, _ *memo) bool { return !here[uid] })

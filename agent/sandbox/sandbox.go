@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dubway/dubway/agent/cniserver"
@@ -119,11 +120,10 @@ func (k *Keeper) enrolled(ctx context.Context, uid string, in netns.ID) error {
 
 // passes tells whether a refusal may end by itself while the runtime waits.
 func passes(c enroll.Class) bool {
-	switch c {
-	case enroll.ClassListener, enroll.ClassHostNetwork, enroll.ClassNetns, enroll.ClassDatapath:
-		return false // the runtime makes the sandbox anew
-	}
-	return true
+	// Of these nothing changes before the runtime makes the sandbox anew.
+	return !slices.Contains([]enroll.Class{
+		enroll.ClassListener, enroll.ClassHostNetwork, enroll.ClassNetns, enroll.ClassDatapath,
+	}, c)
 }
 
 // state tells why a pod is not enrolled at this moment.
@@ -188,7 +188,7 @@ func (k *Keeper) Delete(ctx context.Context, s cniserver.Sandbox) error {
 		_ = s.Netns.Close()
 	}
 	if k.API.Synced() != nil {
-		return nil // nothing of it is known
+		return nil //nolint:nilerr // nothing of it is known, and a deletion is never held up
 	}
 	return k.Roster.Remove(ctx, s.ContainerID)
 }

@@ -57,7 +57,7 @@ func runCommand() *cobra.Command {
 	set.StringVar(&o.Cgroup, "cgroup", "", "cgroup2 directory to attach to (default: the host's cgroup2 root)")
 	set.StringVar(&o.KubeletCgroup, "kubelet-cgroup", "",
 		"cgroup2 directory of kubelet alone, whose probes pass inbound listeners, or off (default: found by its process; docs/probes.md)")
-	set.StringVar(&o.NodeName, "node-name", "", "name of this node (default: of a pod that runs in Kubernetes $NODE_NAME, else the host's name)")
+	set.StringVar(&o.NodeName, "node-name", "", "name of this node (default: in Kubernetes $NODE_NAME, else the host's name)")
 	set.StringSliceVar(&f.nodeAddresses, "node-address", nil,
 		"address of the node that its network namespace does not show, never dialled (may be repeated)")
 	set.IntVar(&o.ProxyUID, "proxy-uid", 65532, "user and group id that dubway-proxy runs as")

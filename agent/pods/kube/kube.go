@@ -104,7 +104,9 @@ func credentials(file string) (config *rest.Config, err error) {
 
 // informer makes a store that follows the API server.
 func (a *API) informer(resource string, kind runtime.Object, selector string) (cache.Store, cache.Controller) {
-	lw := cache.NewFilteredListWatchFromClient(a.read, resource, metav1.NamespaceAll, func(o *metav1.ListOptions) { o.FieldSelector = selector })
+	lw := cache.NewFilteredListWatchFromClient(a.read, resource, metav1.NamespaceAll, func(o *metav1.ListOptions) {
+		o.FieldSelector = selector
+	})
 	list, follow := lw.ListWithContextFunc, lw.WatchFuncWithContext
 	lw.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		return noted(a, func() (runtime.Object, error) { return list(ctx, o) })

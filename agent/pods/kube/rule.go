@@ -133,7 +133,7 @@ func excluded(pod *corev1.Pod, space *corev1.Namespace) string {
 
 // sidecar tells whether a pod has Istio's, as a container or as a native sidecar.
 func sidecar(spec *corev1.PodSpec) bool {
-	is := func(c corev1.Container) bool { return c.Name == "istio-proxy" } //nolint:gocritic // some hundred bytes, for a moment
+	is := func(c corev1.Container) bool { return c.Name == "istio-proxy" }
 	return slices.ContainsFunc(spec.Containers, is) || slices.ContainsFunc(spec.InitContainers, is)
 }
 

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -82,7 +83,7 @@ func (a *API) patch(ctx context.Context, c change) error {
 	}
 	err = ask.Do(ctx).Error()
 	// A conflict is another UID.
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) && c.pod.UID != "" {
+	if !c.dry && (apierrors.IsNotFound(err) || apierrors.IsConflict(err)) {
 		return nil
 	}
 	if err != nil {
@@ -97,7 +98,7 @@ func (a *API) patch(ctx context.Context, c change) error {
 func (a *API) Guarded(ctx context.Context) error {
 	const fix = "; fix: install the chart's ValidatingAdmissionPolicy (docs/mtls.md)"
 	if a.opts.Own.Name == "" {
-		return fmt.Errorf("pods are not labelled: the agent does not know its own pod; fix: set POD_NAMESPACE and POD_NAME")
+		return errors.New("pods are not labelled: the agent does not know its own pod; fix: set POD_NAMESPACE and POD_NAME")
 	}
 	err := a.patch(ctx, change{pod: a.opts.Own, kind: types.MergePatchType, dry: true, body: object{
 		"metadata": object{"labels": object{"dubway.io/refuse-this": "please"}},
@@ -108,7 +109,8 @@ func (a *API) Guarded(ctx context.Context) error {
 	case strings.Contains(err.Error(), "ValidatingAdmissionPolicy"):
 		return nil
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("pods are not labelled: the agent may not patch pods: %w; fix: give its service account the chart's ClusterRole", err)
+		return fmt.Errorf("pods are not labelled: the agent may not patch pods: %w; "+
+			"fix: give its service account the chart's ClusterRole", err)
 	default:
 		return fmt.Errorf("pods are not labelled: whether an admission policy limits the agent cannot be asked: %w", err)
 	}

@@ -123,8 +123,8 @@ func TestFind(t *testing.T) {
 
 	// The sandbox is asked first; a container with a namespace of its own does not pass.
 	p, _ := v.Find(first)
-	any := func(*netns.Namespace) error { return nil }
-	ns, err := v.Netns(p, any)
+	accept := func(*netns.Namespace) error { return nil }
+	ns, err := v.Netns(p, accept)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestFind(t *testing.T) {
 	if err != nil || p.Cgroup != filepath.Join(dir, "kubepods") || len(p.PIDs) != 0 {
 		t.Errorf("a pod without processes: %+v, %v", p, err)
 	}
-	if _, err := v.Netns(p, any); err == nil || !strings.Contains(err.Error(), "fix: set hostPID") {
+	if _, err := v.Netns(p, accept); err == nil || !strings.Contains(err.Error(), "fix: set hostPID") {
 		t.Errorf("no processes: %v", err)
 	}
 }

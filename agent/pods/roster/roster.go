@@ -172,8 +172,8 @@ func (r *Roster) round(entries []kube.Entry, waiting []*request, publish func(po
 
 // same tells whether a set says what the last one said.
 func (r *Roster) same(set pods.Set) bool {
-	return r.published && slices.Equal(r.last.Pods, set.Pods) &&
-		slices.EqualFunc(r.last.Problems, set.Problems, func(a, b pods.Problem) bool { return a.Name == b.Name && a.Err.Error() == b.Err.Error() })
+	alike := func(a, b pods.Problem) bool { return a.Name == b.Name && a.Err.Error() == b.Err.Error() }
+	return r.published && slices.Equal(r.last.Pods, set.Pods) && slices.EqualFunc(r.last.Problems, set.Problems, alike)
 }
 
 // request is a change that somebody waits for.

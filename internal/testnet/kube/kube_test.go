@@ -45,7 +45,7 @@ func TestKube(t *testing.T) {
 		}
 		w.Must(exec.Command(filepath.Join(meshtest.Binaries, "dubway-agent"), "ready", "--state-dir", w.StateDir()).Run())
 	})
-	t.Run("ports are declared and heard", func(t *testing.T) {
+	t.Run("ports are declared and heard", func(*testing.T) {
 		w.Eventually("the undeclared port is taken over", func() bool {
 			s := w.workload(provider)
 			return s != nil && slices.Equal(s.Ports, []uint16{7070, 20880})
@@ -94,7 +94,7 @@ func TestKube(t *testing.T) {
 		w.Must(asked.process.Kill())
 		w.absent(asked)
 	})
-	t.Run("a namespace is switched off and on", func(t *testing.T) {
+	t.Run("a namespace is switched off and on", func(*testing.T) {
 		w.label("namespaces", "", "shop", "null")
 		w.absent(provider)
 		w.Eventually("its condition is gone", func() bool { return w.condition("shop", "provider") == "" })
