@@ -23,7 +23,7 @@ DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v jav
 DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
-DEBIAN_e2e := etcd-server
+DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux
 
 # The race detector sees one process; the scenarios start the real binaries and
 # measure time, so they run once, without it.
@@ -34,16 +34,20 @@ SCENARIOS := internal/testnet/(scenario|hostile|peers|interop)
 PEERS := build/peers
 JAVA_PEERS := 3.3.6 3.2.16 2.6.12
 
-# The control plane that e2e-istiod runs: Kubernetes' and Istio's own, from the modules in
-# tools/. Half an hour of compiling is kept outside the checkout, by what decides its result.
+# What e2e and e2e-istiod run: Kubernetes' and Istio's own programs, containerd, the plugins of
+# CNI and Helm, from the modules in tools/. Half an hour of compiling is kept outside the
+# checkout, by what decides its result.
 E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dubway
 KUBERNETES_VERSION = $(shell sed -nE 's|^\tk8s.io/kubernetes (v.*)|\1|p' tools/k8s/go.mod)
 LDFLAGS_istiod := -s -w
+LDFLAGS_containerd = -s -w -X github.com/containerd/containerd/v2/version.Version=$(shell sed -nE 's|^\tgithub.com/containerd/containerd/v2 (v[^ ]*).*|\1|p' tools/containerd/go.mod)
+LDFLAGS_cniplugins := -s -w
+LDFLAGS_helm = -s -w -X helm.sh/helm/v4/internal/version.version=$(shell sed -nE 's|^\thelm.sh/helm/v4 (v[^ ]*).*|\1|p' tools/helm/go.mod)
 LDFLAGS_k8s = -s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) \
   -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
 
 # $(call e2e_dir,NAME) is the folder of what is built from tools/NAME.
-e2e_dir = $(E2E_CACHE)/$(1)-$(shell { cat tools/$(1)/go.mod tools/$(1)/go.sum tools/$(1)/main.go; go version; echo '$(LDFLAGS_$(1))'; } | sha256sum | head -c 16)
+e2e_dir = $(E2E_CACHE)/$(1)-$(shell { cat tools/$(1)/go.mod tools/$(1)/go.sum $(wildcard tools/$(1)/main.go); go version; echo '$(LDFLAGS_$(1))'; } | sha256sum | head -c 16)
 
 # $(call debian,PACKAGES) installs those of PACKAGES that are missing.
 define debian
@@ -71,14 +75,16 @@ mvn -q -B -ntp -f $< -Ddubbo.version=$(1) -Dpeers="$$PWD/$(@D)" package </dev/nu
 touch "$@"
 endef
 
-# $(call e2e,NAME) builds the program of tools/NAME, unless it is there.
+# $(call e2e,NAME) builds the program of tools/NAME, or the tools that its go.mod names,
+# unless they are there. Whoever builds the same at the same time loses nothing but time.
 define e2e
 dir="$(call e2e_dir,$(1))"
-if [[ ! -x "$$dir/$(1)" ]]; then
-  echo "building $(1) into $$dir, once: 10 minutes of two processors, some GB of Go's build cache"
-  mkdir -p "$$dir"
-  (cd tools/$(1) && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS_$(1))' -o "$$dir/.$(1).new" .)
-  mv "$$dir/.$(1).new" "$$dir/$(1)"
+if [[ ! -d "$$dir" ]]; then
+  echo "building $(1) into $$dir, once: minutes of two processors, some GB of Go's build cache"
+  new="$$dir.new.$$$$"
+  mkdir -p "$$new"
+  (cd tools/$(1) && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS_$(1))' -o "$$new/" $(if $(wildcard tools/$(1)/main.go),.,tool))
+  mv -T "$$new" "$$dir" || rm -r "$$new"
 fi
 endef
 
@@ -128,9 +134,15 @@ e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
 	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/istiod/...
 
-.PHONY: e2e-k8s e2e-control
+.PHONY: e2e-k8s e2e-control e2e-nodes
 e2e-k8s:
 	@$(call e2e,k8s)
+
+# What a node needs beside Kubernetes' own, and Helm.
+e2e-nodes:
+	@$(call e2e,cniplugins)
+	$(call e2e,containerd)
+	$(call e2e,helm)
 
 # With the definitions of the kinds that istiod reads.
 e2e-control:
