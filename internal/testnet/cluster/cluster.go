@@ -49,7 +49,7 @@ const pauseImage = "dubway.test/pause:1"
 
 // patience is how long a step may take: an apiserver was seen to need 93 s on a loaded
 // machine instead of 7.
-const patience = 4 * time.Minute
+const patience = 2 * time.Minute
 
 // Programs are the folders of the built programs, as `make e2e` says them.
 type Programs struct {
@@ -280,8 +280,11 @@ func (c *Cluster) computer(name string) (*machine.Machine, error) {
 	return machine.Boot(machine.Options{Name: name, Dir: filepath.Join(Dir, name), Cgroup: cgroupOf(name), Init: c.program("pod")})
 }
 
+// errHopeless ends waiting.
+var errHopeless = errors.New("it will not be")
+
 // eventually waits until ready says yes, for patience at most, and ends at once when one of
-// the services has.
+// the services has, or the error is errHopeless.
 func eventually(ctx context.Context, what string, ready func(context.Context) error, services ...*machine.Service) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -289,6 +292,9 @@ func eventually(ctx context.Context, what string, ready func(context.Context) er
 		err := ready(ctx)
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, errHopeless) {
+			return fmt.Errorf("wait for %s: %w", what, err)
 		}
 		for _, s := range services {
 			if ended := s.Ended(); ended != nil {

@@ -100,12 +100,12 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return c.Ready(ctx)
+	return c.ready(ctx)
 }
 
 // startFirst starts a node for the first time.
 func (n *Node) startFirst(ctx context.Context) error {
-	if err := n.startContainerd(ctx); err != nil {
+	if err := n.StartService(ctx, Containerd); err != nil {
 		return err
 	}
 	for _, name := range []string{"pause", "pod"} {
@@ -113,22 +113,29 @@ func (n *Node) startFirst(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := n.StartService(KubeProxy); err != nil {
-		return err
+	for _, name := range []string{KubeProxy, Kubelet} {
+		if _, err := n.launch(name); err != nil { // both wait for the API server as for each other
+			return err
+		}
 	}
-	return n.StartService(Kubelet)
+	return nil
 }
 
-// Ready waits until every node is ready, and every namespace has the account that pods run
-// as.
-func (c *Cluster) Ready(ctx context.Context) error {
+// ready waits until every node is, and there is the account that pods run as.
+func (c *Cluster) ready(ctx context.Context) error {
 	for _, n := range c.Nodes {
 		if err := eventually(ctx, "node "+n.Name, func(ctx context.Context) error { return c.isReady(ctx, n) }); err != nil {
 			return err
 		}
 	}
-	return eventually(ctx, "the account of pods", func(ctx context.Context) error {
-		_, err := c.api.get(ctx, "/api/v1/namespaces/default/serviceaccounts/default")
+	return c.Account(ctx, "default")
+}
+
+// Account waits until a namespace has the account that its pods run as: earlier ones are
+// refused.
+func (c *Cluster) Account(ctx context.Context, namespace string) error {
+	return eventually(ctx, "the account of pods of "+namespace, func(ctx context.Context) error {
+		_, err := c.api.get(ctx, "/api/v1/namespaces/"+namespace+"/serviceaccounts/default")
 		return err
 	})
 }

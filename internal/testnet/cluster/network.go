@@ -68,6 +68,8 @@ func (n *Node) plug() error {
 		veth := &netlink.Veth{
 			LinkAttrs: netlink.LinkAttrs{Name: n.Name, MasterIndex: to.Attrs().Index},
 			PeerName:  cable, PeerNamespace: netlink.NsFd(int(space.Fd())),
+			// As a card's, it is the same after a reboot: others remember it for half a minute.
+			PeerHardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, byte(n.number)},
 		}
 		if err := netlink.LinkAdd(veth); err != nil {
 			return err
@@ -79,6 +81,11 @@ func (n *Node) plug() error {
 	}
 	if err := n.Do(n.address); err != nil {
 		return fmt.Errorf("address: %w", err)
+	}
+	for _, other := range n.cluster.others(n) {
+		if err := other.Do(n.routes); err != nil {
+			return fmt.Errorf("lead %s to its pods: %w", other.Name, err)
+		}
 	}
 	return n.cluster.control.Do(n.routes)
 }

@@ -3,9 +3,11 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/dubway/dubway/internal/testnet/cluster/machine"
 )
@@ -84,8 +86,22 @@ func (n *Node) furnish() error {
 	return nil
 }
 
-// StartService starts containerd, kubelet or kube-proxy.
-func (n *Node) StartService(name string) error {
+// StartService starts containerd, kubelet or kube-proxy, and waits until it answers.
+func (n *Node) StartService(ctx context.Context, name string) error {
+	service, err := n.launch(name)
+	if err != nil {
+		return err
+	}
+	answers := map[string]func(context.Context) error{
+		Containerd: func(ctx context.Context) error { _, err := n.ctr(ctx, "version"); return err },
+		Kubelet:    func(ctx context.Context) error { return n.healthy(ctx, "127.0.0.1:10248") },
+		KubeProxy:  func(ctx context.Context) error { return n.healthy(ctx, "127.0.0.1:10256") },
+	}
+	return eventually(ctx, name+" of "+n.Name, answers[name], service)
+}
+
+// launch starts a service.
+func (n *Node) launch(name string) (*machine.Service, error) {
 	command := machine.Command{Name: name}
 	switch name {
 	case Containerd:
@@ -101,13 +117,13 @@ func (n *Node) StartService(name string) error {
 		command.Path = n.cluster.program("kube-proxy")
 		command.Args = []string{"--config=/etc/kubernetes/kube-proxy.yaml"}
 	default:
-		return fmt.Errorf("start %s: it is no service of a node", name)
+		return nil, fmt.Errorf("start %s: it is no service of a node", name)
 	}
 	// The shim is found where its own containerd is.
 	command.Env = []string{"PATH=" + n.cluster.options.Programs.Containerd + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	service, err := n.Start(command)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -115,6 +131,24 @@ func (n *Node) StartService(name string) error {
 		n.services = map[string]*machine.Service{}
 	}
 	n.services[name] = service
+	return service, nil
+}
+
+// healthy asks a service on the node how it is.
+func (n *Node) healthy(ctx context.Context, address string) error {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.DialContext}}
+	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", address, err)
+	}
+	answer, err := client.Do(ask)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", address, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask %s: %s", address, answer.Status)
+	}
 	return nil
 }
 
@@ -145,34 +179,15 @@ func (n *Node) Reboot(ctx context.Context) error {
 	if err := n.plug(); err != nil {
 		return fmt.Errorf("plug %s: %w", n.Name, err)
 	}
-	return n.startServices(ctx)
-}
-
-// startServices starts all of a node's services, containerd first.
-func (n *Node) startServices(ctx context.Context) error {
-	if err := n.startContainerd(ctx); err != nil {
+	if err := n.StartService(ctx, Containerd); err != nil {
 		return err
 	}
 	for _, name := range []string{KubeProxy, Kubelet} {
-		if err := n.StartService(name); err != nil {
+		if _, err := n.launch(name); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// startContainerd starts it and waits until it answers.
-func (n *Node) startContainerd(ctx context.Context) error {
-	if err := n.StartService(Containerd); err != nil {
-		return err
-	}
-	n.mu.Lock()
-	service := n.services[Containerd]
-	n.mu.Unlock()
-	return eventually(ctx, "containerd of "+n.Name, func(ctx context.Context) error {
-		_, err := n.ctr(ctx, "version")
-		return err
-	}, service)
 }
 
 // ctr runs containerd's own client on the node.

@@ -50,15 +50,15 @@ func Boot(options Options) (*Machine, error) {
 			return nil, fmt.Errorf("make disk of %s: %w", options.Name, err)
 		}
 	}
-	if err := makeCgroups(options.Cgroup); err != nil {
-		return nil, fmt.Errorf("boot %s: %w", options.Name, err)
-	}
 	return m, m.Boot()
 }
 
 // Boot boots the machine again after Halt.
 func (m *Machine) Boot() error {
-	err := m.boot()
+	err := makeCgroups(m.options.Cgroup)
+	if err == nil {
+		err = m.boot()
+	}
 	if err == nil {
 		err = m.enter(m.furnish)
 	}

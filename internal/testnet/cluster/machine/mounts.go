@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -56,11 +57,23 @@ func (m *Machine) furnish() error {
 	// Containers may ask for mounts that travel.
 	all = append(all, mounting{"", "/", "", unix.MS_REC | unix.MS_SHARED, ""})
 	for _, one := range all {
-		if err := unix.Mount(one.source, one.target, one.kind, one.flags, one.data); err != nil {
+		if err := one.mount(); err != nil {
 			return fmt.Errorf("mount %s: %w", one.target, err)
 		}
 	}
 	return nil
+}
+
+func (m *mounting) mount() error {
+	if m.kind == "proc" {
+		// It shows the processes that the mounting process sees, and this thread is none of
+		// the machine's: its children are.
+		if said, err := exec.Command("mount", "-t", "proc", "proc", m.target).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, said)
+		}
+		return nil
+	}
+	return unix.Mount(m.source, m.target, m.kind, m.flags, m.data)
 }
 
 // cgroup2 returns where cgroup2 is mounted.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,6 +83,15 @@ func (m *Machine) Do(f func() error) error {
 		}
 		return f()
 	})
+}
+
+// DialContext connects from the machine's network namespace, to an address of numbers.
+func (m *Machine) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = m.Do(func() error {
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
 }
 
 // LogPath is the file of a service's output.
