@@ -39,12 +39,12 @@ func Listen(path string, owner int) (*Acceptor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on handoff socket: %w", err)
 	}
-	mode := os.FileMode(0o600)
-	err = os.Lchown(path, owner, -1)
+	// In this order: once it is somebody else's, its mode takes CAP_FOWNER to change.
+	err = errors.Join(os.Chmod(path, 0o600), os.Lchown(path, owner, -1))
 	if errors.Is(err, os.ErrPermission) {
-		mode, err = 0o666, nil
+		err = os.Chmod(path, 0o666)
 	}
-	if err := errors.Join(err, os.Chmod(path, mode)); err != nil {
+	if err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("listen on handoff socket: %w", err)
 	}

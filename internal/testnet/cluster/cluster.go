@@ -49,7 +49,7 @@ const pauseImage = "dubway.test/pause:1"
 
 // patience is how long a step may take: an apiserver was seen to need 93 s on a loaded
 // machine instead of 7.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // Programs are the folders of the built programs, as `make e2e` says them.
 type Programs struct {

@@ -124,7 +124,7 @@ func (m *Machine) Netns() string { return fmt.Sprint("/proc/", m.first.Process.P
 
 // service opens the cgroup of a service, and makes it.
 func (m *Machine) service(name string) (*os.File, error) {
-	root, err := cgroup2()
+	root, err := Cgroup2()
 	if err != nil {
 		return nil, err
 	}

@@ -76,8 +76,8 @@ func (m *mounting) mount() error {
 	return unix.Mount(m.source, m.target, m.kind, m.flags, m.data)
 }
 
-// cgroup2 returns where cgroup2 is mounted.
-func cgroup2() (string, error) { return firstMount("cgroup2") }
+// Cgroup2 returns where cgroup2 is mounted.
+func Cgroup2() (string, error) { return firstMount("cgroup2") }
 
 // hierarchies returns where cgroup2 and the hierarchies of version 1 are mounted.
 func hierarchies() ([]string, error) {
