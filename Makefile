@@ -135,7 +135,7 @@ e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube
 	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/istiod/...
 
 .PHONY: e2e
-e2e: deps-e2e e2e-k8s e2e-nodes build $(PEERS)/dubbo-go ## Test on a real Kubernetes of two nodes, built when missing (root)
+e2e: deps-e2e deps-peers e2e-k8s e2e-nodes build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built ## Test on a real Kubernetes of two nodes, built when missing (root)
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_CONTAINERD="$(call e2e_dir,containerd)" \
 	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" \

@@ -53,7 +53,11 @@ func load(ctx context.Context, line string) error {
 		}
 		time.Sleep(pause)
 	}
-	return os.WriteFile(filepath.Join(books.dir, "stopped"), nil, 0o644)
+	if err := os.WriteFile(filepath.Join(books.dir, "stopped"), nil, 0o644); err != nil {
+		return fmt.Errorf("say that it stopped: %w", err)
+	}
+	<-ctx.Done() // a pod that ended would be started again
+	return nil
 }
 
 // stopTold tells whether it is to stop.
