@@ -124,6 +124,13 @@ $(PEERS)/dubbo-go: $(wildcard test/dubbo-go/*.go) test/dubbo-go/go.mod test/dubb
 	@echo "building dubbo-go peers into $@"
 	cd test/dubbo-go && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
 
+# A Java runtime to put into images: the parts that Dubbo needs, for which a JDK has a linker.
+$(PEERS)/jre:
+	@echo "making a Java runtime for images into $@"
+	rm -rf $@.new
+	jlink --add-modules=java.se,jdk.unsupported --strip-debug --no-header-files --no-man-pages --output=$@.new
+	mv $@.new $@
+
 $(PEERS)/ratelimit: $(wildcard test/ratelimit/*.go) test/ratelimit/go.mod test/ratelimit/go.sum
 	@echo "building the rate limit service into $@"
 	cd test/ratelimit && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
@@ -135,7 +142,7 @@ e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube
 	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/istiod/...
 
 .PHONY: e2e
-e2e: deps-e2e deps-peers e2e-k8s e2e-nodes build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built ## Test on a real Kubernetes of two nodes, built when missing (root)
+e2e: deps-e2e deps-peers e2e-k8s e2e-nodes build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built $(PEERS)/jre ## Test on a real Kubernetes of two nodes, built when missing (root)
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_CONTAINERD="$(call e2e_dir,containerd)" \
 	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" \

@@ -1,28 +1,35 @@
 package cluster
 
 import (
-	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // conflist is the node's CNI configuration.
 func (n *Node) conflist() string {
 	networks := n.podNetworks()
-	text, _ := json.MarshalIndent(map[string]any{ // of strings alone: it cannot fail
-		"cniVersion": "1.0.0", "name": "pods",
-		"plugins": []any{
-			map[string]any{
-				"type": "bridge", "bridge": podBridge, "isGateway": true, "hairpinMode": true,
-				"ipam": map[string]any{
-					"type":   "host-local",
-					"ranges": []any{[]any{map[string]any{"subnet": networks[0]}}, []any{map[string]any{"subnet": networks[1]}}},
-					"routes": []any{map[string]any{"dst": "0.0.0.0/0"}, map[string]any{"dst": "::/0"}},
-				},
-			},
-			map[string]any{"type": "portmap", "capabilities": map[string]any{"portMappings": true}},
-		},
-	}, "", "  ")
-	return string(text) + "\n"
+	return fmt.Sprintf(`{
+  "cniVersion": "1.0.0",
+  "name": "pods",
+  "plugins": [
+    {
+      "type": "bridge",
+      "bridge": "%s",
+      "isGateway": true,
+      "hairpinMode": true,
+      "ipam": {
+        "type": "host-local",
+        "ranges": [[{"subnet": "%s"}], [{"subnet": "%s"}]],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+      }
+    },
+    {
+      "type": "portmap",
+      "capabilities": {"portMappings": true}
+    }
+  ]
+}
+`, podBridge, networks[0], networks[1])
 }
 
 // containerdConfig differs from containerd's own in what this machine refuses: the adjusting
@@ -91,11 +98,12 @@ func (n *Node) token() string { return "kubelet-" + n.Name }
 
 // tokens is the API server's list of them.
 func (c *Cluster) tokens() string {
-	text := adminToken + ",admin,admin,system:masters\n" + proxyToken + ",system:kube-proxy,kube-proxy\n"
+	var text strings.Builder
+	text.WriteString(adminToken + ",admin,admin,system:masters\n" + proxyToken + ",system:kube-proxy,kube-proxy\n")
 	for _, n := range c.Nodes {
-		text += fmt.Sprintf("%s,system:node:%s,%s,system:nodes\n", n.token(), n.Name, n.Name)
+		fmt.Fprintf(&text, "%s,system:node:%s,%s,system:nodes\n", n.token(), n.Name, n.Name)
 	}
-	return text
+	return text.String()
 }
 
 // kubeconfig is one with a token.

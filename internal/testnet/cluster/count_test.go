@@ -3,8 +3,10 @@
 package cluster_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,14 +30,11 @@ func TestCalls(t *testing.T) {
 	w := begin(t, "shop")
 	w.step("dubbo-go's image imported", w.peers)
 	w.step("providers and consumers run", func() {
-		w.apply(peer, "shop", "provider", "n2", "provider", `"20880", v1`)
+		w.run(peer{image: peerImage, namespace: "shop", name: "provider", node: "n2", args: []string{"provider", "20880", "v1"}, serves: true})
 		provider := w.pods("shop", "app=provider", cluster.Ready(1))[0]
-		for i, n := range w.Nodes {
-			target := fmt.Sprintf("target=%s:20880", provider.Addresses[i])
-			if i > 0 {
-				target = fmt.Sprintf("target=[%s]:20880", provider.Addresses[i])
-			}
-			w.apply(peer, "shop", "consumer-"+n.Name, n.Name, "load", strconv.Quote(target))
+		for i, n := range w.Nodes { // by IPv4 from the one, by IPv6 from the other
+			target := "target=" + net.JoinHostPort(provider.Addresses[i], "20880")
+			w.run(peer{image: peerImage, namespace: "shop", name: "consumer-" + n.Name, node: n.Name, args: []string{"load", target}})
 		}
 		w.reached("shop", "consumer-n1", 100)
 		w.reached("shop", "consumer-n2", 100)
@@ -128,8 +127,25 @@ func (w *world) served(namespace string) (sum int) {
 	return sum
 }
 
-// peer is a pod of dubbo-go: namespace, name, node, role, the role's arguments.
-const peer = `
+// peer is a pod that is an end of Dubbo calls and counts them.
+type peer struct {
+	image           string
+	namespace, name string // the label app is the name
+	node            string
+	args            []string
+	serves          bool // it is ready when it listens; without, when it runs
+}
+
+// run applies the pod.
+func (w *world) run(p peer) {
+	w.Helper()
+	args, err := json.Marshal(p.args)
+	w.must(err)
+	ready := ""
+	if p.serves {
+		ready = "readinessProbe: {tcpSocket: {port: 20880}, periodSeconds: 1}"
+	}
+	w.apply(`
 apiVersion: v1
 kind: Pod
 metadata: {namespace: %[1]s, name: %[2]s, labels: {app: %[2]s}}
@@ -137,13 +153,15 @@ spec:
   nodeName: %[3]s
   terminationGracePeriodSeconds: 2
   containers:
-    - name: dubbo-go
-      image: ` + peerImage + `
+    - name: peer
+      image: %[4]s
       imagePullPolicy: Never
-      args: [%[4]s, %[5]s]
+      args: %[5]s
       env:
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
         - {name: PROBE_COUNTS, value: /counts}
       volumeMounts: [{name: counts, mountPath: /counts, subPathExpr: %[1]s/$(POD_NAME)}]
-  volumes: [{name: counts, hostPath: {path: ` + counts + `, type: DirectoryOrCreate}}]
-`
+      %[7]s
+  volumes: [{name: counts, hostPath: {path: %[6]s, type: DirectoryOrCreate}}]
+`, p.namespace, p.name, p.node, p.image, args, counts, ready)
+}

@@ -4,11 +4,10 @@ package cluster_test
 
 import (
 	"debug/elf"
-	"fmt"
 	"io/fs"
+	"net"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -27,11 +26,11 @@ func TestJavaCalls(t *testing.T) {
 		w.java()
 	})
 	w.step("providers and consumers run", func() {
-		w.apply(javaPeer, "java", "provider", "n2", "Provider", `"20880", j1`)
+		w.run(peer{image: javaImage, namespace: "java", name: "provider", node: "n2", args: []string{"org.dubway.test.Provider", "20880", "j1"}, serves: true})
 		provider := w.pods("java", "app=provider", cluster.Ready(1))[0]
-		target := fmt.Sprintf("target=%s:20880", provider.Addresses[0])
-		w.apply(javaPeer, "java", "consumer", "n1", "Load", strconv.Quote(target))
-		w.apply(peer, "java", "go-consumer", "n1", "load", strconv.Quote(target))
+		target := "target=" + net.JoinHostPort(provider.Addresses[0], "20880")
+		w.run(peer{image: javaImage, namespace: "java", name: "consumer", node: "n1", args: []string{"org.dubway.test.Load", target}})
+		w.run(peer{image: peerImage, namespace: "java", name: "go-consumer", node: "n1", args: []string{"load", target}})
 		w.reached("java", "consumer", 100)
 		w.reached("java", "go-consumer", 100)
 	})
@@ -45,15 +44,10 @@ func TestJavaCalls(t *testing.T) {
 // java makes an image of a Java runtime with what Dubbo needs of it, and imports it.
 func (w *world) java() {
 	w.Helper()
-	runtime := filepath.Join(w.TempDir(), "jre")
-	link := exec.CommandContext(w.ctx, "jlink", "--add-modules=java.se,jdk.unsupported", "--strip-debug",
-		"--no-header-files", "--no-man-pages", "--output="+runtime)
-	if said, err := link.CombinedOutput(); err != nil {
-		w.Fatalf("jlink: %v\n%s", err, said)
-	}
-	peers, err := filepath.Abs("../../../build/peers/java-3.3.6")
+	peers, err := filepath.Abs("../../../build/peers")
 	w.must(err)
-	files := map[string]string{"jre": runtime, "app/classes": filepath.Join(peers, "classes"), "app/lib": filepath.Join(peers, "lib")}
+	runtime, dubbo := filepath.Join(peers, "jre"), filepath.Join(peers, "java-3.3.6")
+	files := map[string]string{"jre": runtime, "app/classes": filepath.Join(dubbo, "classes"), "app/lib": filepath.Join(dubbo, "lib")}
 	for _, library := range w.libraries(runtime) {
 		files[strings.TrimPrefix(library, "/")] = library
 	}
@@ -93,23 +87,3 @@ func (w *world) libraries(dir string) []string {
 	}
 	return all
 }
-
-// javaPeer is a pod of Dubbo Java: namespace, name, node, class, its arguments.
-const javaPeer = `
-apiVersion: v1
-kind: Pod
-metadata: {namespace: %[1]s, name: %[2]s, labels: {app: %[2]s}}
-spec:
-  nodeName: %[3]s
-  terminationGracePeriodSeconds: 2
-  containers:
-    - name: dubbo-java
-      image: ` + javaImage + `
-      imagePullPolicy: Never
-      args: [org.dubway.test.%[4]s, %[5]s]
-      env:
-        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-        - {name: PROBE_COUNTS, value: /counts}
-      volumeMounts: [{name: counts, mountPath: /counts, subPathExpr: %[1]s/$(POD_NAME)}]
-  volumes: [{name: counts, hostPath: {path: ` + counts + `, type: DirectoryOrCreate}}]
-`

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 			}
 		})
 	}
-	fmt.Printf("%5.1f s  in all\n", time.Since(began).Seconds())
+	fmt.Fprintf(os.Stdout, "%5.1f s  in all\n", time.Since(began).Seconds())
 	os.Exit(status)
 }
 
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func step(what string, do func()) {
 	began := time.Now()
 	do()
-	fmt.Printf("%5.1f s  %s\n", time.Since(began).Seconds(), what)
+	fmt.Fprintf(os.Stdout, "%5.1f s  %s\n", time.Since(began).Seconds(), what)
 }
 
 // world is the cluster as one test sees it. Its methods fail the test; they are for the
@@ -62,7 +62,7 @@ func begin(t *testing.T, namespaces ...string) *world {
 		var programs cluster.Programs
 		if programs, shared.err = cluster.FromEnvironment(); shared.err == nil {
 			shared.cluster, shared.err = cluster.Start(ctx, cluster.Options{Programs: programs, Log: func(format string, args ...any) {
-				fmt.Printf(format+"\n", args...)
+				fmt.Fprintf(os.Stdout, format+"\n", args...)
 			}})
 		}
 	})

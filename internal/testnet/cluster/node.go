@@ -79,7 +79,7 @@ func (n *Node) furnish() error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(n.Path(filepath.Join(cniBin, name)), binary, 0o755); err != nil { //nolint:gosec // plugins are run
+		if err := os.WriteFile(n.Path(filepath.Join(cniBin, name)), binary, 0o755); err != nil {
 			return err
 		}
 	}

@@ -79,7 +79,7 @@ func serve(port, name string) error {
 		<-ctx.Done()
 		_ = server.Close()
 	}()
-	fmt.Println("serves", name)
+	fmt.Fprintln(os.Stdout, "serves", name)
 	if err := server.ListenAndServe(); ctx.Err() == nil {
 		return fmt.Errorf("serve: %w", err)
 	}
