@@ -83,8 +83,9 @@ if [[ ! -d "$$dir" ]]; then
   echo "building $(1) into $$dir, once: minutes of two processors, some GB of Go's build cache"
   new="$$dir.new.$$$$"
   mkdir -p "$$new"
+  trap 'rm -rf "$$new"' EXIT
   (cd tools/$(1) && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS_$(1))' -o "$$new/" $(if $(wildcard tools/$(1)/main.go),.,tool))
-  mv -T "$$new" "$$dir" || rm -r "$$new"
+  mv -T "$$new" "$$dir" || [[ -d "$$dir" ]]
 fi
 endef
 

@@ -3,7 +3,7 @@
 // each of two more containerd, kubelet, kube-proxy and the CNI plugins bridge, host-local
 // and portmap. Nothing of it is a substitute.
 //
-//	DIR/                       /var/tmp/dubway-e2e, locked while a cluster runs
+//	DIR/                       /var/tmp/dubway-e2e; /var/tmp is locked while a cluster runs
 //	    bin/ conf/ images/     the programs by their names, keys and kubeconfigs, archives
 //	    cp/ n1/ n2/            the disks of the computers
 //	HIERARCHY/kt-cp, kt-n1, kt-n2   their cgroups: system/SERVICE, and of nodes kubepods/...
@@ -76,7 +76,7 @@ func FromEnvironment() (Programs, error) {
 // Options say what a cluster is.
 type Options struct {
 	Programs Programs
-	Log      func(format string, args ...any) // is told each step and how long it took
+	Log      func(format string, args ...any) // is told each step and how long it took; not nil
 }
 
 // Cluster is a running cluster. Its methods are safe for concurrent use, except Close.
@@ -141,7 +141,7 @@ func cgroupOf(computer string) string { return "kt-" + computer }
 
 // sweep takes the lock, waiting for who has it, and removes what a killed run left.
 func (c *Cluster) sweep(ctx context.Context) error {
-	lock, err := os.OpenFile(Dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.Open(filepath.Dir(Dir)) // a file of our own could not be removed without a race
 	if err != nil {
 		return fmt.Errorf("open lock: %w", err)
 	}
@@ -152,7 +152,7 @@ func (c *Cluster) sweep(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("lock %s.lock: another cluster runs: %w", Dir, err), lock.Close())
+			return errors.Join(fmt.Errorf("lock %s: another cluster runs: %w", lock.Name(), err), lock.Close())
 		case <-time.After(time.Second):
 		}
 	}
@@ -187,7 +187,6 @@ func (c *Cluster) Close() error {
 	}
 	halting.Wait()
 	err := remove()
-	_ = os.Remove(Dir + ".lock")
 	_ = c.lock.Close()
 	c.lock = nil
 	if err != nil {

@@ -160,7 +160,7 @@ func (n *Node) KillService(name string) error {
 	if service == nil {
 		return fmt.Errorf("kill %s of %s: it was not started", name, n.Name)
 	}
-	return service.KillMain()
+	return service.Kill()
 }
 
 // Reboot cuts the node's power and boots it: every process, mount, namespace and link is

@@ -99,23 +99,9 @@ func (m *Machine) LogPath(service string) string {
 	return filepath.Join(m.options.Dir, "log", service+".log")
 }
 
-// Kill ends the service, and what it started and did not put elsewhere, as kill -9 does.
+// Kill ends the service's own process alone, as kill -9 does: what it started goes on, as a
+// container runtime's containers do.
 func (s *Service) Kill() error {
-	cgroup, err := s.machine.service(s.Name)
-	if err != nil {
-		return err
-	}
-	defer cgroup.Close()
-	if err := os.WriteFile(filepath.Join(cgroup.Name(), "cgroup.kill"), []byte("1"), 0o600); err != nil {
-		return fmt.Errorf("kill %s: %w", s.Name, err)
-	}
-	<-s.done
-	return nil
-}
-
-// KillMain ends the service's own process alone, as kill -9 does: what it started goes on,
-// as a container runtime's containers do.
-func (s *Service) KillMain() error {
 	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill %s: %w", s.Name, err)
 	}
