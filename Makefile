@@ -24,7 +24,7 @@ DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v jav
 DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
-DEBIAN_e2e := etcd-server
+DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux
 DEBIAN_kernels := qemu-system-x86 cpio xz-utils debian-archive-keyring
 
 # The race detector sees one process; the scenarios start the real binaries and
@@ -36,18 +36,20 @@ SCENARIOS := internal/testnet/(scenario|hostile|peers|interop)
 PEERS := build/peers
 JAVA_PEERS := 3.3.6 3.2.16 2.6.12
 
-# The control plane that e2e-istiod runs: Kubernetes' and Istio's own, from the modules in
-# tools/. Half an hour of compiling is kept outside the checkout, by what decides its result.
+# What e2e and e2e-istiod run: Kubernetes' and Istio's own programs, containerd, the plugins of
+# CNI and Helm, from the modules in tools/. Half an hour of compiling is kept outside the
+# checkout, by what decides its result.
 E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dubway
 KUBERNETES_VERSION = $(shell sed -nE 's|^\tk8s.io/kubernetes (v.*)|\1|p' tools/k8s/go.mod)
 LDFLAGS_istiod := -s -w
-HELM_VERSION := v4.3.1
-HELM := $(E2E_CACHE)/helm-$(HELM_VERSION)/helm
+LDFLAGS_containerd = -s -w -X github.com/containerd/containerd/v2/version.Version=$(shell sed -nE 's|^\tgithub.com/containerd/containerd/v2 (v[^ ]*).*|\1|p' tools/containerd/go.mod)
+LDFLAGS_cniplugins := -s -w
+LDFLAGS_helm = -s -w -X helm.sh/helm/v4/internal/version.version=$(shell sed -nE 's|^\thelm.sh/helm/v4 (v[^ ]*).*|\1|p' tools/helm/go.mod)
 LDFLAGS_k8s = -s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) \
   -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
 
 # $(call e2e_dir,NAME) is the folder of what is built from tools/NAME.
-e2e_dir = $(E2E_CACHE)/$(1)-$(shell { cat tools/$(1)/go.mod tools/$(1)/go.sum tools/$(1)/main.go; go version; echo '$(LDFLAGS_$(1))'; } | sha256sum | head -c 16)
+e2e_dir = $(E2E_CACHE)/$(1)-$(shell { cat tools/$(1)/go.mod tools/$(1)/go.sum $(wildcard tools/$(1)/main.go); go version; echo '$(LDFLAGS_$(1))'; } | sha256sum | head -c 16)
 
 # $(call debian,PACKAGES) installs those of PACKAGES that are missing.
 define debian
@@ -75,14 +77,17 @@ mvn -q -B -ntp -f $< -Ddubbo.version=$(1) -Dpeers="$$PWD/$(@D)" package </dev/nu
 touch "$@"
 endef
 
-# $(call e2e,NAME) builds the program of tools/NAME, unless it is there.
+# $(call e2e,NAME) builds the program of tools/NAME, or the tools that its go.mod names,
+# unless they are there. Whoever builds the same at the same time loses nothing but time.
 define e2e
 dir="$(call e2e_dir,$(1))"
-if [[ ! -x "$$dir/$(1)" ]]; then
-  echo "building $(1) into $$dir, once: 10 minutes of two processors, some GB of Go's build cache"
-  mkdir -p "$$dir"
-  (cd tools/$(1) && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS_$(1))' -o "$$dir/.$(1).new" .)
-  mv "$$dir/.$(1).new" "$$dir/$(1)"
+if [[ ! -d "$$dir" ]]; then
+  echo "building $(1) into $$dir, once: minutes of two processors, some GB of Go's build cache"
+  new="$$dir.new.$$$$"
+  mkdir -p "$$new"
+  trap 'rm -rf "$$new"' EXIT
+  (cd tools/$(1) && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS_$(1))' -o "$$new/" $(if $(wildcard tools/$(1)/main.go),.,tool))
+  mv -T "$$new" "$$dir" || [[ -d "$$dir" ]]
 fi
 endef
 
@@ -116,7 +121,7 @@ image: ## Make the image, without Docker, for amd64 and arm64: build/dubway-imag
 
 .PHONY: chart-check
 chart-check: deps-e2e e2e-k8s e2e-helm ## Hold the Helm chart against Helm, a real kube-apiserver, its golden files and the binaries
-	@DUBWAY_HELM="$(HELM)" DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" \
+	@DUBWAY_HELM="$(call e2e_dir,helm)/helm" DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" \
 	  go test -tags e2e -count=1 -timeout=15m -v ./deploy/chart $(TESTFLAGS)
 
 .PHONY: peers
@@ -132,6 +137,13 @@ $(PEERS)/java-3.%/built: test/dubbo-java/pom.xml $(JAVA_SOURCES)
 $(PEERS)/dubbo-go: $(wildcard test/dubbo-go/*.go) test/dubbo-go/go.mod test/dubbo-go/go.sum
 	@echo "building dubbo-go peers into $@"
 	cd test/dubbo-go && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
+
+# A Java runtime to put into images: the parts that Dubbo needs, for which a JDK has a linker.
+$(PEERS)/jre:
+	@echo "making a Java runtime for images into $@"
+	rm -rf $@.new
+	jlink --add-modules=java.se,jdk.unsupported --strip-debug --no-header-files --no-man-pages --output=$@.new
+	mv $@.new $@
 
 $(PEERS)/ratelimit: $(wildcard test/ratelimit/*.go) test/ratelimit/go.mod test/ratelimit/go.sum
 	@echo "building the rate limit service into $@"
@@ -155,15 +167,24 @@ e2e-kube: deps-e2e e2e-k8s ## Run the agent below a real kube-apiserver and etcd
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" go test -tags e2e -count=1 -v -timeout=15m $(TESTFLAGS) ./internal/testnet/kube/...
 
-.PHONY: e2e-k8s e2e-control e2e-helm
+.PHONY: e2e
+e2e: deps-e2e deps-peers e2e-k8s e2e-nodes e2e-helm build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built $(PEERS)/jre ## Test on a real Kubernetes of two nodes, built when missing (root)
+	@$(call as_root,the end to end test)
+	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_CONTAINERD="$(call e2e_dir,containerd)" \
+	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" \
+	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/cluster/...
+
+.PHONY: e2e-k8s e2e-control e2e-nodes e2e-helm
 e2e-k8s:
 	@$(call e2e,k8s)
 
-e2e-helm: $(HELM)
+# What a node needs beside Kubernetes' own.
+e2e-nodes:
+	@$(call e2e,cniplugins)
+	$(call e2e,containerd)
 
-$(HELM):
-	@echo "building Helm $(HELM_VERSION) into $(@D), once: six minutes of a processor"
-	CGO_ENABLED=0 GOBIN="$(@D)" go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+e2e-helm:
+	@$(call e2e,helm)
 
 # With the definitions of the kinds that istiod reads.
 e2e-control:

@@ -19,7 +19,10 @@ import (
 )
 
 const usage = `usage: dubbo-go provider PORT NAME
-       dubbo-go consumer [JOB]   without a job: one on each line of standard input`
+       dubbo-go consumer [JOB]   without a job: one on each line of standard input
+       dubbo-go load JOB         calls without end, and counts
+
+All but consumer count into the folder that PROBE_COUNTS names, if it does.`
 
 // maxFrame is what both roles take: the mesh's limit is what is tested.
 const maxFrame = 64 << 20
@@ -51,6 +54,8 @@ func run(args []string) error {
 		return provide(ctx, args[1], args[2])
 	case len(args) >= 1 && args[0] == "consumer":
 		return consume(strings.Join(args[1:], " "))
+	case len(args) >= 2 && args[0] == "load":
+		return load(ctx, strings.Join(args[1:], " "))
 	}
 	return fmt.Errorf("unknown arguments %q\n%s", args, usage)
 }

@@ -48,7 +48,10 @@ func (p *Probe) MethodMapper() map[string]string {
 func (p *Probe) Echo(_ context.Context, text string) (string, error) { return text, nil }
 
 // Who returns the provider's name.
-func (p *Probe) Who(context.Context) (string, error) { return p.name, nil }
+func (p *Probe) Who(context.Context) (string, error) {
+	books.add("served")
+	return p.name, nil
+}
 
 // Attach returns the attachment of that name. dubbo-go answers with the request's
 // attachments, so that what is put into them arrives.

@@ -27,6 +27,7 @@ final class ProbeImpl implements Probe {
 
     @Override
     public String who() {
+        Books.add("served");
         return name;
     }
 
