@@ -267,6 +267,8 @@ var floors = []string{
 	"agent/conflicts",
 	"agent/table",
 	"agent/limit",
+	"agent/ground",
+	"agent/turn",
 	"agent/datapath",
 	"agent/datapath/conflict",
 	"agent/datapath/unknown",

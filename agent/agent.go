@@ -24,6 +24,7 @@ import (
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/datapath/conflict"
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/ground"
 	"github.com/dubway/dubway/agent/kubelet"
 	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/pods"
@@ -31,6 +32,7 @@ import (
 	"github.com/dubway/dubway/agent/reach"
 	"github.com/dubway/dubway/agent/server"
 	"github.com/dubway/dubway/agent/table"
+	"github.com/dubway/dubway/agent/turn"
 	"github.com/dubway/dubway/cni/install"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
@@ -73,7 +75,7 @@ type Agent struct {
 	datapath *datapath.Datapath
 	tables   *table.Tables
 	enroller *enroll.Enroller
-	turn     *turn
+	turn     *turn.Turn
 	served   *atomic.Bool // once: what it enrolled, a proxy serves
 	dialer   *server.Dialer
 	kubelet  *kubelet.Follower
@@ -121,7 +123,7 @@ func New(opts Options) (*Agent, error) {
 	dialer.Use(d, e.Workload)
 	a := &Agent{
 		opts: opts, log: opts.Logger, started: time.Now(),
-		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer, turn: newTurn(), served: new(atomic.Bool),
+		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer, turn: turn.New(), served: new(atomic.Bool),
 		ready: make(chan struct{}),
 	}
 	a.server = server.New(&server.Options{
@@ -158,10 +160,10 @@ func (o *Options) prepare() (authority.Signer, error) {
 	if err := o.sources(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(canEnter(), isBelow(o.Cgroup)); err != nil {
+	if err := errors.Join(ground.CanEnter(), ground.IsBelow(o.Cgroup)); err != nil {
 		return nil, err
 	}
-	return signer, makeState(o.StateDir, o.ProxyUID)
+	return signer, ground.MakeState(o.StateDir, o.ProxyUID)
 }
 
 // complete fills the defaults in.
@@ -205,21 +207,21 @@ func (a *Agent) Run(ctx context.Context) error {
 	run(func() error { return a.watch(ctx) })
 	run(func() error { return a.serveProxy(ctx) })
 	run(func() error { return admin.Serve(ctx, admin.AgentSocket(a.opts.StateDir), a.handler(), a.log) })
-	// What only the active agent does runs by turn.run or turn.keep.
+	// What only the active agent does runs by Run or Keep of its turn.
 	run(func() error {
-		return a.turn.run(ctx, func(ctx context.Context) error { a.enroller.Run(ctx); return nil })
+		return a.turn.Run(ctx, func(ctx context.Context) error { a.enroller.Run(ctx); return nil })
 	})
 	run(func() error {
-		return a.turn.run(ctx, func(ctx context.Context) error { a.kubelet.Run(ctx); return nil })
+		return a.turn.Run(ctx, func(ctx context.Context) error { a.kubelet.Run(ctx); return nil })
 	})
 	run(func() error { a.housekeep(ctx); return nil })
 	if a.member != nil {
 		run(func() error {
-			return a.turn.keep(ctx, func(ctx context.Context) error { a.member.Run(ctx, a.ready); return nil })
+			return a.turn.Keep(ctx, func(ctx context.Context) error { a.member.Run(ctx, a.ready); return nil })
 		})
 	}
 	if a.chain != nil {
-		run(func() error { return a.turn.keep(ctx, a.chain.Run) })
+		run(func() error { return a.turn.Keep(ctx, a.chain.Run) })
 	}
 	run(func() error { a.conflicts.Run(ctx, a.opts.CheckInterval); return nil })
 	a.log.Info("agent runs", "node", a.opts.NodeName, "cgroup", a.opts.Cgroup, "pinPath", a.opts.PinPath)

@@ -29,7 +29,7 @@ func unchain(c *chain.Chain) []leaving.Step {
 // withdraw takes every pod out of the mesh and removes what is pinned. Connections that
 // the proxy has accepted go on.
 func (a *Agent) withdraw(ctx context.Context) error {
-	a.turn.end(admin.RoleLeft)
+	a.turn.End(admin.RoleLeft)
 	a.server.Freeze()
 	if err := a.enroller.Withdraw(); err != nil {
 		return err
@@ -42,4 +42,12 @@ func (a *Agent) withdraw(ctx context.Context) error {
 	a.server.Yield()
 	a.enroller.Deafen()
 	return nil
+}
+
+// freeze ends the agent's turn: it writes nothing any more, and goes on serving the
+// proxy that it has.
+func (a *Agent) freeze(becomes admin.Role) {
+	a.turn.End(becomes)
+	a.enroller.Freeze()
+	a.server.Freeze()
 }

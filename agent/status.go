@@ -39,7 +39,7 @@ func (a *Agent) handler() http.Handler {
 		admin.WriteJSON(w, list)
 	})
 	mux.HandleFunc("GET "+admin.PathReady, func(w http.ResponseWriter, _ *http.Request) {
-		sayReady(w, a.turn.now(), a.lacks())
+		sayReady(w, a.turn.Now(), a.lacks())
 	})
 	mux.Handle("GET "+admin.PathMetrics, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError,
@@ -83,7 +83,7 @@ func sayReady(w http.ResponseWriter, role admin.Role, lacks string) {
 // status gathers what dubwayctl status shows.
 func (a *Agent) status() admin.AgentStatus {
 	s := admin.AgentStatus{
-		APIVersion: admin.APIVersion, Role: a.turn.now(), Cgroup: a.opts.Cgroup, PinPath: a.opts.PinPath,
+		APIVersion: admin.APIVersion, Role: a.turn.Now(), Cgroup: a.opts.Cgroup, PinPath: a.opts.PinPath,
 		Process: admin.Process{
 			Release: version.Version, PID: os.Getpid(), UID: os.Getuid(), Started: a.started,
 			Uptime: time.Since(a.started).Round(time.Second).String(), Node: a.opts.NodeName,

@@ -155,7 +155,7 @@ func (t *tenure) serve(ctx context.Context, stop <-chan struct{}, ran chan error
 // linger lets the proxy of a passive agent drain before the agent ends: both are told to
 // end at the same time, and what the proxy still serves may need another connection.
 func (t *tenure) linger(tick <-chan time.Time) {
-	if t.agent.turn.now() == admin.RoleActive {
+	if t.agent.turn.Now() == admin.RoleActive {
 		return // who comes next waits for the lock
 	}
 	for end := time.Now().Add(lingerLimit); time.Now().Before(end); <-tick {

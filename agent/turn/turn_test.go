@@ -1,4 +1,4 @@
-package agent
+package turn
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 // kept until another agent has it; and nothing begins afterwards.
 func TestTurn(t *testing.T) {
 	for becomes, keeps := range map[admin.Role]bool{admin.RolePassive: false, admin.RoleLeft: true} {
-		turn := newTurn()
+		turn := New()
 		part := func(start func(context.Context, func(context.Context) error) error) (ended chan error) {
 			began, ended := make(chan struct{}), make(chan error, 1)
 			go func() {
@@ -24,10 +24,10 @@ func TestTurn(t *testing.T) {
 			<-began
 			return ended
 		}
-		run, kept := part(turn.run), part(turn.keep)
-		turn.end(becomes)
-		if turn.now() != becomes {
-			t.Errorf("it is %s, want %s", turn.now(), becomes)
+		run, kept := part(turn.Run), part(turn.Keep)
+		turn.End(becomes)
+		if turn.Now() != becomes {
+			t.Errorf("it is %s, want %s", turn.Now(), becomes)
 		}
 		if err := <-run; err != nil {
 			t.Error(err)
@@ -42,7 +42,7 @@ func TestTurn(t *testing.T) {
 			t.Error(err)
 		}
 		late := func(context.Context) error { t.Error("a part begins after the turn"); return nil }
-		if turn.run(t.Context(), late) != nil || turn.keep(t.Context(), late) != nil {
+		if turn.Run(t.Context(), late) != nil || turn.Keep(t.Context(), late) != nil {
 			t.Error("a part that did not begin failed")
 		}
 	}

@@ -1,4 +1,6 @@
-package agent
+// Package turn is what an agent may do while it is the active one of its node, and when
+// that ends.
+package turn
 
 import (
 	"context"
@@ -7,8 +9,8 @@ import (
 	"github.com/dubway/dubway/internal/admin"
 )
 
-// turn is what an Agent may do while it is the active one of its node.
-type turn struct {
+// Turn is one turn of an agent. Its methods may be called concurrently.
+type Turn struct {
 	over chan struct{}  // closed when the turn is
 	away chan struct{}  // closed when it is another agent's
 	acts sync.WaitGroup // parts that run until the former
@@ -19,22 +21,23 @@ type turn struct {
 	ended bool
 }
 
-func newTurn() *turn {
-	return &turn{role: admin.RoleActive, over: make(chan struct{}), away: make(chan struct{})}
+// New makes a Turn that has begun.
+func New() *Turn {
+	return &Turn{role: admin.RoleActive, over: make(chan struct{}), away: make(chan struct{})}
 }
 
-// run runs a part of the active agent until the turn is over, or ctx.
-func (t *turn) run(ctx context.Context, part func(ctx context.Context) error) error {
+// Run runs a part of the active agent until the turn is over, or ctx.
+func (t *Turn) Run(ctx context.Context, part func(ctx context.Context) error) error {
 	return t.until(ctx, t.over, part)
 }
 
-// keep runs a part of the active agent until another one has the turn, or ctx: also while
+// Keep runs a part of the active agent until another one has the turn, or ctx: also while
 // the mesh leaves the node. Such is what the CNI plugin asks.
-func (t *turn) keep(ctx context.Context, part func(ctx context.Context) error) error {
+func (t *Turn) Keep(ctx context.Context, part func(ctx context.Context) error) error {
 	return t.until(ctx, t.away, part)
 }
 
-func (t *turn) until(ctx context.Context, end <-chan struct{}, part func(ctx context.Context) error) error {
+func (t *Turn) until(ctx context.Context, end <-chan struct{}, part func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.mu.Lock()
@@ -60,8 +63,8 @@ func (t *turn) until(ctx context.Context, end <-chan struct{}, part func(ctx con
 	return part(ctx)
 }
 
-// end ends the parts of the active agent that are to end, and waits for them.
-func (t *turn) end(becomes admin.Role) {
+// End ends the parts of the active agent that are to end, and waits for them.
+func (t *Turn) End(becomes admin.Role) {
 	t.mu.Lock()
 	t.role = becomes
 	if !t.ended {
@@ -78,16 +81,9 @@ func (t *turn) end(becomes admin.Role) {
 	}
 }
 
-func (t *turn) now() admin.Role {
+// Now returns what the agent is.
+func (t *Turn) Now() admin.Role {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.role
-}
-
-// freeze ends the agent's turn: it writes nothing any more, and goes on serving the
-// proxy that it has.
-func (a *Agent) freeze(becomes admin.Role) {
-	a.turn.end(becomes)
-	a.enroller.Freeze()
-	a.server.Freeze()
 }

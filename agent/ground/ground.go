@@ -1,4 +1,6 @@
-package agent
+// Package ground is what the agent stands on: the directories of the two processes, and
+// whether its own privileges and its own place on the machine are what its work needs.
+package ground
 
 import (
 	"errors"
@@ -12,9 +14,9 @@ import (
 	"github.com/dubway/dubway/agent/netns"
 )
 
-// makeState makes the directories of both processes. The agent's passes the
+// MakeState makes the directories of both processes. The agent's passes the
 // proxy's group on to its sockets, so that the proxy can read the agent's metrics.
-func makeState(dir string, proxy int) error {
+func MakeState(dir string, proxy int) error {
 	agentDir, proxyDir := filepath.Join(dir, "agent"), filepath.Join(dir, "proxy")
 	if err := errors.Join(
 		os.MkdirAll(agentDir, 0o755), own(agentDir, os.Getuid(), proxy), os.Chmod(agentDir, 0o755|os.ModeSetgid),
@@ -43,8 +45,8 @@ func own(path string, uid, gid int) error {
 	return nil
 }
 
-// canEnter tries what every socket in a pod needs, on our own namespace.
-func canEnter() error {
+// CanEnter tries what every socket in a pod needs, on our own namespace.
+func CanEnter() error {
 	own, err := netns.Open(netns.Self)
 	if err != nil {
 		return err
@@ -59,11 +61,11 @@ func canEnter() error {
 // hostCgroupNamespace is the host's own, on every kernel (PROC_CGROUP_INIT_INO).
 const hostCgroupNamespace = "cgroup:[4026531835]"
 
-// isBelow tries whether the agent is below the cgroup that its programs are
+// IsBelow tries whether the agent is below the cgroup that its programs are
 // attached to: its own sockets reach what is steered, so they must run for them
 // too. In a cgroup namespace it cannot be seen from here; `dubwayctl doctor` on the
 // node tells.
-func isBelow(cgroup string) error {
+func IsBelow(cgroup string) error {
 	namespace, _ := os.Readlink("/proc/self/ns/cgroup")
 	own, err := host.ProcessCgroup(os.Getpid())
 	if namespace != hostCgroupNamespace || err != nil || host.CheckCgroup(cgroup) != nil || host.Below(own, cgroup) {
