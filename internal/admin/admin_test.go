@@ -165,7 +165,7 @@ func TestFieldNames(t *testing.T) {
 		document any
 		want     string
 	}{
-		{admin.AgentStatus{}, "apiVersion capabilities cgroup counters generation maps pid pinPath programs proxyConnected release started tables uid uptime workloads"},
+		{admin.AgentStatus{}, "apiVersion capabilities cgroup counters generation maps pid pinPath programs proxyConnected release role source started tables uid uptime workloads"},
 		{admin.ProxyStatus{}, "accessLog agentConnected apiVersion capabilities connections generation memory pid rejections release snapshot started uid uptime workloads"},
 		{admin.WorkloadStatus{}, "addresses enrolled name namespace uid"},
 		{admin.RouteStatus{}, "address clusters listener match path"},
