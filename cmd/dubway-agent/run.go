@@ -97,7 +97,8 @@ func (f *flags) obey(opts *agent.Options) (err error) {
 // chain are the flags of the CNI plugin.
 func (f *flags) chain(set *pflag.FlagSet) {
 	set.StringVar(&f.cni, "cni", "off",
-		"what becomes of a new pod while no agent answers the CNI plugin: closed (it waits), open (it starts unenrolled); off installs no plugin")
+		"what becomes of a new pod while no agent answers the CNI plugin: closed (it waits), open (it starts unenrolled); "+
+			"off installs no plugin")
 	p := &f.plugin
 	set.StringVar(&p.ConfDir, "cni-conf-dir", "/etc/cni/net.d", "the node's directory of CNI configurations")
 	set.StringVar(&p.BinDir, "cni-bin-dir", "/opt/cni/bin", "the node's directory of CNI plugins")
