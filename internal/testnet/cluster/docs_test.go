@@ -1,0 +1,176 @@
+//go:build e2e
+
+package cluster_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dubway/dubway/internal/testnet/cluster"
+	"github.com/dubway/dubway/internal/testnet/cluster/machine"
+	"github.com/dubway/dubway/internal/testnet/guide"
+	"github.com/dubway/dubway/internal/version"
+)
+
+// reader follows a guide, in a checkout.
+type reader struct {
+	*world
+
+	guide    []guide.Command
+	operator *cluster.Operator
+	// change makes of a line what somebody with this cluster would write.
+	change func(line string) string
+}
+
+// reader opens a guide of docs/. change may be nil.
+func (w *world) reader(name string, change func(string) string) *reader {
+	w.Helper()
+	root, err := filepath.Abs("../../..")
+	w.must(err)
+	commands, err := guide.Read(filepath.Join(root, "docs", name))
+	w.must(err)
+	operator, err := w.Operator(root, filepath.Join(root, "bin/dubwayctl"))
+	w.must(err)
+	if change == nil {
+		change = func(line string) string { return line }
+	}
+	return &reader{world: w, guide: commands, operator: operator, change: change}
+}
+
+// follow gives the commands of a section in order, and hands each with its output to then, which
+// may be nil.
+func (r *reader) follow(section string, then func(line, said string)) {
+	r.Helper()
+	commands := guide.Section(r.guide, section)
+	if len(commands) == 0 {
+		r.Fatalf("no commands in section %q", section)
+	}
+	for _, c := range commands {
+		r.step(c.Line, func() {
+			said, err := r.operator.Shell(r.ctx, r.change(c.Line))
+			r.must(err)
+			if then != nil {
+				then(c.Line, said)
+			}
+		})
+	}
+}
+
+// TestInstall follows docs/install.md: whoever does what it says has a mesh that routes, and then
+// has none.
+func TestInstall(t *testing.T) {
+	w := begin(t)
+	t.Cleanup(func() {
+		for _, namespace := range []string{"shop", "dubway-system"} {
+			w.delete("namespace", namespace, "--ignore-not-found")
+		}
+	})
+	w.step("image imported", w.release)
+	values := w.nodeValues()
+	r := w.reader("install.md", func(line string) string {
+		if strings.HasPrefix(line, "helm ") && strings.Contains(line, "deploy/chart") {
+			line += " --values " + values
+		}
+		return line
+	})
+	waited := false
+	r.follow("Without Istio", func(line, said string) {
+		t.Logf("%s\n%s", line, said)
+		switch {
+		case strings.Contains(line, "echo call"):
+			if !strings.Contains(said, "\nv1 ") && !strings.Contains(said, "\nv2 ") {
+				t.Errorf("%s: neither v1 nor v2 answered:\n%s", line, said)
+			}
+		case strings.Contains(line, "create namespace shop"):
+			w.must(w.Account(w.ctx, "shop"))
+		case strings.Contains(line, "wait --for"):
+			waited = true
+			w.endpoints(r)
+			w.step("its pods are enrolled", func() { w.pods("shop", "", partOfMesh(3)) })
+		case strings.HasPrefix(line, "helm upgrade"):
+			w.endpoints(r)
+			w.step("all calls go to v2", func() { w.until(r, "v2") })
+		case strings.Contains(line, "status --all-nodes"):
+			for _, n := range w.Nodes {
+				if !strings.Contains(said, n.Name+" ") {
+					t.Errorf("%s does not tell of %s:\n%s", line, n.Name, said)
+				}
+			}
+		}
+	})
+	if !waited {
+		t.Error("the guide waits for no pods")
+	}
+	r.follow("What is created", nil)
+}
+
+// partOfMesh accepts n pods whose conditions say that they are enrolled.
+func partOfMesh(n int) func([]cluster.Pod) error {
+	return func(pods []cluster.Pod) error {
+		for i := range pods {
+			if said := pods[i].Conditions["dubway.io/enrolled"]; !strings.HasPrefix(said, "True") {
+				return fmt.Errorf("%s is not enrolled: %q", pods[i].Name, said)
+			}
+		}
+		return cluster.Ready(n)(pods)
+	}
+}
+
+// until calls until ten answers after each other are of one version.
+func (w *world) until(r *reader, version string) {
+	w.Helper()
+	for in := 0; in < 10; {
+		said, err := r.operator.Shell(w.ctx, "kubectl -n shop exec deployment/consumer -- dubwayctl echo call 240.0.208.81:20880")
+		w.must(err)
+		if in++; !strings.Contains(said, "\n"+version+" ") {
+			in = 0
+			select {
+			case <-w.ctx.Done():
+				w.Fatalf("another version still answers:\n%s", said)
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+// endpoints gives the names that the guide's configuration has addresses: this cluster has no DNS
+// of its own, and so the ConfigMap gets what it would say.
+func (w *world) endpoints(r *reader) {
+	w.Helper()
+	var edit strings.Builder
+	for _, version := range []string{"v1", "v2"} {
+		pod := w.pods("shop", "app=provider,version="+version, cluster.Ready(1))[0]
+		fmt.Fprintf(&edit, "s/provider-%s.shop.svc.cluster.local/%s/g; ", version, pod.Addresses[0])
+	}
+	_, err := r.operator.Shell(w.ctx, "kubectl -n dubway-system get configmap dubway-xds -o yaml | sed '"+edit.String()+"' | kubectl apply --server-side --force-conflicts -f -")
+	w.must(err)
+}
+
+// release imports the image that the guide and the chart name.
+func (w *world) release() {
+	w.Helper()
+	archive := filepath.Join(w.TempDir(), "dubway.tar")
+	build := exec.CommandContext(w.ctx, "go", "run", "./deploy/image", "-o", archive, "-binaries", "bin", "-tag", "dubway:"+version.Version)
+	build.Dir = "../../.."
+	said, err := build.CombinedOutput()
+	if err != nil {
+		w.Fatalf("%v: %s", err, said)
+	}
+	w.must(w.ImportImage(w.ctx, archive))
+}
+
+// nodeValues is a file of values for nodes that share a machine.
+func (w *world) nodeValues() string {
+	w.Helper()
+	cgroups, err := machine.Cgroup2()
+	w.must(err)
+	path := filepath.Join(w.TempDir(), "values.yaml")
+	text := fmt.Sprintf("cgroup: {hostPath: %s, subPathExpr: kt-$(NODE_NAME)}\nkubelet: {cgroup: /host/cgroup/system/kubelet}\nproxy: {drainSeconds: 5}\n", cgroups)
+	w.must(os.WriteFile(path, []byte(text), 0o644))
+	return path
+}
