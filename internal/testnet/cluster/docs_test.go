@@ -71,14 +71,16 @@ func TestInstall(t *testing.T) {
 		}
 	})
 	w.step("image imported", w.release)
-	values := w.nodeValues()
+	values, resolved := w.nodeValues(), ""
 	r := w.reader("install.md", func(line string) string {
 		if strings.HasPrefix(line, "helm ") && strings.Contains(line, "deploy/chart") {
 			line += " --values " + values
 		}
+		if resolved != "" {
+			line = strings.ReplaceAll(line, "=deploy/quickstart/", "="+resolved+"/")
+		}
 		return line
 	})
-	waited := false
 	r.follow("Without Istio", func(line, said string) {
 		t.Logf("%s\n%s", line, said)
 		switch {
@@ -89,12 +91,13 @@ func TestInstall(t *testing.T) {
 		case strings.Contains(line, "create namespace shop"):
 			w.must(w.Account(w.ctx, "shop"))
 		case strings.Contains(line, "wait --for"):
-			waited = true
-			w.endpoints(r)
 			w.step("its pods are enrolled", func() { w.pods("shop", "", partOfMesh(3)) })
+			resolved = w.TempDir()
+			w.resolve(resolved)
+			_, err := r.operator.Shell(w.ctx, r.change(`helm upgrade dubway deploy/chart -n dubway-system --reuse-values --set-file 'xds.files.shop\.yaml=deploy/quickstart/shop.yaml'`))
+			w.must(err)
 		case strings.HasPrefix(line, "helm upgrade"):
-			w.endpoints(r)
-			w.step("all calls go to v2", func() { w.until(r, "v2") })
+			w.step("all calls go to v2", func() { w.settled(r, "v2") })
 		case strings.Contains(line, "status --all-nodes"):
 			for _, n := range w.Nodes {
 				if !strings.Contains(said, n.Name+" ") {
@@ -103,7 +106,7 @@ func TestInstall(t *testing.T) {
 			}
 		}
 	})
-	if !waited {
+	if resolved == "" {
 		t.Error("the guide waits for no pods")
 	}
 	r.follow("What is created", nil)
@@ -121,8 +124,8 @@ func partOfMesh(n int) func([]cluster.Pod) error {
 	}
 }
 
-// until calls until ten answers after each other are of one version.
-func (w *world) until(r *reader, version string) {
+// settled calls until ten answers after each other are of one version.
+func (w *world) settled(r *reader, version string) {
 	w.Helper()
 	for in := 0; in < 10; {
 		said, err := r.operator.Shell(w.ctx, "kubectl -n shop exec deployment/consumer -- dubwayctl echo call 240.0.208.81:20880")
@@ -138,17 +141,20 @@ func (w *world) until(r *reader, version string) {
 	}
 }
 
-// endpoints gives the names that the guide's configuration has addresses: this cluster has no DNS
-// of its own, and so the ConfigMap gets what it would say.
-func (w *world) endpoints(r *reader) {
+// resolve writes files of the guide's configuration with addresses in place of names, into a
+// directory: this cluster has no DNS of its own.
+func (w *world) resolve(dir string) {
 	w.Helper()
-	var edit strings.Builder
+	var names []string
 	for _, version := range []string{"v1", "v2"} {
 		pod := w.pods("shop", "app=provider,version="+version, cluster.Ready(1))[0]
-		fmt.Fprintf(&edit, "s/provider-%s.shop.svc.cluster.local/%s/g; ", version, pod.Addresses[0])
+		names = append(names, "provider-"+version+".shop.svc.cluster.local", pod.Addresses[0])
 	}
-	_, err := r.operator.Shell(w.ctx, "kubectl -n dubway-system get configmap dubway-xds -o yaml | sed '"+edit.String()+"' | kubectl apply --server-side --force-conflicts -f -")
-	w.must(err)
+	for _, file := range []string{"shop.yaml", "all-v2.yaml"} {
+		text, err := os.ReadFile(filepath.Join("../../../deploy/quickstart", file))
+		w.must(err)
+		w.must(os.WriteFile(filepath.Join(dir, file), []byte(strings.NewReplacer(names...).Replace(string(text))), 0o644))
+	}
 }
 
 // release imports the image that the guide and the chart name.
