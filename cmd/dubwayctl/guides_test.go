@@ -41,12 +41,12 @@ func TestGuides(t *testing.T) {
 
 func TestGuidesCanFail(t *testing.T) {
 	for line, want := range map[string]string{
-		"kubectl dubway statis":                               "unknown command",
-		"kubectl dubway status --every-node":                  "unknown flag",
-		"dubwayctl explain --to 10.0.0.1:1":                   "at least one of the flags",
-		"kubectl dubway accesslog 1 2":                        "accepts at most 1 arg",
+		"kubectl dubway statis":                                   "unknown command",
+		"kubectl dubway status --every-node":                      "unknown flag",
+		"dubwayctl explain --to 10.0.0.1:1":                       "at least one of the flags",
+		"kubectl dubway accesslog 1 2":                            "accepts at most 1 arg",
 		"kubectl -n shop exec deployment/a -- dubwayctl echo cal": "no command",
-		"kubectl exec -n shop a -- dubwayctl status":          "",
+		"kubectl exec -n shop a -- dubwayctl status":              "",
 	} {
 		c := guide.Command{Line: line}
 		err := wellFormed(own(c.Words()))
