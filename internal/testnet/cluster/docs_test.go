@@ -61,6 +61,9 @@ func (r *reader) follow(section string, then func(line, said string)) {
 	}
 }
 
+// call is the guide's.
+const call = "kubectl -n shop exec deployment/consumer -- dubwayctl echo call 240.0.208.81:20880"
+
 // TestInstall follows docs/install.md: whoever does what it says has a mesh that routes, and then
 // has none.
 func TestInstall(t *testing.T) {
@@ -96,6 +99,10 @@ func TestInstall(t *testing.T) {
 			w.resolve(resolved)
 			_, err := r.operator.Shell(w.ctx, r.change(`helm upgrade dubway deploy/chart -n dubway-system --reuse-values --set-file 'xds.files.shop\.yaml=deploy/quickstart/shop.yaml'`))
 			w.must(err)
+			w.step("addresses are in force", func() { // when the kubelet has brought them
+				_, err := r.operator.Shell(w.ctx, call+" --within 4m")
+				w.must(err)
+			})
 		case strings.HasPrefix(line, "helm upgrade"):
 			w.step("all calls go to v2", func() { w.settled(r, "v2") })
 		case strings.Contains(line, "status --all-nodes"):
@@ -128,7 +135,7 @@ func partOfMesh(n int) func([]cluster.Pod) error {
 func (w *world) settled(r *reader, version string) {
 	w.Helper()
 	for in := 0; in < 10; {
-		said, err := r.operator.Shell(w.ctx, "kubectl -n shop exec deployment/consumer -- dubwayctl echo call 240.0.208.81:20880")
+		said, err := r.operator.Shell(w.ctx, call)
 		w.must(err)
 		if in++; !strings.Contains(said, "\n"+version+" ") {
 			in = 0
