@@ -3,6 +3,8 @@
 package cluster_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -68,11 +70,7 @@ const call = "kubectl -n shop exec deployment/consumer -- dubwayctl echo call 24
 // has none.
 func TestInstall(t *testing.T) {
 	w := begin(t)
-	t.Cleanup(func() {
-		for _, namespace := range []string{"shop", "dubway-system"} {
-			w.delete("namespace", namespace, "--ignore-not-found")
-		}
-	})
+	t.Cleanup(w.clear)
 	w.step("image imported", w.release)
 	values, resolved := w.nodeValues(), ""
 	r := w.reader("install.md", func(line string) string {
@@ -117,6 +115,23 @@ func TestInstall(t *testing.T) {
 		t.Error("the guide waits for no pods")
 	}
 	r.follow("What is created", nil)
+}
+
+// clear removes what the guide made, if it did not come to its end.
+func (w *world) clear() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if w.Failed() {
+		for _, container := range []string{"agent", "proxy"} {
+			said, _ := w.Kubectl(ctx, "logs", "-n=dubway-system", "-l=app.kubernetes.io/name=dubway", "-c="+container, "--prefix", "--tail=200")
+			w.Log(said)
+		}
+	}
+	_, gone := w.Helm(ctx, "uninstall", "dubway", "-n=dubway-system", "--ignore-not-found", "--timeout=4m")
+	_, deleted := w.Kubectl(ctx, "delete", "namespace", "shop", "dubway-system", "--ignore-not-found", "--timeout=2m")
+	if err := errors.Join(gone, deleted); err != nil {
+		w.Errorf("clear: %v", err)
+	}
 }
 
 // partOfMesh accepts n pods whose conditions say that they are enrolled.
