@@ -27,12 +27,16 @@ func TestDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	translated, err := filepath.Glob("docs/zh/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	targets := targetsOf(string(makefile))
-	for _, path := range append(documents, "README.md", "CONTRIBUTING.md") {
+	for _, path := range append(append(documents, translated...), "README.md", "CONTRIBUTING.md") {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

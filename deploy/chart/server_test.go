@@ -31,6 +31,7 @@ func TestServer(t *testing.T) {
 	t.Run("dry run", s.dryRun)
 	t.Run("helm's dry run", s.notes)
 	t.Run("agent", s.agent)
+	t.Run("guides", s.guides)
 	install("upgrade", "dubway", ".", "--set", "dashboards.enabled=true,metrics.service.enabled=true,metrics.networkPolicy.enabled=true")
 	// There are no nodes, and so no Job ends.
 	install("uninstall", "dubway", "--no-hooks")
