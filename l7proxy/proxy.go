@@ -172,7 +172,7 @@ func New(opts Options) (*Proxy, error) {
 		},
 		Witness: p.dialer.Arrived, Logger: p.log,
 		Quotas: p.quotas, Lacks: p.lacks,
-		Tight:  func() bool { return p.memory.Level() >= overload.Tight },
+		Tight: func() bool { return p.memory.Level() >= overload.Tight },
 	})
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,
