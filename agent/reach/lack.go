@@ -11,7 +11,7 @@ import (
 var (
 	errView = errors.New("the control plane has not said yet what it sees of the mesh: until it does, its calls would go past the mesh; " +
 		"see the problems of dubwayctl status")
-	errPlane = errors.New("the control plane is away, and nothing that it said of what it sees of the mesh was kept: until it is back, " +
+	errPlane = errors.New("the control plane does not answer, and nothing of what it sees of the mesh was kept: until then " +
 		"its calls would go past the mesh; see the problems of dubwayctl status")
 	errTable   = errors.New("its destinations are not in force in the kernel yet")
 	errRefused = errors.New("its destinations cannot be put in force: see destinations not published in the log of dubway-proxy")
