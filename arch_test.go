@@ -239,6 +239,7 @@ var floors = []string{
 	"l7proxy/identity",
 	"l7proxy/condition",
 	"l7proxy/pause",
+	"l7proxy/steering",
 	"l7proxy/sight",
 	"l7proxy/directory",
 	"l7proxy/snapshot/words",

@@ -112,7 +112,7 @@ func New(opts Options) (*Agent, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	tables := table.New(d, found, opts.Logger)
-	prober := &reach.Prober{}
+	prober := &reach.Prober{Refused: tables.Refused}
 	e, err := enroll.New(enroll.Options{
 		Datapath: d, Tables: tables, Cgroup: opts.Cgroup, Interval: opts.CheckInterval, Retry: retryInterval,
 		Patience: patience, Prober: prober, Grace: patience, IsNode: dialer.IsNode, Log: opts.Logger,

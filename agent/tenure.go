@@ -72,8 +72,7 @@ func (t *tenure) Workloads() ([]*enroll.Workload, <-chan struct{}) {
 
 // Steered is part of takeover.Incumbent.
 func (t *tenure) Steered(uid string) bool {
-	table, ok := t.agent.tables.Of(uid)
-	return ok && (table.Number != 0 || table.Entries > 0)
+	return t.agent.tables.Steered(uid)
 }
 
 // Yield is part of takeover.Incumbent.

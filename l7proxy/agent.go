@@ -10,6 +10,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/proof"
+	"github.com/dubway/dubway/l7proxy/steering"
 	"github.com/dubway/dubway/l7proxy/witness"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
@@ -22,6 +23,7 @@ const comeBack = 200 * time.Millisecond
 // openAgent makes what asks the agent. It asks nothing yet.
 func (p *Proxy) openAgent() (err error) {
 	p.agent = handoff.NewClient(p.opts.HandoffSocket, p.opts.Node, p, p.log)
+	p.steering = steering.New(steering.Options{Agent: p.agent, Unknown: p.opts.Unknown, Viewed: p.control != nil})
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
 	p.dialer.Guard(p.guarded)
 	p.identities, err = proof.New(p.agent, p.opts.Secured, p.log)

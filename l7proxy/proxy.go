@@ -44,6 +44,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/sight"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/apart"
+	"github.com/dubway/dubway/l7proxy/steering"
 	"github.com/dubway/dubway/l7proxy/tap"
 	"github.com/dubway/dubway/l7proxy/telemetry"
 	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
@@ -114,6 +115,7 @@ type Proxy struct {
 	agent      *handoff.Client
 	memory     *overload.Monitor
 	identities *proof.Proof
+	steering   *steering.Steering
 
 	sight      *sight.Sight // what requests see
 	applying   sync.Mutex
@@ -169,8 +171,8 @@ func New(opts Options) (*Proxy, error) {
 			downstream.Serve(p.env, in, started)
 		},
 		Witness: p.dialer.Arrived, Logger: p.log,
-		Quotas: p.quotas,
-		Tight:  func() bool { return p.memory.Level() >= overload.Tight },
+		Quotas: p.quotas, Lacks: p.lacks,
+		Tight: func() bool { return p.memory.Level() >= overload.Tight },
 	})
 	p.memory = overload.New(overload.Options{
 		Limit: opts.MemoryLimit, Used: opts.MemoryUsed, Heaviest: p.listeners.Heaviest, Logger: p.log,

@@ -1,17 +1,22 @@
 package l7proxy
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/steering"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
 
@@ -48,6 +53,9 @@ func TestControlPlaneIsAway(t *testing.T) {
 	if p.configured() {
 		t.Error("it is ready without anything that it could do for its pod")
 	}
+	if l := p.lacks("1"); l != lack.View {
+		t.Errorf("before it was asked for: the pod lacks %q", l)
+	}
 	s := p.status()
 	c := s.ControlPlane
 	if c == nil || len(c.Views) != 1 || s.Source != "control plane 127.0.0.1:1" {
@@ -60,6 +68,57 @@ func TestControlPlaneIsAway(t *testing.T) {
 		t.Errorf("problems %q", s.Problems)
 	}
 }
+
+// TestLacks: a workload lacks its view until it came, the control plane while that is away,
+// and then its table until the agent has it, in each connection.
+func TestLacks(t *testing.T) {
+	p, err := controlled(t, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.pool.Close()
+	p.sees(workload.New(handoff.Workload{
+		UID: "1", Name: "a", Namespace: "shop", ServiceAccount: "default", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")},
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { _ = p.source.Run(ctx) })
+	t.Cleanup(func() { cancel(); run.Wait() })
+	for range 3000 {
+		if p.lacks("1") == lack.Plane {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if l := p.lacks("1"); l != lack.Plane {
+		t.Errorf("the control plane is away: the pod lacks %q", l)
+	}
+	if l := p.lacks("stranger"); l != lack.View {
+		t.Errorf("a pod that nobody can ask for lacks %q", l)
+	}
+	seen := &snapshot.Snapshot{Generation: 1}
+	p.sight.Put([]snapshot.View{{Key: "shop/default", Snapshot: seen, Workloads: []string{"1"}}})
+	want := func(what string, l lack.Lack) {
+		t.Helper()
+		if got := p.lacks("1"); got != l {
+			t.Errorf("%s: the pod lacks %q, want %q", what, got, l)
+		}
+	}
+	want("without an agent", lack.Table)
+	p.steering = steering.New(steering.Options{Agent: agrees{}, Viewed: true})
+	if err := p.steering.Tell(t.Context(), 1, p.sight.Views()); err != nil {
+		t.Fatal(err)
+	}
+	p.connected.Store(true)
+	want("in force", lack.None)
+	p.afresh.Store(true)
+	want("in another connection", lack.Table)
+}
+
+// agrees is an agent that takes everything.
+type agrees struct{}
+
+func (agrees) Destinations(context.Context, uint64, handoff.DestinationTable) error { return nil }
 
 func TestControlProblem(t *testing.T) {
 	heard := time.Now()

@@ -30,6 +30,7 @@ const (
 	ClassBroken       Class = "broken"        // was enrolled, cannot be checked any more
 	ClassWithdrawn    Class = "withdrawn"     // the mesh leaves the node
 	ClassUnreached    Class = "unreached"     // steered, but the proxy does not answer over its data path
+	ClassUnconfigured Class = "unconfigured"  // reached, but what it sees of the mesh is not in force
 )
 
 // Refusal says why a pod is not enrolled.

@@ -10,7 +10,8 @@ import (
 
 // Prober asks whether the way of a workload's calls works; package reach has it.
 type Prober interface {
-	// Reach returns nil if it does, else why not, after some seconds at most.
+	// Reach returns nil if it does, and the workload's own configuration is in force behind
+	// it; else why not, after some seconds at most. What is no Refusal is of ClassUnreached.
 	Reach(ctx context.Context, w *Workload) error
 }
 
@@ -42,14 +43,17 @@ func (e *Enroller) wayError(uid string) error {
 	if y != nil && y.err != nil {
 		err = y.err
 	}
+	if known, ok := errors.AsType[*Refusal](err); ok {
+		return known
+	}
 	return &Refusal{Class: ClassUnreached, Err: fmt.Errorf("its data path does not answer: %w", err)}
 }
 
 // AskAgain has every pod's way asked at once: a proxy came or went.
 func (e *Enroller) AskAgain() { e.askSoon(true) }
 
-// AskMissing has the ways that do not answer asked at once: a table is in force that may
-// be what they lack.
+// AskMissing has the ways that do not answer, or lack something, asked at once: a table is
+// in force that may be what they lack.
 func (e *Enroller) AskMissing() { e.askSoon(false) }
 
 func (e *Enroller) askSoon(all bool) {

@@ -163,3 +163,18 @@ func TestWayOfAnother(t *testing.T) {
 		t.Error("the way of a pod that left is remembered")
 	}
 }
+
+// TestUnconfigured: who is reached and has no configuration in force is not enrolled, by a
+// class of its own, until a table is put.
+func TestUnconfigured(t *testing.T) {
+	w, o := asking(t, time.Hour, time.Hour)
+	o.say("a", &Refusal{Class: ClassUnconfigured, Err: errors.New("its view is away")})
+	w.apply(w.pod("a", netnstest.New(t), 1))
+	w.until("what it lacks", func() bool { return w.status().Class == ClassUnconfigured })
+	if s := w.status(); s.Enrolled || s.Reason != "its view is away" {
+		t.Errorf("reported %+v", s)
+	}
+	o.say("a", nil)
+	w.e.AskMissing()
+	w.must(w.e.Await(t.Context(), "shop/a"))
+}

@@ -1,16 +1,18 @@
 // Package reach asks whether the way of a pod's calls works, from end to end: it makes
 // an ordinary socket in the pod's network namespace, connects it to an address that
 // every table of destinations steers and nobody can have (handoff.Asked), and compares
-// what it reads with the one line that the proxy sends. So the connect program, the
+// what it reads with the lines that the proxy may send (package lack). So the connect program, the
 // workload's entry, its table, the bridge, the listener, the proxy that accepts and
-// SO_ORIGINAL_DST have all done their part, of each family that the pod has.
+// SO_ORIGINAL_DST have all done their part, of each family that the pod has; and the proxy
+// says whether what the pod sees of the mesh is in force behind it, since until then the
+// pod's connects to services would pass unsteered.
 //
 // What it does not prove: that the programs run for the sockets of the pod's own cgroup,
 // which the kernel is asked (Datapath.Effective), and the way in, which cannot be
 // tried: a pod's calls to itself are never taken, and whether anybody else may call it
 // is a NetworkPolicy's to say.
 //
-// The agent parses nothing here: the bytes are equal to those of the line, or are not.
+// The agent parses nothing here: the bytes are equal to those of a line, or are not.
 // They are the proxy's as long as 127.0.0.1:15001 is; a pod with the power to translate
 // its own addresses could feign them, and would feign its own enrolment.
 package reach
@@ -29,6 +31,7 @@ import (
 
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
 )
 
 // timeout bounds one question. The proxy is on this node; while it is very busy, its
@@ -47,12 +50,16 @@ type Prober struct {
 	// Connected tells whether a proxy is connected. Without one a question would wait in
 	// the listener's backlog, and take a connection's room there.
 	Connected func() bool
+	// Refused tells why a workload's table of destinations was not put in force; nil if it
+	// was, or if nobody asked for that.
+	Refused func(uid string) error
 }
 
 var _ enroll.Prober = (*Prober)(nil)
 
 // Reach returns nil if the way of a workload's calls works, by each family of its
-// outbound listeners, and else why not. It takes some seconds at most.
+// outbound listeners, and its own configuration is in force there; else why not: an
+// *enroll.Refusal where only the latter is missing. It takes some seconds at most.
 func (p *Prober) Reach(ctx context.Context, w *enroll.Workload) error {
 	if !p.Connected() {
 		return errNoProxy
@@ -67,21 +74,25 @@ func (p *Prober) Reach(ctx context.Context, w *enroll.Workload) error {
 		if l.Family == 6 {
 			to = handoff.Asked()[1]
 		}
-		if err := ask(ctx, w, to); err != nil {
+		missing, err := ask(ctx, w, to)
+		if err != nil {
 			return fmt.Errorf("IPv%d: %w", l.Family, err)
+		}
+		if missing != lack.None {
+			return &enroll.Refusal{Class: enroll.ClassUnconfigured, Err: p.explain(missing, w.Pod.UID)}
 		}
 	}
 	return nil
 }
 
-// ask connects by one family and compares the answer.
-func ask(ctx context.Context, w *enroll.Workload, to netip.AddrPort) error {
+// ask connects by one family and compares the answer, which says what is missing.
+func ask(ctx context.Context, w *enroll.Workload, to netip.AddrPort) (lack.Lack, error) {
 	fd, err := w.Netns.Dial(to, short)
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
-		return errNotSteered
+		return lack.None, errNotSteered
 	case err != nil:
-		return err
+		return lack.None, err
 	}
 	file := os.NewFile(uintptr(fd), "question")
 	// Of a socket that is still connecting net knows the peer when it is asked, and
@@ -89,27 +100,28 @@ func ask(ctx context.Context, w *enroll.Workload, to netip.AddrPort) error {
 	conn, err := net.FileConn(file)
 	_ = file.Close()
 	if err != nil {
-		return fmt.Errorf("use socket: %w", err)
+		return lack.None, fmt.Errorf("use socket: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
 	defer stop()
-	want := handoff.Answer(w.Pod.UID)
-	got, err := io.ReadAll(io.LimitReader(conn, int64(len(want))+1))
+	got, err := io.ReadAll(io.LimitReader(conn, int64(lack.Longest(w.Pod.UID))+1))
 	switch {
-	case string(got) == string(want) && err == nil:
-		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("no answer: the proxy does not accept, or another program changes where connections go: %w", context.Cause(ctx))
+		return lack.None, fmt.Errorf("no answer: the proxy does not accept, or another program changes where connections go: %w", context.Cause(ctx))
 	case err != nil:
-		return explain(err)
+		return lack.None, failed(err)
 	}
-	return fmt.Errorf("the answer is another one than the proxy's for this pod (%d bytes): another program changes where connections go, "+
-		"or the proxy is of another release", len(got))
+	missing, ok := lack.Of(w.Pod.UID, got)
+	if !ok {
+		return lack.None, fmt.Errorf("the answer is another one than the proxy's for this pod (%d bytes): another program changes where "+
+			"connections go, or the proxy is of another release", len(got))
+	}
+	return missing, nil
 }
 
-// explain says what an error of the connection means.
-func explain(err error) error {
+// failed says what an error of the connection means.
+func failed(err error) error {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
 		return fmt.Errorf("nobody listens for it: %w", err)

@@ -17,9 +17,12 @@ import (
 	"github.com/dubway/dubway/agent/netns/netnstest"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
 )
 
 const uid = "shop/a"
+
+var errFull = errors.New("there are 9 tables")
 
 // workload is a pod in ns, with outbound listeners of families.
 func workload(t *testing.T, ns *netnstest.Netns, families ...int) *enroll.Workload {
@@ -84,6 +87,12 @@ func TestReach(t *testing.T) {
 		{"more than it", slices.Concat(right, []byte("and more")), right, true, true, "the answer is another one", nil},
 		{"nothing", []byte{}, right, true, true, "the answer is another one than the proxy's for this pod (0 bytes)", nil},
 		{"one family only", right, []byte("HTTP/1.1 400 Bad Request\r\n"), true, true, "IPv6: the answer is another one", nil},
+		{"no view yet", lack.View.Answer(uid), right, true, true, "the control plane has not said yet", errView},
+		{"no control plane", lack.Plane.Answer(uid), right, true, true, "the control plane does not answer, and nothing", errPlane},
+		{"no table yet", lack.Table.Answer(uid), right, true, true, "not in force in the kernel yet", errTable},
+		{"by one family only", right, lack.Table.Answer(uid), true, true, "not in force in the kernel yet", errTable},
+		{"another pod's lack", lack.View.Answer("shop/b"), right, true, true, "the answer is another one", nil},
+		{"refused", lack.Refused.Answer(uid), right, true, true, "cannot be put in force: there are 9 tables", errFull},
 		{"silence", silence, silence, true, true, "the proxy does not accept", context.DeadlineExceeded},
 		{"nobody", nil, nil, false, true, "nobody listens", nil},
 		{"not steered", nil, nil, false, false, "was not steered", errNotSteered},
@@ -103,8 +112,13 @@ func TestReach(t *testing.T) {
 				ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 			}
 			defer cancel()
-			p := &Prober{Connected: func() bool { return true }}
+			p := &Prober{Connected: func() bool { return true }, Refused: func(string) error { return errFull }}
 			err := p.Reach(ctx, workload(t, ns, 4, 6))
+			refusal, is := errors.AsType[*enroll.Refusal](err)
+			if lacks := slices.Contains([]error{errView, errPlane, errTable, errFull}, test.is); is != lacks ||
+				is && refusal.Class != enroll.ClassUnconfigured {
+				t.Errorf("%v is a refusal: %t, want %t", err, is, lacks)
+			}
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
@@ -150,5 +164,19 @@ func TestWithoutProxy(t *testing.T) {
 	p := &Prober{Connected: func() bool { return false }}
 	if err := p.Reach(t.Context(), nil); !errors.Is(err, errNoProxy) {
 		t.Errorf("%v, want %v", err, errNoProxy)
+	}
+}
+
+// TestRefused: where the agent knows of no refusal of its own, the proxy's log has it.
+func TestRefused(t *testing.T) {
+	for _, p := range []*Prober{{}, {Refused: func(string) error { return nil }}} {
+		if err := p.explain(lack.Refused, uid); !errors.Is(err, errRefused) {
+			t.Errorf("%v, want %v", err, errRefused)
+		}
+	}
+	for _, l := range lack.All()[1:] {
+		if err := (&Prober{}).explain(l, uid); err == nil || l != lack.Table && errors.Is(err, errTable) {
+			t.Errorf("%s is explained by %v", l, err)
+		}
 	}
 }

@@ -72,6 +72,7 @@ func (s *session) destinations(m *handoff.Message) error {
 	} else {
 		log.Info("destinations published")
 	}
+	defer s.server.askMissing() // after the ack: the proxy answers by what it knows
 	if m.Seq == 0 {
 		return nil
 	}

@@ -45,7 +45,8 @@ type Ledger interface {
 type Ways interface {
 	// AskAgain has all of them asked at once: a proxy came or went.
 	AskAgain()
-	// AskMissing has those asked that do not answer: a generation is in force.
+	// AskMissing has those asked that lack something: a generation is in force, or refused,
+	// and the proxy knows it.
 	AskMissing()
 }
 
@@ -176,6 +177,12 @@ func (s *Server) serve(ctx context.Context, conn *handoff.Conn) {
 	log.Info("proxy gone", "error", err)
 }
 
+func (s *Server) askMissing() {
+	if s.Ways != nil {
+		s.Ways.AskMissing()
+	}
+}
+
 func (s *Server) askAgain() {
 	if s.Ways != nil {
 		s.Ways.AskAgain()
@@ -208,9 +215,6 @@ func (s *Server) put(from *session, g *table.Generation) error {
 		return errors.New("a newer proxy took over")
 	case s.frozen:
 		return nil // another agent's proxy says what is in force
-	}
-	if s.Ways != nil {
-		defer s.Ways.AskMissing()
 	}
 	if err := s.Ledger.Put(g); err != nil {
 		return err

@@ -49,6 +49,9 @@ type Tables struct {
 	// inherited are the slots of workloads that an earlier agent enrolled, by cookie,
 	// until somebody says whose they are.
 	inherited map[uint64]uint32
+
+	refused     map[string]error // why the last generation is not in force, by UID of enrolled workloads
+	refusedRest error            // the same of table 0
 }
 
 // New makes the ledger of a datapath, in which something is in force already.
@@ -56,6 +59,7 @@ func New(d Datapath, found datapath.Steering, log *slog.Logger) *Tables {
 	t := &Tables{
 		datapath: d, log: log, tables: map[uint32]datapath.TableStatus{}, slots: map[uint32]uint32{},
 		of: map[string]uint32{}, enrolled: map[string]uint64{}, inherited: map[uint64]uint32{},
+		refused: map[string]error{},
 	}
 	maps.Copy(t.tables, found.Tables)
 	for cookie, slot := range found.Workloads {
@@ -94,7 +98,12 @@ func (t *Tables) DeleteWorkload(cookie uint64) error {
 		return err
 	}
 	delete(t.inherited, cookie)
-	maps.DeleteFunc(t.enrolled, func(_ string, c uint64) bool { return c == cookie })
+	maps.DeleteFunc(t.enrolled, func(uid string, c uint64) bool {
+		if c == cookie {
+			delete(t.refused, uid)
+		}
+		return c == cookie
+	})
 	return nil
 }
 
@@ -103,12 +112,20 @@ func (t *Tables) Begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.slots)
+	clear(t.refused)
+	t.refusedRest = nil
 }
 
 // Put puts a generation in force. On an error the table's earlier one stays.
 func (t *Tables) Put(g *Generation) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	err := t.put(g)
+	t.judged(g, err)
+	return err
+}
+
+func (t *Tables) put(g *Generation) error {
 	if g.Number == 0 {
 		if err := t.publish(0, g); err != nil {
 			return err

@@ -184,31 +184,39 @@ func (h *Holder) talk(c conn, to Successor) (yielded bool, err error) {
 	}
 }
 
-// tellAll keeps the successor's view equal to what is enrolled.
+// told is what a successor knows of a pod.
+type told struct {
+	workload *enroll.Workload
+	steered  bool
+}
+
+// tellAll keeps the successor's view equal to what is enrolled. Who has been steered since
+// it was told is told again: the successor waits for those.
 func (h *Holder) tellAll(ctx context.Context, c conn) error {
-	told := make(map[string]*enroll.Workload)
+	all := make(map[string]told)
 	for first := true; ; first = false {
 		workloads, changed := h.incumbent.Workloads()
 		now := make(map[string]*enroll.Workload, len(workloads))
 		for _, w := range workloads {
 			now[w.Pod.UID] = w
 		}
-		for uid := range told {
+		for uid := range all {
 			if now[uid] == nil {
-				delete(told, uid)
+				delete(all, uid)
 				if err := c.send(&message{Kind: kindGone, UID: uid}); err != nil {
 					return err
 				}
 			}
 		}
 		for uid, w := range now {
-			if told[uid] == w {
+			is := told{w, h.incumbent.Steered(uid)}
+			if all[uid] == is {
 				continue
 			}
-			if err := h.tell(c, w); err != nil {
+			if err := h.tell(c, is); err != nil {
 				return err
 			}
-			told[uid] = w
+			all[uid] = is
 		}
 		if first {
 			if err := c.send(&message{Kind: kindTold}); err != nil {
@@ -225,8 +233,9 @@ func (h *Holder) tellAll(ctx context.Context, c conn) error {
 
 // tell sends a pod with duplicates of its listeners. One that was closed meanwhile has
 // left: the next change says so.
-func (h *Holder) tell(c conn, w *enroll.Workload) error {
-	m := &workload{UID: w.Pod.UID, Cookie: w.Cookie, Steered: h.incumbent.Steered(w.Pod.UID)}
+func (h *Holder) tell(c conn, is told) error {
+	w := is.workload
+	m := &workload{UID: w.Pod.UID, Cookie: w.Cookie, Steered: is.steered}
 	fds := make([]int, 0, len(w.Listeners))
 	defer func() { closeFDs(fds) }()
 	for _, l := range w.Listeners {

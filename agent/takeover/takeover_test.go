@@ -32,6 +32,7 @@ type incumbent struct {
 	mu      sync.Mutex
 	all     []*enroll.Workload
 	changed chan struct{}
+	late    string // a pod that is steered too
 	events  chan string
 }
 
@@ -49,7 +50,20 @@ func (i *incumbent) set(all ...*enroll.Workload) {
 	i.changed = make(chan struct{})
 }
 
-func (i *incumbent) Steered(uid string) bool { return uid == "steered" }
+func (i *incumbent) Steered(uid string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return uid == "steered" || uid == i.late
+}
+
+// steer says that a table for a pod has come.
+func (i *incumbent) steer(uid string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.late = uid
+	close(i.changed)
+	i.changed = make(chan struct{})
+}
 
 func (i *incumbent) Yield(Successor) error {
 	i.mu.Lock()
@@ -327,6 +341,22 @@ func (s source) Run(ctx context.Context, publish func(pods.Set)) error {
 			publish(set)
 		}
 	}
+}
+
+// TestSteeredLater: a pod whose configuration comes while its listeners are handed over
+// already is waited for too.
+func TestSteeredLater(t *testing.T) {
+	i := open(t, "a")
+	heir := i.meet(t)
+	heir.has(t, "a")
+	if all, _, _ := heir.Pods(); all["a"].Steered {
+		t.Error("it is told as steered before it is")
+	}
+	i.steer("a")
+	eventually(t, "it is told as steered", func() bool {
+		all, _, _ := heir.Pods()
+		return all["a"] != nil && all["a"].Steered && len(all["a"].Sockets) == 1
+	})
 }
 
 // TestWaiting: the proxy is told of the pods that both agents know, and what is missing

@@ -26,7 +26,7 @@ type Waiting struct {
 	changed chan struct{}     // closed at the next change of roster
 	named   map[uint32][]string
 	rest    bool // table 0 came: after all others
-	all     bool // it has destinations, for all that are not named
+	all     bool // it is the configuration of all that are not named
 }
 
 // entry is a pod with what it was made of.
@@ -146,7 +146,7 @@ func (w *Waiting) Put(g *table.Generation) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g.Number == 0 {
-		w.rest, w.all = true, len(g.Destinations) > 0
+		w.rest, w.all = true, table.Own(0, len(g.Destinations))
 	} else {
 		w.named[g.Number] = g.Workloads
 	}

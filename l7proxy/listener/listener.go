@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -39,6 +40,8 @@ type Options struct {
 	Witness func(c *sock.Conn, remote, local netip.AddrPort) bool
 	// Quotas bound what one workload's connections take: each gets its own part.
 	Quotas *quota.Node
+	// Lacks says what a workload lacks until its calls go by what it sees. Nil: nothing.
+	Lacks func(uid string) lack.Lack
 	// Tight tells whether there is no memory for more connections. Nil: never.
 	Tight  func() bool
 	Logger *slog.Logger

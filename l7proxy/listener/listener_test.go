@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/quota"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -405,26 +406,31 @@ func TestYield(t *testing.T) {
 	wantGreeting(t, third)
 }
 
-// TestAnswer: who asks whether the way works reads the workload's line, and is nobody's
-// connection.
+// TestAnswer: who asks whether the way works reads the workload's line, with what it lacks,
+// and is nobody's connection.
 func TestAnswer(t *testing.T) {
-	k := newSocket(t)
-	s := newSet(Options{Serve: func(*downstream.Accepted, func(downstream.Live)) { t.Error("it was served") }})
-	defer s.Shut()
-	c := k.dial()
-	accepted, err := k.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := sock.New(accepted)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.answer(conn, uid)
-	if b, err := io.ReadAll(c); string(b) != string(handoff.Answer(uid)) || err != nil {
-		t.Errorf("the answer is %q, %v", b, err)
-	}
-	if asked, n := s.Stats().Asked.Load(), s.Stats().Accepted.Load(); asked != 1 || n != 0 {
-		t.Errorf("%d were asked and %d accepted, want 1 and 0", asked, n)
+	for _, missing := range lack.All() {
+		k := newSocket(t)
+		s := newSet(Options{
+			Serve: func(*downstream.Accepted, func(downstream.Live)) { t.Error("it was served") },
+			Lacks: func(string) lack.Lack { return missing },
+		})
+		c := k.dial()
+		accepted, err := k.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := sock.New(accepted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.answer(conn, uid)
+		if b, err := io.ReadAll(c); string(b) != string(missing.Answer(uid)) || err != nil {
+			t.Errorf("the answer is %q, %v", b, err)
+		}
+		if asked, n := s.Stats().Asked.Load(), s.Stats().Accepted.Load(); asked != 1 || n != 0 {
+			t.Errorf("%d were asked and %d accepted, want 1 and 0", asked, n)
+		}
+		s.Shut()
 	}
 }

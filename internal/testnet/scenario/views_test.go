@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -23,7 +24,8 @@ import (
 const planeAddress = "127.0.0.1:15010"
 
 // plane is a control plane: plane DIR. What it says to a pod of label app=NAME is in the
-// file DIR/NAME.yaml; to others it says nothing.
+// file DIR/NAME.yaml; to others it says nothing, and to those that have a DIR/NAME.hold
+// beside it, not before that is gone.
 func plane(args []string) error {
 	l, err := net.Listen("tcp", planeAddress)
 	if err != nil {
@@ -52,7 +54,11 @@ func (p *told) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService
 		}
 		if n == 0 {
 			labels := r.GetNode().GetMetadata().GetFields()["LABELS"].GetStructValue().GetFields()
-			text, err := os.ReadFile(filepath.Join(p.dir, labels["app"].GetStringValue()+".yaml"))
+			path := filepath.Join(p.dir, labels["app"].GetStringValue())
+			if err := gone(s.Context(), path+".hold"); err != nil {
+				return err
+			}
+			text, err := os.ReadFile(path + ".yaml")
 			if err != nil {
 				return err
 			}
@@ -76,6 +82,20 @@ func (p *told) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService
 		}
 		if err := s.Send(answer); err != nil {
 			return err
+		}
+	}
+}
+
+// gone waits until there is no such file.
+func gone(ctx context.Context, path string) error {
+	for {
+		if _, err := os.Stat(path); err != nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

@@ -100,11 +100,21 @@ func (s *Source) follow(ctx context.Context) (answered bool, err error) {
 			t.served()
 			ripe.Reset(t.ripeness())
 		case <-ripe.C:
+			if t.blind() {
+				ripe.Reset(patience)
+				continue
+			}
 			s.published()
 			done()
 			t.taken, t.missing = time.Time{}, make(map[string]names)
 		}
 	}
+}
+
+// blind tells whether nothing holds yet and the listeners were not told: what would hold
+// then would look like a view in which nothing is steered.
+func (t *stream) blind() bool {
+	return t.source.Snapshot().Generation == 0 && t.missing[xds.TypeListener][all]
 }
 
 // ended publishes what came whole before the stream ended, and says why it did.

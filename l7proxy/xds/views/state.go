@@ -35,6 +35,18 @@ func (s *Set) Views() []View {
 	return list
 }
 
+// Away tells whether the control plane was asked for a pod's view in vain.
+func (s *Set) Away(uid string) bool {
+	s.mu.Lock()
+	v := s.byUID[uid]
+	s.mu.Unlock()
+	if v == nil {
+		return false
+	}
+	state := v.State()
+	return !state.Connected && state.Reason != ""
+}
+
 // Rejections returns what is rejected of all views; what several are told, once.
 func (s *Set) Rejections() []xds.Rejection {
 	var list []xds.Rejection
