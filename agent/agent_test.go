@@ -26,6 +26,7 @@ import (
 	"github.com/dubway/dubway/agent/netns/netnstest"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
 )
 
 // mesh is a whole agent over the real datapath, two pods, and a toy proxy. The
@@ -236,8 +237,8 @@ func (r *relay) accept(uid string, direction handoff.Direction, l net.Listener) 
 		}
 		ask := handoff.Dial{Workload: uid}
 		if direction == handoff.Outbound {
-			if ask.Destination = originalDestination(c.(*net.TCPConn)); handoff.IsAsked(ask.Destination) {
-				_, _ = c.Write(handoff.Answer(uid))
+			if ask.Destination = originalDestination(c.(*net.TCPConn)); lack.IsAsked(ask.Destination) {
+				_, _ = c.Write(lack.None.Answer(uid))
 				_ = c.Close()
 				continue
 			}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/bpf"
-	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
 )
 
 // Destination is an address range and port whose connects are steered. Port 0
@@ -22,7 +22,7 @@ type Destination struct {
 // asked are the destinations that every table has, by which agent/reach asks whether the
 // way works.
 func asked() (all []Destination) {
-	for _, to := range handoff.Asked() {
+	for _, to := range lack.Asked() {
 		all = append(all, Destination{netip.PrefixFrom(to.Addr(), to.Addr().BitLen()), to.Port()})
 	}
 	return all

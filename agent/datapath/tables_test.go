@@ -16,7 +16,7 @@ import (
 	"github.com/dubway/dubway/agent/datapath/host"
 	"github.com/dubway/dubway/agent/datapath/unknown"
 	"github.com/dubway/dubway/bpf"
-	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/lack"
 )
 
 func TestTablesFit(t *testing.T) {
@@ -366,7 +366,7 @@ func TestAskedIsSteeredByEveryTable(t *testing.T) {
 	}
 	asks := func() (answers []string) {
 		t.Helper()
-		for _, to := range handoff.Asked() {
+		for _, to := range lack.Asked() {
 			c, err := a.dial("tcp", to.String())
 			must(t, err)
 			answers = append(answers, line(t, c)[:len("proxy ")+len(to.String())])

@@ -1,6 +1,6 @@
 // Package reach asks whether the way of a pod's calls works, from end to end: it makes
 // an ordinary socket in the pod's network namespace, connects it to an address that
-// every table of destinations steers and nobody can have (handoff.Asked), and compares
+// every table of destinations steers and nobody can have (lack.Asked), and compares
 // what it reads with the lines that the proxy may send (package lack). So the connect program, the
 // workload's entry, its table, the bridge, the listener, the proxy that accepts and
 // SO_ORIGINAL_DST have all done their part, of each family that the pod has; and the proxy
@@ -70,9 +70,9 @@ func (p *Prober) Reach(ctx context.Context, w *enroll.Workload) error {
 		if l.Direction != handoff.Outbound {
 			continue
 		}
-		to := handoff.Asked()[0]
+		to := lack.Asked()[0]
 		if l.Family == 6 {
-			to = handoff.Asked()[1]
+			to = lack.Asked()[1]
 		}
 		missing, err := ask(ctx, w, to)
 		if err != nil {

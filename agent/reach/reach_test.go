@@ -71,7 +71,7 @@ func answer(t *testing.T, ns *netnstest.Netns, to netip.AddrPort, says []byte) {
 }
 
 func TestReach(t *testing.T) {
-	right := handoff.Answer(uid)
+	right := lack.None.Answer(uid)
 	silence := []byte(nil)
 	tests := []struct {
 		name   string
@@ -82,7 +82,7 @@ func TestReach(t *testing.T) {
 		is     error
 	}{
 		{"both families", right, right, true, true, "", nil},
-		{"another pod's answer", handoff.Answer("shop/b"), right, true, true, "the answer is another one", nil},
+		{"another pod's answer", lack.None.Answer("shop/b"), right, true, true, "the answer is another one", nil},
 		{"a prefix of it", right[:5], right, true, true, "the answer is another one", nil},
 		{"more than it", slices.Concat(right, []byte("and more")), right, true, true, "the answer is another one", nil},
 		{"nothing", []byte{}, right, true, true, "the answer is another one than the proxy's for this pod (0 bytes)", nil},
@@ -101,11 +101,11 @@ func TestReach(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			ns := netnstest.New(t)
 			if test.have {
-				ns.Add("lo", handoff.Asked()[0].Addr().String()+"/32", handoff.Asked()[1].Addr().String()+"/128")
+				ns.Add("lo", lack.Asked()[0].Addr().String()+"/32", lack.Asked()[1].Addr().String()+"/128")
 			}
 			if test.listen {
-				answer(t, ns, handoff.Asked()[0], test.v4)
-				answer(t, ns, handoff.Asked()[1], test.v6)
+				answer(t, ns, lack.Asked()[0], test.v4)
+				answer(t, ns, lack.Asked()[1], test.v6)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			if errors.Is(test.is, context.DeadlineExceeded) {

@@ -279,7 +279,7 @@ func (s *Set) admit(p *pod, c net.Conn, inbound bool) *downstream.Accepted {
 	}
 	in := &downstream.Accepted{Conn: conn}
 	in.Workload, in.Quota, in.Inbound, in.Remote = p.workload.Load(), p.quota, inbound, conn.Remote()
-	if in.Original, err = original(conn, inbound); err == nil && !inbound && handoff.IsAsked(in.Original) {
+	if in.Original, err = original(conn, inbound); err == nil && !inbound && lack.IsAsked(in.Original) {
 		s.answer(conn, in.Workload.UID)
 		return nil
 	}

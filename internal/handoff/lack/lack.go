@@ -1,13 +1,9 @@
-// Package lack is what the answer to a question after the way of a pod's calls
-// (handoff.Asked) may say is missing, although the way is there: a closed set, so that
-// the agent compares bytes and parses none.
+// Package lack is how the agent asks whether the way of a pod's calls works, over that
+// way itself (Asked), and what the proxy's answer may say is missing: a closed set, so
+// that the agent compares bytes and parses none.
 package lack
 
-import (
-	"fmt"
-
-	"github.com/dubway/dubway/internal/handoff"
-)
+import "fmt"
 
 // Lack is what a workload lacks until its calls go by its own configuration.
 type Lack string
@@ -24,10 +20,11 @@ const (
 // All returns every Lack, None first.
 func All() []Lack { return []Lack{None, View, Plane, Table, Refused} }
 
-// Answer is all that a connection to one of handoff.Asked reads. It is no secret.
+// Answer is all that a connection to one of Asked reads, whoever made it: it says
+// that the proxy took it for one of this workload. It is no secret.
 func (l Lack) Answer(uid string) []byte {
 	if l == None {
-		return handoff.Answer(uid)
+		return []byte("dubway: the way of " + uid + "\n")
 	}
 	return fmt.Appendf(nil, "dubway: the way of %s lacks its %s\n", uid, string(l))
 }

@@ -21,8 +21,10 @@ type linux struct {
 	modules string // the directory of the modules that it is given
 }
 
-// wanted is the one module that the tests need: links between namespaces.
-const wanted = "veth"
+// wanted are the modules that the tests need, in an order in which they can be loaded that
+// is also their names': what lists sockets, and links between namespaces. A node's kernel
+// loads them by itself.
+var wanted = []string{"inet_diag", "tcp_diag", "veth"}
 
 // kept returns the kernel of a line that the cache has. Versions leave the archive, so
 // what is here is not asked for again; whoever wants a newer one deletes the folder.
@@ -33,6 +35,11 @@ func (l *line) kept(cache string) (linux, bool) {
 	}
 	slices.SortFunc(versions, byVersion)
 	dir := filepath.Dir(versions[len(versions)-1])
+	for _, name := range wanted {
+		if _, err := os.Stat(filepath.Join(dir, "modules", name+".ko")); err != nil {
+			return linux{}, false // it was kept by an earlier build of this command
+		}
+	}
 	return linux{image: filepath.Join(dir, "vmlinuz"), modules: filepath.Join(dir, "modules")}, true
 }
 
@@ -124,7 +131,7 @@ func (a *archive) fetch(ctx context.Context, l *line, cache string) (linux, erro
 		return linux{}, fmt.Errorf("unpack %s: %w", name, err)
 	}
 	to := filepath.Join(cache, l.name, name)
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.RemoveAll(to)); err != nil {
 		return linux{}, fmt.Errorf("make cache: %w", err)
 	}
 	if err := os.Rename(fresh, to); err != nil {
@@ -192,30 +199,35 @@ func (a *archive) keep(ctx context.Context, tree, to string) error {
 	if err := os.MkdirAll(filepath.Join(to, "modules"), 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
-	image, module := "", ""
+	image, modules := "", make(map[string]string)
 	err := filepath.WalkDir(tree, func(path string, entry fs.DirEntry, err error) error {
+		name, _, _ := strings.Cut(entry.Name(), ".ko")
 		switch {
 		case err != nil || entry.IsDir():
 			return err
 		case strings.HasPrefix(entry.Name(), "vmlinuz"):
 			image = path
-		case strings.HasPrefix(entry.Name(), wanted+".ko"):
-			module = path
+		case name != entry.Name() && slices.Contains(wanted, name):
+			modules[name] = path
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("look for the kernel: %w", err)
 	}
-	if image == "" || module == "" {
-		return fmt.Errorf("image %q, module %q: the package's layout is another one", image, module)
+	if image == "" || len(modules) < len(wanted) {
+		return fmt.Errorf("image %q, modules %v of %v: the package's layout is another one", image, modules, wanted)
 	}
-	if strings.HasSuffix(module, ".xz") {
-		if _, err := a.run(ctx, "xz", "-d", module); err != nil {
+	for name, path := range modules {
+		if strings.HasSuffix(path, ".xz") {
+			if _, err := a.run(ctx, "xz", "-d", path); err != nil {
+				return err
+			}
+			path = strings.TrimSuffix(path, ".xz")
+		}
+		if err := os.Rename(path, filepath.Join(to, "modules", name+".ko")); err != nil {
 			return err
 		}
-		module = strings.TrimSuffix(module, ".xz")
 	}
-	return errors.Join(os.Rename(image, filepath.Join(to, "vmlinuz")),
-		os.Rename(module, filepath.Join(to, "modules", wanted+".ko")))
+	return os.Rename(image, filepath.Join(to, "vmlinuz"))
 }

@@ -72,7 +72,7 @@ func prepare() (io.Writer, error) {
 	return port, nil
 }
 
-// loadModules loads what the kernel was packed with: no more than links of pods.
+// loadModules loads what the kernel was packed with: in the order of their names.
 func loadModules() error {
 	files, err := filepath.Glob("/modules/*.ko")
 	if err != nil {

@@ -1,4 +1,4 @@
-package handoff
+package lack
 
 import "net/netip"
 
@@ -7,7 +7,7 @@ const askedPort = 15001
 
 // Asked returns the two destinations, IPv4 and IPv6, by which the agent asks whether
 // the way of a pod's calls works. They are steered by every table, and no packet ever
-// goes there: the proxy answers itself whoever was meant for one of them, with Answer.
+// goes there: the proxy answers itself whoever was meant for one of them, with a Lack.
 // Nobody can have these addresses: 192.0.0.8 is the dummy address of RFC 7600, 100::/64
 // is discarded by RFC 6666.
 func Asked() [2]netip.AddrPort {
@@ -22,7 +22,3 @@ func IsAsked(to netip.AddrPort) bool {
 	all := Asked()
 	return to == all[0] || to == all[1]
 }
-
-// Answer is all that a connection to one of Asked reads, whoever made it: it says that
-// the proxy took it for one of this workload. It is no secret.
-func Answer(uid string) []byte { return []byte("dubway: the way of " + uid + "\n") }

@@ -1,4 +1,4 @@
-package handoff
+package lack
 
 import (
 	"net/netip"
@@ -14,7 +14,7 @@ func TestIsAsked(t *testing.T) {
 			t.Errorf("%s is asked: %t, want %t", to, got, want)
 		}
 	}
-	if got := string(Answer("shop/a")); got != "dubway: the way of shop/a\n" {
+	if got := string(None.Answer("shop/a")); got != "dubway: the way of shop/a\n" {
 		t.Errorf("the answer is %q: the other process may be of another release", got)
 	}
 }
