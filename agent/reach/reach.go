@@ -108,7 +108,8 @@ func ask(ctx context.Context, w *enroll.Workload, to netip.AddrPort) (lack.Lack,
 	got, err := io.ReadAll(io.LimitReader(conn, int64(lack.Longest(w.Pod.UID))+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return lack.None, fmt.Errorf("no answer: the proxy does not accept, or another program changes where connections go: %w", context.Cause(ctx))
+		return lack.None, fmt.Errorf("no answer: the proxy does not accept, or another program changes where connections go: %w",
+			context.Cause(ctx))
 	case err != nil:
 		return lack.None, failed(err)
 	}

@@ -102,6 +102,7 @@ type steered struct {
 	number  uint32
 	seen    *snapshot.Snapshot
 	sort    sort // of seen
+	forced  sort // of what force knows
 	table   handoff.DestinationTable
 	current bool
 	gains   bool            // not current: it has workloads that the agent's does not have
@@ -166,12 +167,12 @@ func (s *Steering) tell(ctx context.Context, generation uint64, t *steered) erro
 	err := s.opts.Agent.Destinations(limit, generation, t.table)
 	switch {
 	case err == nil:
-		t.current, t.gains = true, false
+		t.current, t.gains, t.forced = true, false, t.sort
 		s.force.put(t)
 	case !gone(err):
 		s.force.refuse(t)
 	}
-	return err //nolint:wrapcheck // it says which table
+	return err
 }
 
 // gone tells whether an error is the connection's, and no refusal.
@@ -201,8 +202,10 @@ func (s *Steering) follow(views []snapshot.View) (gaining, others []*steered, li
 		live[k] = true
 		t.gains = t.follow(v) || t.gains
 		switch {
+		case t.current && t.forced != t.sort: // other listeners with the same destinations
+			t.forced = t.sort
+			s.force.put(t)
 		case t.current:
-			s.force.put(t) // other listeners may have the same destinations
 		case t.gains:
 			gaining = append(gaining, t)
 		default:

@@ -70,12 +70,23 @@ func TestKept(t *testing.T) {
 		}
 	}
 	for _, dir := range []string{"6.1/a-6.1.9", "6.1/a-6.1.10", "6.12/a-6.12.1"} { // one was never finished
-		if err := os.WriteFile(filepath.Join(cache, dir, "vmlinuz"), nil, 0o600); err != nil {
+		if err := os.MkdirAll(filepath.Join(cache, dir, "modules"), 0o755); err != nil {
 			t.Fatal(err)
+		}
+		for _, name := range []string{"vmlinuz", "modules/inet_diag.ko", "modules/tcp_diag.ko", "modules/veth.ko"} {
+			if err := os.WriteFile(filepath.Join(cache, dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if k, ok := lineOf("6.1").kept(cache); !ok || k.image != filepath.Join(cache, "6.1/a-6.1.10/vmlinuz") {
 		t.Errorf("kept %+v, %t", k, ok)
+	}
+	if err := os.Remove(filepath.Join(cache, "6.12/a-6.12.1/modules/tcp_diag.ko")); err != nil {
+		t.Fatal(err)
+	}
+	if k, ok := lineOf("6.12").kept(cache); ok {
+		t.Errorf("kept %+v without a module", k)
 	}
 	if k, ok := lineOf("5.10").kept(cache); ok {
 		t.Errorf("kept %+v of a line that is not there", k)

@@ -89,7 +89,7 @@ func (p *told) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService
 // gone waits until there is no such file.
 func gone(ctx context.Context, path string) error {
 	for {
-		if _, err := os.Stat(path); err != nil {
+		if _, err := os.Stat(path); os.IsNotExist(err) {
 			return nil
 		}
 		select {
