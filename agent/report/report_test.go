@@ -283,3 +283,16 @@ func TestLeave(t *testing.T) {
 		expect(t, c, "a mark false")
 	})
 }
+
+// TestLeaveUnlabelled: neighbours of pods that have had no label have nothing to hear of.
+func TestLeaveUnlabelled(t *testing.T) {
+	report(t, false, func(c *cluster, r *Reporter) {
+		c.set(func() { c.enrolled("a", 1, nil) })
+		time.Sleep(time.Minute)
+		begun := time.Now()
+		if err := r.Leave(context.Background()); err != nil || time.Since(begun) >= 30*time.Second {
+			t.Errorf("left after %v: %v", time.Since(begun), err)
+		}
+		expect(t, c, yes)
+	})
+}

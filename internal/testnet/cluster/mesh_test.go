@@ -4,6 +4,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestMesh(t *testing.T) {
 		w.pods("shop", "", cluster.Ready(3))
 	})
 	w.step("chart installed", func() {
-		w.routes("n1", "n2")
+		w.routes(onlyMesh, "n1", "n2")
 		w.install("xds.existingConfigMap=" + configMap)
 	})
 	if n := w.count("shop", "before", "answered"); n > 0 {
@@ -47,6 +48,16 @@ func TestMesh(t *testing.T) {
 		w.reached("shop", "after", 100)
 	})
 	w.step("calls counted", func() { w.exact("shop", "before", "after") })
+	w.step("rule changed, and followed", func() {
+		w.consumer("ruled", "n1", onlyMesh)
+		w.calling("ruled")
+		w.routes(onlyMesh, "n2")
+		w.follows("ruled", "n1")
+		w.routes(onlyMesh, "n1")
+		w.follows("ruled", "n2")
+		w.exact("shop", "before", "after", "ruled")
+	})
+	w.step("helm test, kubectl dubway and dubwayctl", w.operators)
 	for _, consumer := range []string{"before", "after"} {
 		for _, provider := range []string{"n1", "n2"} {
 			if w.count("shop", consumer, "answered-"+provider) == 0 {
@@ -54,6 +65,16 @@ func TestMesh(t *testing.T) {
 			}
 		}
 	}
+}
+
+// follows waits until ten calls of a consumer have been answered, and none by a provider.
+func (w *world) follows(consumer, unlike string) {
+	w.Helper()
+	w.until(consumer+" to call "+unlike+" no more", func() bool {
+		before, all := w.count("shop", consumer, "answered-"+unlike), w.count("shop", consumer, "answered")
+		w.reached("shop", consumer, all+10)
+		return w.count("shop", consumer, "answered-"+unlike) == before
+	})
 }
 
 // exact stops consumers: each call that was answered was served once, and recorded once on
@@ -72,15 +93,17 @@ func (w *world) exact(namespace string, consumers ...string) {
 	}
 }
 
-// routes has the mesh call the providers of these nodes, in turn, at onlyMesh.
-func (w *world) routes(nodes ...string) {
+// routes has the mesh call the providers of these nodes, in turn, for an address.
+func (w *world) routes(address string, nodes ...string) {
 	w.Helper()
+	host, _, err := net.SplitHostPort(address)
+	w.must(err)
 	var endpoints strings.Builder
 	for _, node := range nodes {
 		pod := w.pods("shop", "app=provider-"+node, cluster.Ready(1))[0]
 		fmt.Fprintf(&endpoints, "          - endpoint: {address: {socket_address: {address: %q, port_value: 20880}}}\n", pod.Addresses[0])
 	}
-	w.apply(routes, system, configMap, endpoints.String())
+	w.apply(routes, system, configMap, host, endpoints.String())
 }
 
 const routes = `
@@ -92,7 +115,7 @@ data:
     resources:
     - "@type": type.googleapis.com/envoy.config.listener.v3.Listener
       name: shop
-      address: {socket_address: {address: 240.0.208.90, port_value: 20880}}
+      address: {socket_address: {address: %s, port_value: 20880}}
       filter_chains:
       - filter_chain_match: {transport_protocol: raw_buffer, application_protocols: [http/1.1, h2c]}
         filters:
@@ -123,4 +146,24 @@ data:
         endpoints:
         - lb_endpoints:
 %s
+  dubway-test.yaml: |
+    resources:
+    - "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+      name: dubway-test
+      address: {socket_address: {address: 240.0.208.80, port_value: 20880}}
+      filter_chains:
+      - filters:
+        - name: envoy.filters.network.tcp_proxy
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+            stat_prefix: dubway-test
+            cluster: dubway-test
+    - "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
+      name: dubway-test
+      type: STATIC
+      load_assignment:
+        cluster_name: dubway-test
+        endpoints:
+        - lb_endpoints:
+          - endpoint: {address: {socket_address: {address: 198.19.7.10, port_value: 20880}}}
 `

@@ -73,7 +73,7 @@ func TestUpgrade(t *testing.T) {
 		for _, n := range w.Nodes {
 			w.provider(n.Name)
 		}
-		w.routes("n1", "n2")
+		w.routes(onlyMesh, "n1", "n2")
 		w.install("xds.existingConfigMap=" + configMap)
 		w.kubectl("label", "namespace", "shop", "dubway.io/mesh=enabled")
 		for _, n := range w.Nodes {
