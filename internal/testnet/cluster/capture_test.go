@@ -64,7 +64,7 @@ chain in { type filter hook prerouting priority 0;
 ether type ip ip saddr %[2]s tcp dport 20880 tcp flags & (syn | ack) == syn counter name all }
 }
 `, name, pod.Addresses[0]))
-	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})} //nolint:gosec // one request of ours
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	go func() { _ = server.Serve(gate) }()
 	w.pods("shop", "app="+name, cluster.Ready(1))
 	w.must(server.Close())

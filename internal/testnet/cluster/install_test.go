@@ -41,9 +41,9 @@ func (w *world) checkout() string {
 func (w *world) imported() {
 	w.Helper()
 	archive := filepath.Join(w.TempDir(), "dubway.tar")
-	make := exec.CommandContext(w.ctx, "go", "run", "./deploy/image", "-o", archive, "-binaries", "bin", "-tag", chartTag)
-	make.Dir = w.checkout()
-	if text, err := make.CombinedOutput(); err != nil {
+	made := exec.CommandContext(w.ctx, "go", "run", "./deploy/image", "-o", archive, "-binaries", "bin", "-tag", chartTag)
+	made.Dir = w.checkout()
+	if text, err := made.CombinedOutput(); err != nil {
 		w.Fatalf("make image: %v\n%s", err, text)
 	}
 	w.must(w.ImportImage(w.ctx, archive))
