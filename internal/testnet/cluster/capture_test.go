@@ -53,15 +53,17 @@ counter own {}
 counter mesh {}
 chain out { type filter hook output priority 0;
 oifname != "lo" tcp dport 20880 tcp flags & (syn | ack) == syn meta skgid %[1]d counter name own
-oifname != "lo" tcp dport 20880 tcp flags & (syn | ack) == syn meta skgid != %[1]d counter name mesh }
+oifname != "lo" tcp dport 20880 tcp flags & (syn | ack) == syn meta skgid != %[1]d counter name mesh
+}
 }
 `, peerGroup))
 	// A frame to another pod of the node only passes the bridge, and one to another node
 	// goes up from it: all of them come in by a port.
 	w.onNode(n, "nft", fmt.Sprintf(`table bridge seen-%[1]s {
-counter all {}
+counter sent {}
 chain in { type filter hook prerouting priority 0;
-ether type ip ip saddr %[2]s tcp dport 20880 tcp flags & (syn | ack) == syn counter name all }
+ether type ip ip saddr %[2]s tcp dport 20880 tcp flags & (syn | ack) == syn counter name sent
+}
 }
 `, name, pod.Addresses[0]))
 	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
@@ -77,7 +79,7 @@ func (w *world) captured(name string, n *cluster.Node) (c capture) {
 	for to, counter := range map[*int]string{&c.own: "own", &c.mesh: "mesh"} {
 		*to = w.packets(w.inPod(pod, "nft", "list counter inet seen "+counter))
 	}
-	c.bridge = w.packets(w.onNode(n, "nft", "list counter bridge seen-"+name+" all"))
+	c.bridge = w.packets(w.onNode(n, "nft", "list counter bridge seen-"+name+" sent"))
 	return c
 }
 

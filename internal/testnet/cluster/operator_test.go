@@ -19,7 +19,7 @@ func (w *world) operators() {
 {apiVersion: v1, kind: Service, metadata: {namespace: default, name: helm-test},
 spec: {clusterIP: 198.19.7.10, selector: {app.kubernetes.io/name: dubway-test-provider}, ports: [{name: tcp-dubbo, port: 20880}]}}`)
 	w.Cleanup(func() { w.delete("service", "helm-test", "--namespace=default") })
-	said, err := w.Helm(w.ctx, "test", release, "--namespace="+system, "--logs", "--timeout=4m")
+	said, err := w.Helm(w.ctx, "test", release, "--namespace="+system, "--timeout=4m")
 	w.must(err)
 	if !strings.Contains(said, "helm-test") {
 		w.Errorf("helm test says %s", said)
