@@ -69,10 +69,7 @@ func (w *world) install(more ...string) {
 	w.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
-		if left, err := w.Helm(ctx, "list", "--namespace="+system, "--short", "--all"); err == nil && strings.TrimSpace(left) == "" {
-			return
-		}
-		if _, err := w.Helm(ctx, "uninstall", release, "--namespace="+system, "--wait", "--timeout=4m"); err != nil {
+		if _, err := w.Helm(ctx, "uninstall", release, "--namespace="+system, "--ignore-not-found", "--wait", "--timeout=4m"); err != nil {
 			w.Errorf("uninstall: %v", err)
 		}
 	})

@@ -36,7 +36,7 @@ spec: {clusterIP: 198.19.7.10, selector: {app.kubernetes.io/name: dubway-test-pr
 	}{
 		{kubectl + " dubway status --all-nodes", []string{"n1", "n2"}},
 		{kubectl + " dubway workloads --node n2", []string{"provider-n2"}},
-		{ctl + " status --node n1", []string{"n1", "active"}},
+		{ctl + " status --node n1", []string{"node n1", "3 enrolled, 0 not enrolled"}},
 		{ctl + " routes --pod shop/before", []string{strings.Split(onlyMesh, ":")[0]}},
 		{ctl + " doctor --node n1", nil},
 		{ctl + " doctor --node n2", nil},
