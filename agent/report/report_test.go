@@ -263,8 +263,10 @@ func TestLostCertificate(t *testing.T) {
 // TestUndecided: while a namespace is not known nothing is taken away from its pods.
 func TestUndecided(t *testing.T) {
 	report(t, true, func(c *cluster, _ *Reporter) {
-		e := c.entries["a"]
-		e.Wanted, e.Undecided, e.Marked, e.Condition = false, true, true, &kube.Condition{Enrolled: true, Reason: "Enrolled"}
+		c.set(func() {
+			e := c.entries["a"]
+			e.Wanted, e.Undecided, e.Marked, e.Condition = false, true, true, &kube.Condition{Enrolled: true, Reason: "Enrolled"}
+		})
 		time.Sleep(time.Hour)
 		expect(t, c)
 	})
