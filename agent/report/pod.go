@@ -113,6 +113,9 @@ func (r *Reporter) mark(ctx context.Context, m *memo, e *kube.Entry, s *enroll.S
 	}
 	m.marked = time.Now()
 	m.unmarked = r.opts.API.SetMark(ctx, e.Ref(), set)
+	r.mu.Lock()
+	r.labelled = m.marked // the watch may not show it before it is taken away again
+	r.mu.Unlock()
 	return m.unmarked
 }
 

@@ -68,6 +68,7 @@ type Reporter struct {
 	asked    time.Time
 	failing  map[string]string // by pod: what could not be written
 	leaving  bool
+	labelled time.Time     // when a pod was last seen with the label; at first, when nobody had looked
 	unmarked chan struct{} // closed when no pod has the label any more
 	kicked   chan struct{} // has room for one
 }
@@ -90,7 +91,7 @@ func New(opts Options) *Reporter {
 	}
 	return &Reporter{
 		opts: opts, memos: make(map[string]*memo), conflict: make(map[string]time.Time),
-		failing: make(map[string]string), unmarked: make(chan struct{}), kicked: make(chan struct{}, 1),
+		failing: make(map[string]string), labelled: time.Now(), unmarked: make(chan struct{}), kicked: make(chan struct{}, 1),
 	}
 }
 
@@ -120,7 +121,7 @@ func (r *Reporter) Run(ctx context.Context) {
 }
 
 // Leave takes the label away from all pods of the node, and returns when neighbours have
-// had time to hear of it. From then on none is set.
+// had time to hear of it: at once where none had it lately. From then on none is set.
 func (r *Reporter) Leave(ctx context.Context) error {
 	r.mu.Lock()
 	r.leaving = true
@@ -134,10 +135,13 @@ func (r *Reporter) Leave(ctx context.Context) error {
 		return ctx.Err()
 	case <-r.unmarked:
 	}
+	r.mu.Lock()
+	settled := r.labelled.Add(r.opts.Settle)
+	r.mu.Unlock()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(r.opts.Settle):
+	case <-time.After(time.Until(settled)):
 		return nil
 	}
 }
@@ -187,6 +191,9 @@ func (r *Reporter) pass(ctx context.Context, entries []kube.Entry) {
 	maps.DeleteFunc(r.memos, func(uid string, _ *memo) bool { return !here[uid] })
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if marked {
+		r.labelled = now
+	}
 	if r.leaving && !marked && !closed(r.unmarked) {
 		close(r.unmarked)
 	}

@@ -263,8 +263,10 @@ func TestLostCertificate(t *testing.T) {
 // TestUndecided: while a namespace is not known nothing is taken away from its pods.
 func TestUndecided(t *testing.T) {
 	report(t, true, func(c *cluster, _ *Reporter) {
-		e := c.entries["a"]
-		e.Wanted, e.Undecided, e.Marked, e.Condition = false, true, true, &kube.Condition{Enrolled: true, Reason: "Enrolled"}
+		c.set(func() {
+			e := c.entries["a"]
+			e.Wanted, e.Undecided, e.Marked, e.Condition = false, true, true, &kube.Condition{Enrolled: true, Reason: "Enrolled"}
+		})
 		time.Sleep(time.Hour)
 		expect(t, c)
 	})
@@ -281,5 +283,18 @@ func TestLeave(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		expect(t, c, "a mark false")
+	})
+}
+
+// TestLeaveUnlabelled: neighbours of pods that have had no label have nothing to hear of.
+func TestLeaveUnlabelled(t *testing.T) {
+	report(t, false, func(c *cluster, r *Reporter) {
+		c.set(func() { c.enrolled("a", 1, nil) })
+		time.Sleep(time.Minute)
+		begun := time.Now()
+		if err := r.Leave(context.Background()); err != nil || time.Since(begun) >= 30*time.Second {
+			t.Errorf("left after %v: %v", time.Since(begun), err)
+		}
+		expect(t, c, yes)
 	})
 }

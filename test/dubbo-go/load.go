@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	getty "github.com/apache/dubbo-getty"
 )
 
 // load calls the job's target until it is told to stop by a file `stop` in the folder of
@@ -42,8 +45,13 @@ func load(ctx context.Context, line string) error {
 	fmt.Println("READY")
 	pause := time.Duration(j.number("pause", 5)) * time.Millisecond
 	for ctx.Err() == nil && !stopTold() {
-		books.add("sent")
 		who, err := within(patience, func() (string, error) { return c.probe().Who(ctx) })
+		if err != nil && strings.Contains(err.Error(), getty.ErrSessionClosed.Error()) {
+			books.add("unsent")
+			time.Sleep(pause)
+			continue
+		}
+		books.add("sent")
 		if err != nil {
 			books.add("failed")
 			fmt.Println("failed:", err)

@@ -134,6 +134,7 @@ type peer struct {
 	node            string
 	args            []string
 	serves          bool // it is ready when it listens; without, when it runs
+	held            bool // it begins when something on its node serves gatePort
 }
 
 // run applies the pod.
@@ -141,19 +142,25 @@ func (w *world) run(p peer) {
 	w.Helper()
 	args, err := json.Marshal(p.args)
 	w.must(err)
-	ready := ""
+	ready, gate := "", ""
+	if p.held {
+		gate = fmt.Sprintf(`initContainers: [{name: gate, image: %q, imagePullPolicy: Never, args: [get, "http://$(HOST):%s"],
+    env: [{name: HOST, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]}]`, cluster.PodImage, gatePort)
+	}
 	if p.serves {
 		ready = "readinessProbe: {tcpSocket: {port: 20880}, periodSeconds: 1}"
 	}
 	w.apply(`
 apiVersion: v1
 kind: Pod
-metadata: {namespace: %[1]s, name: %[2]s, labels: {app: %[2]s}}
+metadata: {namespace: %[1]s, name: %[2]s, labels: {app: %[2]s, serves: "%[8]t"}}
 spec:
   nodeName: %[3]s
   terminationGracePeriodSeconds: 2
+  %[9]s
   containers:
     - name: peer
+      securityContext: {runAsGroup: %[10]d}
       image: %[4]s
       imagePullPolicy: Never
       args: %[5]s
@@ -163,5 +170,5 @@ spec:
       volumeMounts: [{name: counts, mountPath: /counts, subPathExpr: %[1]s/$(POD_NAME)}]
       %[7]s
   volumes: [{name: counts, hostPath: {path: %[6]s, type: DirectoryOrCreate}}]
-`, p.namespace, p.name, p.node, p.image, args, counts, ready)
+`, p.namespace, p.name, p.node, p.image, args, counts, ready, p.serves, gate, peerGroup)
 }

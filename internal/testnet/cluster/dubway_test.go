@@ -79,6 +79,14 @@ func (w *world) image(i *image.Image) {
 	w.must(w.ImportImage(w.ctx, archive))
 }
 
+// cgroup is that of a whole node.
+func (w *world) cgroup(n *cluster.Node) string {
+	w.Helper()
+	root, err := machine.Cgroup2()
+	w.must(err)
+	return filepath.Join(root, "kt-"+n.Name)
+}
+
 // attached returns the programs that see connects of IPv4 of exactly this cgroup.
 func attached(t *testing.T, cgroup string) []ebpf.ProgramID {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,9 @@ func begin(t *testing.T, namespaces ...string) *world {
 	t.Cleanup(cancel)
 	for _, name := range namespaces {
 		w.apply("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", name)
+		for _, n := range w.Nodes { // what pods of an earlier test counted
+			w.must(os.RemoveAll(n.Path(filepath.Join(counts, name))))
+		}
 		t.Cleanup(func() { w.delete("namespace", name) })
 		w.must(w.Account(ctx, name))
 	}
