@@ -96,6 +96,51 @@ func (r *rig) reboot() {
 	}
 }
 
+// proxyKilled: connections wait for a proxy that is killed under load, and no call is lost but
+// what was in flight.
+func (r *rig) proxyKilled() {
+	n1 := r.Nodes[0]
+	var provider cluster.Pod
+	r.step("calls", func() {
+		r.provider("provider", "n2")
+		provider = r.enrolled(r.namespace, "app=provider", 1)[0]
+		r.serve(provider, provider.Addresses[0], nowhere)
+		for i, address := range []string{provider.Addresses[0], nowhere} {
+			name := fmt.Sprint("consumer-", i)
+			r.consumer(name, "n1", address)
+			r.reached(r.namespace, name, 100)
+		}
+	})
+	r.step("proxy of n1 killed, and calls go on", func() {
+		agent := r.status("n1").Agent
+		if _, err := n1.Run(r.ctx, "kill", "-9", strconv.Itoa(agent.ProxyPID)); err != nil {
+			r.Fatal(err)
+		}
+		r.consumer("later", "n1", nowhere) // it may start while there is no proxy
+		for i := range 2 {
+			name := fmt.Sprint("consumer-", i)
+			r.reached(r.namespace, name, r.count(r.namespace, name, "answered")+100)
+		}
+		r.reached(r.namespace, "later", 100)
+		if now := r.status("n1").Agent; now.ProxyPID == agent.ProxyPID || now.PID != agent.PID {
+			r.Errorf("agent and proxy are %d and %d, before %d and %d", now.PID, now.ProxyPID, agent.PID, agent.ProxyPID)
+		}
+	})
+	consumers := []string{"consumer-0", "consumer-1", "later"}
+	r.stopped(consumers...)
+	answered := 0
+	for _, c := range consumers {
+		sent, got, failed := r.count(r.namespace, c, "sent"), r.count(r.namespace, c, "answered"), r.count(r.namespace, c, "failed")
+		answered += got
+		if sent != got+failed || failed > 1 {
+			r.Errorf("%s: %d calls were sent, %d answered, %d failed", c, sent, got, failed)
+		}
+	}
+	if served := r.served(r.namespace); served < answered || served > answered+2 {
+		r.Errorf("%d calls were answered, %d served", answered, served)
+	}
+}
+
 // onDisk is what a pod's file on a node counts.
 func (r *rig) onDisk(n *cluster.Node, pod, name string) int {
 	r.Helper()

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +29,13 @@ func TestFaults(t *testing.T) {
 	}{
 		{"agentAway", (*rig).agentAway},
 		{"reboot", (*rig).reboot},
+		{"relabelled", (*rig).relabelled},
+		{"probed", (*rig).probed},
+		{"proxyKilled", (*rig).proxyKilled},
+		{"burst", (*rig).burst},
+		{"apiAway", (*rig).apiAway},
+		{"forbidden", (*rig).forbidden},
+		{"reused", (*rig).reused},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			namespace := "faults-" + strings.ToLower(fault.name)
@@ -113,15 +119,6 @@ func (r *rig) generation(node string) uint64 {
 	var s struct{ Proxy struct{ Generation uint64 } }
 	r.must(json.Unmarshal([]byte(r.ctl(node, "status", "-o=json")), &s))
 	return s.Proxy.Generation
-}
-
-// serve configures calls to addresses, which are the provider's.
-func (r *rig) serve(provider cluster.Pod, addresses ...string) {
-	r.Helper()
-	r.configure(meshtest.Text(meshtest.Service{
-		Name: r.namespace, Addresses: addresses, Routes: meshtest.Split(map[string]int{r.namespace: 1}),
-		Clusters: map[string][]netip.AddrPort{r.namespace: {netip.AddrPortFrom(netip.MustParseAddr(provider.Addresses[0]), 20880)}},
-	}))
 }
 
 // provider applies a provider.
