@@ -59,6 +59,7 @@ cgroupRoot: /%s
 failCgroupV1: false
 enforceNodeAllocatable: [pods]
 oomScoreAdj: 0
+syncFrequency: 10s
 maxOpenFiles: 20000
 failSwapOn: false
 makeIPTablesUtilChains: false
