@@ -33,9 +33,9 @@ func TestFaults(t *testing.T) {
 		{"probed", (*rig).probed},
 		{"proxyKilled", (*rig).proxyKilled},
 		{"burst", (*rig).burst},
-		{"apiAway", (*rig).apiAway},
 		{"forbidden", (*rig).forbidden},
 		{"reused", (*rig).reused},
+		{"apiAway", (*rig).apiAway},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			namespace := "faults-" + strings.ToLower(fault.name)
