@@ -79,7 +79,7 @@ func (r *rig) forbidden() {
 	}
 	r.step("forbidden", func() {
 		nft(fmt.Sprintf(`table bridge faults {
-	chain policy {
+	chain denied {
 		type filter hook forward priority 0
 		ip saddr %s ip daddr %s tcp flags & (syn | ack) == syn drop
 	}
