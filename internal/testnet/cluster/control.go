@@ -159,3 +159,26 @@ func (c *Cluster) isReady(ctx context.Context, n *Node) error {
 	}
 	return errors.New("it says nothing of itself")
 }
+
+// HideAPI has everything outside of its own computer find the API server silent, as behind a
+// cut cable, or ends that. The administrator's kubectl is on that computer.
+func (c *Cluster) HideAPI(ctx context.Context, hidden bool) error {
+	rules := "table inet hidden\ndelete table inet hidden\n"
+	if hidden {
+		rules += `table inet hidden {
+	chain input {
+		type filter hook input priority 0
+		iifname ` + bridge + ` tcp dport 6443 drop
+	}
+}
+`
+	}
+	file := c.conf("hidden.nft")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		return fmt.Errorf("hide API server: %w", err)
+	}
+	if _, err := c.control.Run(ctx, "nft", "-f", file); err != nil {
+		return fmt.Errorf("hide API server: %w", err)
+	}
+	return nil
+}
