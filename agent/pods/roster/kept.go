@@ -19,7 +19,11 @@ func (r *Roster) keep() {
 	}
 	entries := []kube.Entry{}
 	for _, c := range r.records {
-		entries = append(entries, c.entry)
+		e := c.entry
+		// The runtime says them before the API server does, and nothing is written when that
+		// follows: without them nobody would find the pod's network.
+		e.Pod.Addresses = c.addresses()
+		entries = append(entries, e)
 	}
 	text, err := json.Marshal(entries) //nolint:musttag // nobody but an agent reads it
 	if err == nil {

@@ -283,6 +283,27 @@ func TestAway(t *testing.T) {
 	}
 }
 
+// TestAwayEarly: a pod whose addresses the runtime alone had told of, when that was written
+// down, is remembered with them.
+func TestAwayEarly(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	early := entry(uid1, 0)
+	w.api.say(nil, early)
+	ns := w.network(1)
+	if err := w.r.Add(ctx, &early, Sandbox{ID: "s1", Netns: w.hold(ns), Addresses: []netip.Addr{netip.MustParseAddr("10.98.0.1")}}); err != nil {
+		t.Fatal(err)
+	}
+	w.process(uid1, ns)
+	w.until("the pod runs", uid1, func(p *pods.Pod) bool {
+		return there(p) && p.Cgroup == filepath.Join(w.cgroup, "kubepods", "pod"+uid1)
+	})
+	w.api.say(errors.New("connection refused"))
+	w.start()
+	w.until("the pod is remembered", uid1, there)
+}
+
 // TestSandbox: what the runtime says goes before what is found, at once.
 func TestSandbox(t *testing.T) {
 	w := newWorld(t)

@@ -46,7 +46,7 @@ func TestFaults(t *testing.T) {
 			t.Cleanup(func() {
 				if t.Failed() {
 					var logs strings.Builder
-					r.Logs(&logs, namespace)
+					r.Logs(&logs, namespace, system)
 					t.Log(logs.String())
 				}
 			})
