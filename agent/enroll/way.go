@@ -25,6 +25,7 @@ type way struct {
 	ok      bool      // it answered, and has not failed for longer than the grace since
 	err     error     // of the last question
 	asking  bool      // a question is on its way
+	again   bool      // it may be answered by what was before: another is to follow
 	due     time.Time // the next question; the zero time is at once
 	failing time.Time // since then no question was answered; zero: the last one was
 	pause   time.Duration
@@ -60,8 +61,8 @@ func (e *Enroller) askSoon(all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, y := range e.ways {
-		if all || y.err != nil {
-			y.due, y.pause = time.Time{}, 0
+		if all || y.asking || y.err != nil {
+			y.due, y.pause, y.again = time.Time{}, 0, y.asking
 		}
 	}
 	e.signal()
@@ -170,7 +171,11 @@ func (e *Enroller) answered(ctx context.Context, q question, err error) {
 		y.ok, y.failing, y.pause, y.due = true, time.Time{}, 0, now.Add(e.opts.Interval)
 	} else {
 		e.failed(y, now)
+		if y.again {
+			y.due, y.pause = time.Time{}, 0
+		}
 	}
+	y.again = false
 	switch is := e.wayError(q.uid); {
 	case is == nil && was != nil:
 		e.opts.Log.Info("workload enrolled: its data path answers", "uid", q.uid)

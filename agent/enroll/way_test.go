@@ -42,14 +42,20 @@ func (o *oracle) count(pod string) int {
 // asking is a world whose pods are asked, as Run does it.
 func asking(t *testing.T, interval, grace time.Duration) (*world, *oracle) {
 	t.Helper()
-	w := newWorld(t)
 	o := &oracle{says: make(map[string]error), asked: make(map[string]int)}
-	w.e.opts.Prober, w.e.opts.Interval, w.e.opts.Grace = o, interval, grace
+	return probed(t, o, interval, grace), o
+}
+
+// probed is a world whose pods are asked by a Prober.
+func probed(t *testing.T, p Prober, interval, grace time.Duration) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.e.opts.Prober, w.e.opts.Interval, w.e.opts.Grace = p, interval, grace
 	ctx, cancel := context.WithCancel(t.Context())
 	var run sync.WaitGroup
 	run.Go(func() { w.e.Run(ctx) })
 	t.Cleanup(func() { cancel(); run.Wait() })
-	return w, o
+	return w
 }
 
 // status returns the state of the one pod.
@@ -176,5 +182,46 @@ func TestUnconfigured(t *testing.T) {
 	}
 	o.say("a", nil)
 	w.e.AskMissing()
+	w.must(w.e.Await(t.Context(), "shop/a"))
+}
+
+// slow is a Prober whose questions end when they are told to.
+type slow struct{ begun, end chan error }
+
+func (s slow) Reach(ctx context.Context, _ *Workload) error {
+	select {
+	case s.begun <- nil:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-s.end:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestAskedMeanwhile: a table that is put while a question is on its way has another follow
+// at once, since that one may be answered by what was before.
+func TestAskedMeanwhile(t *testing.T) {
+	s := slow{make(chan error), make(chan error)}
+	w := probed(t, s, time.Hour, time.Hour)
+	w.apply(w.pod("a", netnstest.New(t), 1))
+	begun := func() {
+		t.Helper()
+		select {
+		case <-s.begun:
+		case <-time.After(30 * time.Second):
+			t.Fatal("no question follows")
+		}
+	}
+	for range 12 { // the last pauses of those that double would be minutes
+		begun()
+		w.e.AskMissing()
+		s.end <- errDeaf
+	}
+	begun()
+	s.end <- nil
 	w.must(w.e.Await(t.Context(), "shop/a"))
 }

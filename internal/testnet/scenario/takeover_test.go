@@ -272,9 +272,7 @@ func TestTakeoverCutOff(t *testing.T) {
 		t.Helper()
 		old.is(admin.RoleActive)
 		m.callsGo(consumer, target)
-		if s := old.status(); s.Workloads.Enrolled != 3 {
-			t.Errorf("%s: %d pods are enrolled: %v", stage, s.Workloads.Enrolled, s.Problems)
-		}
+		m.eventually(stage+": 3 pods are enrolled", func() bool { return old.status().Workloads.Enrolled == 3 })
 	}
 
 	// Before hello.
