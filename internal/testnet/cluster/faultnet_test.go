@@ -144,10 +144,16 @@ func (r *rig) reused() {
 		}
 	})
 	calls := r.tally(r.namespace, "consumer-n1", "consumer-n2")
+	of := `source_workload_namespace="` + r.namespace + `"`
+	if recorded := r.sum("istio_requests_total{", `reporter="source"`, of); recorded != calls {
+		r.Errorf("of %d calls the consumers' proxies have recorded %d", calls, recorded)
+	}
+	// Of files a proxy knows which workload an address is on its own node alone.
+	near := r.sum("istio_requests_total{", `reporter="source"`, of, `source_workload="consumer-n1"`)
 	for _, reporter := range []string{"source", "destination"} {
-		recorded := r.sum("istio_requests_total{", `reporter="`+reporter+`"`, `destination_workload="provider"`, `source_workload_namespace="`+r.namespace+`"`)
-		if recorded != calls {
-			r.Errorf("of %d calls the proxies have recorded %d to the provider as %s", calls, recorded, reporter)
+		recorded := r.sum("istio_requests_total{", `reporter="`+reporter+`"`, of, `source_workload="consumer-n1"`, `destination_workload="provider"`)
+		if recorded != near || near == 0 {
+			r.Errorf("of %d calls within the node its proxy has recorded %d to the provider as %s", near, recorded, reporter)
 		}
 	}
 }
