@@ -134,11 +134,11 @@ func New(opts Options) (*Agent, error) {
 	a.kubelet = kubelet.New(kubelet.Options{
 		Cgroup: opts.KubeletCgroup, Attached: opts.Cgroup, PinPath: opts.PinPath, Pods: e.Cgroups, Log: opts.Logger,
 	})
+	node := conflict.Node{Cgroup: opts.Cgroup, PinPath: opts.PinPath, ConfDir: opts.CNIConfDir}
+	a.conflicts = conflicts.New(node, d, opts.Logger)
 	if err := a.join(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	node := conflict.Node{Cgroup: opts.Cgroup, PinPath: opts.PinPath, ConfDir: opts.CNIConfDir}
-	a.conflicts = conflicts.New(node, d, opts.Logger)
 	return a, nil
 }
 

@@ -50,7 +50,7 @@ func (a *Agent) join() (err error) {
 	if a.opts.cluster == nil {
 		return nil
 	}
-	a.member = a.opts.cluster.Join(a.enroller, a.server.Desk.Holds)
+	a.member = a.opts.cluster.Join(a.enroller, a.server.Desk.Holds, a.conflicts.Found)
 	a.chain, err = a.opts.chain(a.member.Sandboxes())
 	return err
 }

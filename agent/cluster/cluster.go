@@ -73,13 +73,13 @@ type Member struct {
 	keeper   *sandbox.Keeper
 }
 
-// Join begins a turn. It is told who enrols, and what tells whether the proxy has a
-// certificate of an account.
-func (c *Cluster) Join(e *enroll.Enroller, holds func(namespace, account string) bool) *Member {
+// Join begins a turn. It is told who enrols, what tells whether the proxy has a certificate
+// of an account, and what gets in the mesh's way on the node.
+func (c *Cluster) Join(e *enroll.Enroller, holds func(namespace, account string) bool, found func() []admin.Conflict) *Member {
 	return &Member{
 		cluster: c,
 		reporter: report.New(report.Options{
-			API: c.api, Enrolment: e, Holds: holds, Own: c.opts.Kubernetes.Own, Log: c.opts.Log,
+			API: c.api, Enrolment: e, Holds: holds, Found: found, Own: c.opts.Kubernetes.Own, Log: c.opts.Log,
 		}),
 		keeper: &sandbox.Keeper{API: c.api, Roster: c.roster, Enroller: e},
 	}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,6 +80,24 @@ func (r *Reporter) event(ctx context.Context, m *memo, e *kube.Entry, s *enroll.
 		Pod: r.opts.Own, Warning: true, Reason: "NodeConflict", Action: "Enrol",
 		Note: s.Reason + "; `dubwayctl doctor` on the node says more",
 	})
+}
+
+// node tells on the agent's own pod of what gets in the mesh's way: once for each that
+// comes.
+func (r *Reporter) node(ctx context.Context) {
+	if r.opts.Found == nil || r.opts.Own.Name == "" {
+		return
+	}
+	found := r.opts.Found()
+	for _, c := range found {
+		if !slices.Contains(r.found, c) {
+			r.tell(ctx, &kube.Event{
+				Pod: r.opts.Own, Warning: true, Reason: "NodeConflict", Action: "Look",
+				Note: c.Name + ": " + c.Detail + "; fix: " + c.Fix,
+			})
+		}
+	}
+	r.found = found
 }
 
 // tell makes an event. One that cannot be made is logged, and not tried again: the

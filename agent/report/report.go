@@ -14,6 +14,7 @@ import (
 
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/pods/kube"
+	"github.com/dubway/dubway/internal/admin"
 )
 
 // API is where it is told, and what is there now.
@@ -41,6 +42,7 @@ type Options struct {
 	API       API
 	Enrolment Enrolment
 	Holds     func(namespace, account string) bool // whether the proxy has a certificate of an account
+	Found     func() []admin.Conflict              // what gets in the mesh's way on the node; nil for nothing
 	Own       kube.Ref                             // the agent's own pod, for what concerns the node
 	Settle    time.Duration                        // see roster.Options; 30 seconds
 	Log       *slog.Logger
@@ -62,6 +64,7 @@ type Reporter struct {
 
 	memos    map[string]*memo     // by UID; Run's goroutine's alone
 	conflict map[string]time.Time // events of the node, by note; the same
+	found    []admin.Conflict     // of which there is an event; the same
 
 	mu       sync.Mutex
 	guard    error // of the last question whether pods may be labelled
@@ -188,6 +191,7 @@ func (r *Reporter) pass(ctx context.Context, entries []kube.Entry) {
 		r.event(ctx, m, e, s)
 		r.note(e, err, r.mark(ctx, m, e, s))
 	}
+	r.node(ctx)
 	maps.DeleteFunc(r.memos, func(uid string, _ *memo) bool { return !here[uid] })
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,10 +14,12 @@ import (
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/pods/kube"
+	"github.com/dubway/dubway/internal/admin"
 )
 
 // cluster is an API and an Enrolment that do what a test wants, and show what was written.
 type cluster struct {
+	found   []admin.Conflict
 	mu      sync.Mutex
 	entries map[string]*kube.Entry
 	states  map[string]enroll.Status
@@ -80,6 +82,12 @@ func (c *cluster) SetMark(_ context.Context, pod kube.Ref, set bool) error {
 	return nil
 }
 
+func (c *cluster) conflicts() []admin.Conflict {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.found
+}
+
 func (c *cluster) Guarded(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,7 +134,8 @@ func report(t *testing.T, certified bool, f func(c *cluster, r *Reporter)) {
 			"a": {Wanted: true, Pod: pods.Pod{UID: "a", Name: "a", Namespace: "shop", ServiceAccount: "one"}},
 		}}
 		r := New(Options{
-			API: c, Enrolment: c, Own: kube.Ref{Namespace: "mesh", Name: "agent"}, Log: slog.New(slog.DiscardHandler),
+			Found: c.conflicts,
+			API:   c, Enrolment: c, Own: kube.Ref{Namespace: "mesh", Name: "agent"}, Log: slog.New(slog.DiscardHandler),
 			Holds: func(namespace, account string) bool { return certified && namespace == "shop" && account == "one" },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -209,6 +218,23 @@ func TestEvents(t *testing.T) {
 		c.set(func() { c.enrolled("a", 0, refusal(enroll.ClassExcluded, "host's network")) })
 		time.Sleep(time.Minute)
 		expect(t, c, "a false Excluded: host's network", "a event NotEnrolled false: host's network")
+	})
+}
+
+// TestNode: a conflict of the node is an event of the agent's own pod, once while it is there.
+func TestNode(t *testing.T) {
+	report(t, false, func(c *cluster, _ *Reporter) {
+		ipvs := admin.Conflict{Name: "kube-proxy", Detail: "mode ipvs", Fix: "use nftables"}
+		const event = "agent event NodeConflict true: kube-proxy: mode ipvs; fix: use nftables"
+		c.set(func() { c.found = []admin.Conflict{ipvs} })
+		time.Sleep(time.Hour)
+		expect(t, c, event)
+		c.set(func() { c.found = nil })
+		time.Sleep(time.Minute)
+		expect(t, c)
+		c.set(func() { c.found = []admin.Conflict{ipvs} })
+		time.Sleep(time.Minute)
+		expect(t, c, event)
 	})
 }
 
