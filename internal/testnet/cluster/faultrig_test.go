@@ -95,16 +95,17 @@ func (r *rig) ctl(node string, args ...string) string {
 	return r.kubectl(append([]string{"exec", "-n=" + system, r.agent(node).Name, "-c=agent", "--", "dubwayctl"}, args...)...)
 }
 
-// configure gives the mesh a file of services, and waits until it is in force on both nodes.
+// configure gives the mesh a file of services in place of another fault's, which may have
+// meant the same addresses, and waits until it is in force on both nodes.
 func (r *rig) configure(text string) {
 	r.Helper()
 	before := map[string]uint64{}
 	for _, n := range r.Nodes {
 		before[n.Name] = r.generation(n.Name)
 	}
-	data, err := json.Marshal(map[string]map[string]string{"data": {r.namespace + ".yaml": text}})
+	data, err := json.Marshal(map[string]string{r.namespace + ".yaml": text})
 	r.must(err)
-	r.kubectl("patch", "configmap", configMap, "-n="+system, "--type=merge", "-p="+string(data))
+	r.kubectl("patch", "configmap", configMap, "-n="+system, "--type=json", `-p=[{"op": "replace", "path": "/data", "value": `+string(data)+"}]")
 	// The kubelet brings it when it looks at the pod: at once, when that changes.
 	r.kubectl("annotate", "pods", "-n="+system, "-l="+agents, "--overwrite",
 		fmt.Sprintf("test/configured=%d", time.Now().UnixNano()))
