@@ -54,9 +54,14 @@ func (i *instance) startAgent() {
 	i.m.must(err)
 }
 
+// startProxy starts the proxy when the agent has made its folder.
 func (i *instance) startProxy() {
 	i.m.t.Helper()
 	var err error
+	i.m.eventually(fmt.Sprintf("agent %d has made the folder of its proxy", i.number), func() bool {
+		_, err := os.Stat(filepath.Join(i.state, "proxy"))
+		return err == nil
+	})
 	i.proxy, err = i.m.StartUnprivileged(testnet.Command{
 		Name: fmt.Sprint("proxy", i.number), Path: filepath.Join(meshtest.Binaries, "dubway-proxy"),
 		Args: []string{
