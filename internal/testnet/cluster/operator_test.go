@@ -21,7 +21,7 @@ spec: {clusterIP: 198.19.7.10, selector: {app.kubernetes.io/name: dubway-test-pr
 	w.Cleanup(func() { w.delete("service", "helm-test", "--namespace=default") })
 	said, err := w.Helm(w.ctx, "test", release, "--namespace="+system, "--timeout=4m")
 	w.must(err)
-	if !strings.Contains(said, "helm-test") {
+	if !strings.Contains(said, "dubway-test-consumer") || !strings.Contains(said, "Succeeded") || strings.Contains(said, "Failed") {
 		w.Errorf("helm test says %s", said)
 	}
 	tools := w.TempDir()
