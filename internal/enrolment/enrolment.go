@@ -59,9 +59,23 @@ type Verdict struct {
 	Wanted bool
 	By     string
 	// Obstacle says why the pod cannot be captured; "" if it can be. It is known of pods
-	// that nobody asked for too.
+	// that nobody asked for too. Kind is of which kind that is.
 	Obstacle string
+	Kind     Kind
 }
+
+// Kind is a kind of obstacle.
+type Kind string
+
+// The kinds. NoObstacle is a pod that can be captured.
+const (
+	NoObstacle  Kind = ""
+	HostNetwork Kind = "hostNetwork"
+	Windows     Kind = "windows"
+	Sidecar     Kind = "sidecar" // Istio's
+	AmbientMesh Kind = "ambient"
+	Sandbox     Kind = "sandbox" // a RuntimeClass of another kernel
+)
 
 // Enrolled tells whether the pod is to be enrolled.
 func (v Verdict) Enrolled() bool { return v.Wanted && v.Obstacle == "" }
@@ -71,7 +85,8 @@ func (r Rules) Decide(p *Pod) Verdict {
 	if slices.Contains(r.Excluded, p.Namespace) {
 		return Verdict{By: "namespace " + p.Namespace + " is excluded"}
 	}
-	v := Verdict{Obstacle: obstacle(p)}
+	v := Verdict{}
+	v.Kind, v.Obstacle = obstacle(p)
 	switch own := p.Labels[Label]; own {
 	case Enabled:
 		v.Wanted, v.By = true, "pod label"
@@ -88,20 +103,21 @@ func (r Rules) Decide(p *Pod) Verdict {
 }
 
 // obstacle is the first reason.
-func obstacle(p *Pod) string {
+func obstacle(p *Pod) (kind Kind, why string) {
 	switch {
 	case p.HostNetwork:
-		return "hostNetwork: the pod has no network namespace of its own"
+		return HostNetwork, "hostNetwork: the pod has no network namespace of its own"
 	case p.OS == windows || p.NodeSelector[osLabel] == windows:
-		return "it runs on Windows"
+		return Windows, "it runs on Windows"
 	case slices.Contains(p.Containers, sidecarName) || p.Annotations[sidecarStatus] != "":
-		return "it has an Istio sidecar (" + sidecarName + "): restart it without one (label sidecar.istio.io/inject=false)"
+		return Sidecar, "it has an Istio sidecar (" + sidecarName + "): restart it without one (label sidecar.istio.io/inject=false)"
 	case isAmbient(p):
-		return "it is part of Istio's ambient mesh: take the label " + ambientLabel + " away"
+		return AmbientMesh, "it is part of Istio's ambient mesh: take the label " + ambientLabel + " away"
 	case sandboxed(p.RuntimeClass):
-		return fmt.Sprintf("RuntimeClass %s runs it on another kernel, where no program of the node sees its sockets", p.RuntimeClass)
+		return Sandbox, fmt.Sprintf("RuntimeClass %s runs it on another kernel, where no program of the node sees its sockets",
+			p.RuntimeClass)
 	}
-	return ""
+	return NoObstacle, ""
 }
 
 // isAmbient tells whether ztunnel has the pod: its own label goes before its namespace's.

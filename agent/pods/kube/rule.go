@@ -12,15 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/dubway/dubway/agent/pods"
+	"github.com/dubway/dubway/internal/enrolment"
 )
 
-// The labels, annotations and values by which users say what they want.
-const (
-	MeshLabel    = "dubway.io/mesh" // of namespaces and pods; a pod's goes first
-	meshEnabled  = "enabled"
-	meshDisabled = "disabled"
-	portsName    = "dubway.io/inbound-ports" // annotation: more ports than containers declare
-)
+// portsName is the annotation of more ports than containers declare.
+const portsName = "dubway.io/inbound-ports"
 
 // The label and the annotation of docs/mtls.md, "Who says that a pod speaks TLS".
 const (
@@ -69,9 +65,13 @@ func describe(pod *corev1.Pod, space *corev1.Namespace) Entry {
 		Marked:   pod.Labels[tlsLabel] != "" && pod.Annotations[tlsAnnotation] == tlsSet,
 		Foreign:  pod.Labels[tlsLabel] != "" && pod.Annotations[tlsAnnotation] != tlsSet,
 	}
-	e.Wanted, e.Undecided = wanted(pod, space)
+	asked := question(pod, space)
+	verdict := enrolment.Rules{}.Decide(asked)
+	own := asked.Labels[enrolment.Label]
+	e.Wanted = verdict.Wanted
+	e.Undecided = space == nil && own != enrolment.Enabled && own != enrolment.Disabled
 	if e.Wanted {
-		e.Pod.Excluded = excluded(pod, space)
+		e.Pod.Excluded = excluded(verdict.Kind, asked.RuntimeClass)
 	}
 	if e.Wanted && !e.Foreign {
 		// The proxy tells the control plane of the label from the beginning: that the pod
@@ -85,9 +85,9 @@ func describe(pod *corev1.Pod, space *corev1.Namespace) Entry {
 	if e.Pod.Ports, err = ports(pod); err != nil {
 		problems = append(problems, err.Error())
 	}
-	own := maps.Clone(pod.Annotations)
-	delete(own, tlsAnnotation)
-	if e.Pod.Annotations, err = pods.Annotations(own); err != nil {
+	annotations := maps.Clone(pod.Annotations)
+	delete(annotations, tlsAnnotation)
+	if e.Pod.Annotations, err = pods.Annotations(annotations); err != nil {
 		problems = append(problems, err.Error())
 	}
 	e.Problem = strings.Join(problems, "; ")
@@ -99,64 +99,46 @@ func describe(pod *corev1.Pod, space *corev1.Namespace) Entry {
 	return e
 }
 
-// wanted tells whether labels ask for the pod.
-func wanted(pod *corev1.Pod, space *corev1.Namespace) (yes, undecided bool) {
-	switch pod.Labels[MeshLabel] {
-	case meshEnabled:
-		return true, false
-	case meshDisabled:
-		return false, false
+// question is what decides about a pod; its namespace may be unknown (nil).
+func question(pod *corev1.Pod, space *corev1.Namespace) *enrolment.Pod {
+	spec := &pod.Spec
+	asked := &enrolment.Pod{
+		Namespace: pod.Namespace, Labels: pod.Labels, Annotations: pod.Annotations,
+		HostNetwork: spec.HostNetwork, NodeSelector: spec.NodeSelector,
 	}
-	if space == nil {
-		return false, true
+	if space != nil {
+		asked.NamespaceLabels = space.Labels
 	}
-	return space.Labels[MeshLabel] == meshEnabled, false
+	if spec.OS != nil {
+		asked.OS = string(spec.OS.Name)
+	}
+	if spec.RuntimeClassName != nil {
+		asked.RuntimeClass = *spec.RuntimeClassName
+	}
+	for _, containers := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for i := range containers {
+			asked.Containers = append(asked.Containers, containers[i].Name)
+		}
+	}
+	return asked
 }
 
 // excluded says why a wanted pod cannot be captured, "" if it can be.
-func excluded(pod *corev1.Pod, space *corev1.Namespace) string {
-	spec := &pod.Spec
-	switch {
-	case spec.HostNetwork:
+func excluded(kind enrolment.Kind, runtimeClass string) string {
+	switch kind {
+	case enrolment.HostNetwork:
 		return "the pod uses the host's network"
-	case spec.OS != nil && spec.OS.Name == corev1.Windows || spec.NodeSelector[corev1.LabelOSStable] == "windows":
+	case enrolment.Windows:
 		return "the pod runs on Windows"
-	case sidecar(spec) || pod.Annotations["sidecar.istio.io/status"] != "":
+	case enrolment.Sidecar:
 		return "the pod has an Istio sidecar; fix: restart it without one (label sidecar.istio.io/inject: \"false\")"
-	case ambient(pod, space):
+	case enrolment.AmbientMesh:
 		return "the pod is part of Istio's ambient mesh; fix: take the label istio.io/dataplane-mode away"
-	case spec.RuntimeClassName != nil && foreign(*spec.RuntimeClassName):
-		return fmt.Sprintf("its runtime class %q runs it on another kernel", *spec.RuntimeClassName)
+	case enrolment.Sandbox:
+		return fmt.Sprintf("its runtime class %q runs it on another kernel", runtimeClass)
+	case enrolment.NoObstacle:
 	}
 	return ""
-}
-
-// sidecar tells whether a pod has Istio's, as a container or as a native sidecar.
-func sidecar(spec *corev1.PodSpec) bool {
-	is := func(c corev1.Container) bool { return c.Name == "istio-proxy" }
-	return slices.ContainsFunc(spec.Containers, is) || slices.ContainsFunc(spec.InitContainers, is)
-}
-
-// ambient tells whether ztunnel captures a pod.
-func ambient(pod *corev1.Pod, space *corev1.Namespace) bool {
-	const label, captured = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
-	mode := pod.Labels[label]
-	if mode == "" && space != nil {
-		mode = space.Labels[label]
-	}
-	return mode == "ambient" || pod.Annotations[captured] == meshEnabled
-}
-
-// foreign knows the usual names of runtime classes whose containers do not call the
-// host's kernel. Of those with other names the sandbox's process tells.
-func foreign(class string) bool {
-	for word := range strings.FieldsFuncSeq(strings.ToLower(class), func(r rune) bool { return r == '-' || r == '.' || r == '_' }) {
-		switch word {
-		case "gvisor", "runsc", "kata", "firecracker", "fc", "qemu", "clh":
-			return true
-		}
-	}
-	return false
 }
 
 // ports are the declared TCP ports of a pod's containers and those of the annotation.

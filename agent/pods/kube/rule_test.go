@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/dubway/dubway/internal/enrolment"
 )
 
 // space is a namespace with labels, NAME VALUE in turn.
@@ -30,7 +32,7 @@ func labelled(labels ...string) func(*corev1.Pod) {
 
 func TestRules(t *testing.T) {
 	always, class, gvisor := corev1.ContainerRestartPolicyAlways, "nvidia", "kata-qemu"
-	in, out := space(MeshLabel, "enabled"), space()
+	in, out := space(enrolment.Label, "enabled"), space()
 	for name, c := range map[string]struct {
 		change    func(*corev1.Pod)
 		space     *corev1.Namespace
@@ -40,11 +42,11 @@ func TestRules(t *testing.T) {
 	}{
 		"nobody asked":          {nil, out, false, false, ""},
 		"the namespace asks":    {nil, in, true, false, ""},
-		"the pod declines":      {labelled(MeshLabel, "disabled"), in, false, false, ""},
-		"the pod asks":          {labelled(MeshLabel, "enabled"), out, true, false, ""},
-		"another word":          {labelled(MeshLabel, "maybe"), in, true, false, ""},
+		"the pod declines":      {labelled(enrolment.Label, "disabled"), in, false, false, ""},
+		"the pod asks":          {labelled(enrolment.Label, "enabled"), out, true, false, ""},
+		"another word":          {labelled(enrolment.Label, "maybe"), in, true, false, ""},
 		"unknown namespace":     {nil, nil, false, true, ""},
-		"asks from nowhere":     {labelled(MeshLabel, "enabled"), nil, true, false, ""},
+		"asks from nowhere":     {labelled(enrolment.Label, "enabled"), nil, true, false, ""},
 		"host network":          {func(p *corev1.Pod) { p.Spec.HostNetwork = true }, in, true, false, "host's network"},
 		"host network, unasked": {func(p *corev1.Pod) { p.Spec.HostNetwork = true }, out, false, false, ""},
 		"windows":               {func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, in, true, false, "Windows"},
@@ -55,8 +57,8 @@ func TestRules(t *testing.T) {
 		"native sidecar": {func(p *corev1.Pod) {
 			p.Spec.InitContainers = []corev1.Container{{Name: "istio-proxy", RestartPolicy: &always}}
 		}, in, true, false, "sidecar"},
-		"ambient":                {nil, space(MeshLabel, "enabled", "istio.io/dataplane-mode", "ambient"), true, false, "ambient"},
-		"not ambient by its pod": {labelled("istio.io/dataplane-mode", "none"), space(MeshLabel, "enabled", "istio.io/dataplane-mode", "ambient"), true, false, ""},
+		"ambient":                {nil, space(enrolment.Label, "enabled", "istio.io/dataplane-mode", "ambient"), true, false, "ambient"},
+		"not ambient by its pod": {labelled("istio.io/dataplane-mode", "none"), space(enrolment.Label, "enabled", "istio.io/dataplane-mode", "ambient"), true, false, ""},
 		"another kernel":         {func(p *corev1.Pod) { p.Spec.RuntimeClassName = &gvisor }, in, true, false, `runtime class "kata-qemu"`},
 		"another runtime":        {func(p *corev1.Pod) { p.Spec.RuntimeClassName = &class }, in, true, false, ""},
 	} {
@@ -96,7 +98,7 @@ func TestDescribe(t *testing.T) {
 	if thin.ManagedFields != nil || thin.Spec.Containers[0].Env != nil || thin.Annotations["large"] != "" {
 		t.Errorf("kept in memory: %+v", thin)
 	}
-	e := describe(thin, space(MeshLabel, "enabled"))
+	e := describe(thin, space(enrolment.Label, "enabled"))
 	if want := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}; !slices.Equal(e.Pod.Addresses, want) {
 		t.Errorf("addresses: %v", e.Pod.Addresses)
 	}
@@ -111,12 +113,12 @@ func TestDescribe(t *testing.T) {
 	marked := p.DeepCopy()
 	marked.Labels[tlsLabel], marked.Annotations[tlsAnnotation] = tlsIstio, tlsSet
 	marked.Status.Conditions = []corev1.PodCondition{{Type: ConditionType, Status: corev1.ConditionTrue, Reason: "Enrolled", Message: "m"}}
-	after := describe(slimPod(marked), space(MeshLabel, "enabled"))
+	after := describe(slimPod(marked), space(enrolment.Label, "enabled"))
 	if !reflect.DeepEqual(after.Pod, e.Pod) || !after.Marked || e.Marked || *after.Condition != (Condition{true, "Enrolled", "m"}) {
 		t.Errorf("after the mark: %+v, before: %+v", after, e)
 	}
 	delete(marked.Annotations, tlsAnnotation)
-	if foreign := describe(slimPod(marked), space(MeshLabel, "enabled")); foreign.Marked || !foreign.Foreign {
+	if foreign := describe(slimPod(marked), space(enrolment.Label, "enabled")); foreign.Marked || !foreign.Foreign {
 		t.Errorf("somebody else's label: %+v", foreign)
 	}
 
