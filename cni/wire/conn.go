@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dubway/dubway/internal/peer"
 )
 
 // Network is the kind of the socket, in package net's words: SOCK_SEQPACKET, on which
@@ -47,22 +49,12 @@ func Dial(ctx context.Context, socket string) (*Conn, error) {
 
 // New takes over a connection whose peer is root; any other it closes, with ErrPeer.
 func New(u *net.UnixConn) (*Conn, error) {
-	c := &Conn{unix: u}
-	raw, err := u.SyscallConn()
+	cred, err := peer.Of(u)
+	if err == nil && cred.Uid != 0 {
+		err = fmt.Errorf("%w: process %d runs as user %d", ErrPeer, cred.Pid, cred.Uid)
+	}
 	if err == nil {
-		var cred *unix.Ucred
-		var credErr error
-		err = raw.Control(func(fd uintptr) {
-			cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		})
-		err = errors.Join(err, credErr)
-		if err == nil && cred.Uid != 0 {
-			err = fmt.Errorf("%w: process %d runs as user %d", ErrPeer, cred.Pid, cred.Uid)
-		}
-		if err == nil {
-			c.peer = *cred
-			return c, nil
-		}
+		return &Conn{unix: u, peer: cred}, nil
 	}
 	_ = u.Close()
 	return nil, fmt.Errorf("check peer: %w", err)

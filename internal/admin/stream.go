@@ -10,8 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
+
+	"github.com/dubway/dubway/internal/peer"
 )
 
 const (
@@ -125,17 +126,9 @@ func peerUID(conn net.Conn) (int, error) {
 	if !ok {
 		return 0, errors.New("no unix socket")
 	}
-	raw, err := unix.SyscallConn()
+	credentials, err := peer.Of(unix)
 	if err != nil {
-		return 0, fmt.Errorf("look at socket: %w", err)
-	}
-	var credentials *syscall.Ucred
-	var asked error
-	err = raw.Control(func(fd uintptr) {
-		credentials, asked = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	})
-	if err := errors.Join(err, asked); err != nil {
-		return 0, fmt.Errorf("ask for the peer: %w", err)
+		return 0, err
 	}
 	return int(credentials.Uid), nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dubway/dubway/internal/peer"
 )
 
 // network is SOCK_SEQPACKET: one message is one packet, and the descriptors
@@ -96,17 +98,10 @@ func Connect(ctx context.Context, path string) (*Conn, error) {
 
 func newConn(u *net.UnixConn) (*Conn, error) {
 	c := &Conn{unix: u, buf: make([]byte, MaxMessage+1), oob: make([]byte, unix.CmsgSpace(maxFDs*4))}
-	raw, err := u.SyscallConn()
+	cred, err := peer.Of(u)
 	if err == nil {
-		var cred *unix.Ucred
-		var credErr error
-		err = raw.Control(func(fd uintptr) {
-			cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		})
-		if err = errors.Join(err, credErr); err == nil {
-			c.peer = *cred
-			return c, nil
-		}
+		c.peer = cred
+		return c, nil
 	}
 	_ = u.Close()
 	return nil, fmt.Errorf("read peer credentials: %w", err)
