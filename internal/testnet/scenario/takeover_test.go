@@ -58,10 +58,7 @@ func (i *instance) startAgent() {
 func (i *instance) startProxy() {
 	i.m.t.Helper()
 	var err error
-	i.m.eventually(fmt.Sprintf("agent %d has made the folder of its proxy", i.number), func() bool {
-		_, err := os.Stat(filepath.Join(i.state, "proxy"))
-		return err == nil
-	})
+	i.hasFolder()
 	i.proxy, err = i.m.StartUnprivileged(testnet.Command{
 		Name: fmt.Sprint("proxy", i.number), Path: filepath.Join(meshtest.Binaries, "dubway-proxy"),
 		Args: []string{
@@ -70,6 +67,15 @@ func (i *instance) startProxy() {
 		},
 	})
 	i.m.must(err)
+}
+
+// hasFolder waits until the agent has made the folder of its proxy.
+func (i *instance) hasFolder() {
+	i.m.t.Helper()
+	i.m.eventually(fmt.Sprintf("agent %d has made the folder of its proxy", i.number), func() bool {
+		_, err := os.Stat(filepath.Join(i.state, "proxy"))
+		return err == nil
+	})
 }
 
 func (i *instance) ask(path string, answer any) error {
@@ -411,6 +417,7 @@ func TestUpgradeFails(t *testing.T) {
 	m, old, consumer, target := upgraded(t)
 	next := m.instance(1, false)
 	empty := filepath.Join(m.StateDir(), "nothing")
+	next.hasFolder()
 	proxy, err := m.StartUnprivileged(testnet.Command{
 		Name: "proxy1", Path: filepath.Join(meshtest.Binaries, "dubway-proxy"),
 		Args: []string{"--state-dir", next.state, "--xds-dir", empty, "--metrics-address", "", "--health-address", ""},
