@@ -116,6 +116,8 @@ var forbidden = []edge{
 	{"internal/testnet/...", "cmd/...", "the rig starts the commands as processes"},
 	{"internal/handoff", "l7proxy/...", "a seam belongs to neither side"},
 	{"internal/handoff", "agent/...", "the same"},
+	{"internal/lane", "l7proxy/...", "a seam belongs to neither side"},
+	{"internal/lane", "agent/...", "the same"},
 	{"internal/admin", "l7proxy/...", "a seam belongs to neither side"},
 	{"internal/admin", "agent/...", "the same"},
 	{"internal/version", "...", "a constant knows nobody"},

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* lane_memory.h: what the lane's programs remember. The pages come first: arrays that
+ * the proxy maps into its own memory (internal/lane has the same layout in Go; a test
+ * of agent/datapath/lane compares the two), so that it governs its lanes without a
+ * system call and without a capability. They hold flags, positions, names and
+ * counts, and nothing that a program follows into kernel memory: sockets and their
+ * addresses are in the maps behind them, which only the programs write.
+ */
+#pragma once
+
+/* A lane is one consumer connection whose requests the kernel may route. */
+#define LANE_ENDS 8       /* provider connections of one lane */
+#define LANE_FLIGHTS 512  /* requests in flight of one lane; a power of two */
+#define LANE_PREFIX 256   /* bytes of a route's names as they are on the wire */
+#define LANE_SHARES 4     /* weighted clusters of a route */
+#define LANE_CHOICES 24   /* endpoints of a share, each as often as it weighs */
+#define LANE_PROBES 8     /* places in which a route may be, from its hash's on */
+#define LANE_BOUNDS 19    /* as of package histogram */
+#define LANE_PAUSE_BYTES 500000 /* above it an answer is not written whole in one message */
+
+enum lane_flag {
+	lane_requests = 1, /* requests may take the lane */
+	lane_answers = 2,  /* the consumer is written to by redirect alone: by what A writes, and by answers */
+	lane_paused = 4,   /* answers go to the proxy: it writes a large frame in pieces */
+	lane_logged = 8,   /* each call is told of in lane_log */
+};
+
+enum lane_end_flag {
+	lane_end_open = 1, /* requests may go there */
+};
+
+/* position: seq is the TCP sequence number behind the last byte that the proxy has
+ * read, at a frame's end, with nothing buffered; set 0: it has a part of a frame.
+ * Written as one word.
+ */
+struct lane_position {
+	__u32 seq;
+	__u32 set;
+};
+
+struct lane_end {
+	__u32 flags;    /* enum lane_end_flag */
+	__u32 endpoint; /* in lane_active */
+	struct lane_position resume; /* of what the provider wrote by TCP */
+};
+
+/* lanes: what the proxy says of a lane, and, on cache lines of their own, what the programs have
+ * seen. A lane without flags is nobody's.
+ */
+struct lane {
+	__u32 flags; /* enum lane_flag */
+	__u32 class; /* of its routes; 0: none */
+	struct lane_position resume; /* of what the consumer wrote by TCP */
+	__u64 pad[6];
+	struct lane_end ends[LANE_ENDS];
+	__u64 requests; /* that took the lane */
+	__u64 answers;  /* that took it */
+	__u64 slow;     /* messages of the consumer that went to the proxy */
+	__u64 returned; /* messages of providers that went to the proxy */
+	__u64 last;     /* when a request took the lane last: CLOCK_MONOTONIC, in ns */
+	__u64 behind;   /* times that a message began in the middle of a frame, or behind one that is not read yet */
+	__u64 full;     /* requests that found their flight taken, or the provider too far behind */
+	__u64 rest;
+};
+
+/* lane_flights: requests in flight, LANE_FLIGHTS for each lane; that of an id is at
+ * id % LANE_FLIGHTS. Who changes key from id + 1 to 0, in one step, ends the request: a
+ * program, with its answer, or the proxy.
+ */
+struct lane_flight {
+	__u64 key;   /* id + 1; 0: none */
+	__u64 start; /* CLOCK_MONOTONIC, in ns */
+	__u32 route; /* its place in lane_routes */
+	__u32 bytes; /* of the request, header included */
+	__u32 end;   /* of the lane */
+	__u32 series;
+};
+
+enum lane_policy {
+	lane_round_robin,
+	lane_random,
+	lane_least, /* of two at random, the one with less in flight */
+};
+
+/* share: a cluster of a route. Choices are ends of the lane, each as often as it weighs. */
+struct lane_share {
+	__u32 upto; /* a random word up to this, and above the shares before, is its own */
+	__u8 policy; /* enum lane_policy */
+	__u8 count;  /* of choices; 1 to LANE_CHOICES */
+	__u16 pad;
+	__u32 cursor; /* of round robin; the programs' */
+	__u32 budget; /* in lane_budgets, 0: none */
+	__u8 choices[LANE_CHOICES];
+};
+
+/* lane_routes: where requests of a class go that begin with the same bytes behind
+ * their header, up to the end of the method's name; the serialization too. An open
+ * hash table: hash is written last, and cleared first. A place is used again only
+ * when no program can still be at it.
+ */
+struct lane_route {
+	__u64 hash; /* of class, serialization and prefix; 0: none */
+	__u32 class;
+	__u16 length;       /* of prefix */
+	__u8 serialization; /* 2: hessian2, 23: fastjson2 */
+	__u8 count;         /* of shares; 1 to LANE_SHARES */
+	__u8 prefix[LANE_PREFIX]; /* the rest is zero */
+	struct lane_share shares[LANE_SHARES];
+	__u32 series[LANE_ENDS]; /* in lane_tallies, by end */
+	__u32 flags;             /* enum lane_route_flag */
+	__u32 pad[3];
+	__u64 rest[2];
+};
+
+enum lane_route_flag {
+	lane_counts_active = 1, /* lane_active is kept for its requests */
+};
+
+/* lane_tallies: what ended well in the lane, for each series on each CPU (at cpu *
+ * series + number). The bounds are those of package histogram.
+ */
+struct lane_tally {
+	__u64 durations[LANE_BOUNDS + 1];
+	__u64 requests[LANE_BOUNDS + 1]; /* bytes */
+	__u64 answers[LANE_BOUNDS + 1];
+	__u64 nanoseconds; /* sums */
+	__u64 request_bytes;
+	__u64 answer_bytes;
+	__u64 pad;
+};
+
+/* lane_log: one call that ended well in the lane. */
+struct lane_record {
+	__u32 lane;
+	__u32 series;
+	__u64 id;
+	__u64 start;    /* CLOCK_MONOTONIC, in ns */
+	__u64 duration; /* ns */
+	__u32 request_bytes;
+	__u32 answer_bytes;
+	__u8 serialization;
+	__u8 status;
+	__u16 pad;
+	__u32 end;
+};
+
+/* lane_log's budget: records of this second, over all CPUs; the rest is dropped and
+ * counted. The proxy sets limit.
+ */
+struct lane_budget {
+	__u64 second; /* CLOCK_MONOTONIC / 1e9 */
+	__u32 spent;
+	__u32 limit; /* a second */
+	__u64 dropped;
+	__u64 told;
+};
+
+/* What the proxy asks of a socket that it holds, by getsockopt() at one of these
+ * levels: of an accepted consumer connection (A), or of a connection to a provider
+ * that was dialled for a lane (B). Its peer is the application's own socket.
+ */
+enum lane_ask {
+	lane_ask_state = 0x4c410001, /* struct lane_state */
+	lane_ask_bind = 0x4c410002,  /* the same, and the socket's peer becomes the optname's: lane << 8 | end; end 255: the consumer */
+	lane_ask_free = 0x4c410003,  /* the same, and the lane in optname, lane << 8, has no sockets any more */
+};
+
+struct lane_state {
+	__u64 cookie; /* of the socket that is asked */
+	__u64 peer;   /* of the application's, 0: it is in no map, and cannot be in a lane */
+	__u32 holders; /* of the peer, beyond its own: 0 when nothing is on its way to it */
+	__u32 queued;  /* bytes that the peer has not read, as the kernel charges them */
+	__u32 unread;  /* bytes that the socket wrote by TCP and the peer has not read */
+	__u32 copied;  /* sequence number behind the last byte that was read from the socket */
+	__u32 flags;   /* enum lane_state_flag */
+	__u32 pad;
+};
+
+enum lane_state_flag {
+	lane_state_charged = 1, /* this kernel charges redirected bytes to the peer */
+};

@@ -1,0 +1,34 @@
+package lane
+
+import "sync/atomic"
+
+// at is where the flight of a request id is.
+func (m *Memory) at(lane uint32, id uint64) *Flight {
+	return &m.Flights[uint64(lane)*Flights+id%Flights]
+}
+
+// Take ends the request id of a lane, if it is in flight: what was known of it is
+// returned once, to the program that had its answer or to the one caller here.
+func (m *Memory) Take(lane uint32, id uint64) (f Flight, ok bool) {
+	at := m.at(lane, id)
+	if atomic.LoadUint64(&at.Key) != id+1 {
+		return f, false
+	}
+	f = *at
+	if !atomic.CompareAndSwapUint64(&at.Key, id+1, 0) {
+		return f, false
+	}
+	return f, true
+}
+
+// InFlight calls f with the requests in flight of a lane, until it returns false. They may end meanwhile.
+func (m *Memory) InFlight(lane uint32, f func(id uint64, flight Flight) bool) {
+	all := m.Flights[uint64(lane)*Flights:][:Flights]
+	for i := range all {
+		if key := atomic.LoadUint64(&all[i].Key); key != 0 {
+			if !f(key-1, all[i]) {
+				return
+			}
+		}
+	}
+}

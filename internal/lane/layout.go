@@ -1,0 +1,184 @@
+// Package lane is the seam between the lane's BPF programs and the proxy: pages of
+// memory that both have mapped, and the questions that the proxy may ask of a socket.
+// bpf/lane_memory.h has the same layout in C, with what each member means, and a test
+// of agent/datapath/lane compares the two. The proxy needs neither a capability nor the
+// bpf() system call for them: the agent hands it the maps as files.
+package lane
+
+import "unsafe"
+
+// Version is the version of the layout, which agent and proxy must share.
+const Version = 1
+
+// The bounds of a lane. See bpf/lane_memory.h.
+const (
+	Ends     = 8   // provider connections of one lane
+	Flights  = 512 // requests in flight of one lane
+	Prefix   = 256 // bytes of a route's names
+	Shares   = 4   // weighted clusters of a route
+	Choices  = 24  // endpoints of a share, each as often as it weighs
+	probes   = 8
+	Bounds   = 19
+	MaxWrite = 500_000 // bytes of whole frames in one write into a lane; larger frames need a pause
+)
+
+// Flags of a Lane.
+const (
+	Requests uint32 = 1 << iota // requests may take the lane
+	Answers                     // the consumer is written to by redirect alone
+	Paused                      // answers go to the proxy
+	Logged                      // each call is told of in the log
+)
+
+// EndOpen of End.Flags: requests may go there.
+const EndOpen uint32 = 1
+
+// The policies of a Share.
+const (
+	RoundRobin uint8 = iota
+	Random
+	LeastRequest
+)
+
+// CountsActive of Route.Flags: the endpoints' requests in flight are counted.
+const CountsActive uint32 = 1
+
+// Serializations that the programs read.
+const (
+	Hessian2  = 2
+	Fastjson2 = 23
+)
+
+// End is a lane's connection to a provider.
+type End struct {
+	Flags    uint32 // EndOpen
+	Endpoint uint32 // its place in Memory.Active
+	Resume   uint64 // as of Lane.Resume, of what the provider wrote by TCP
+}
+
+// Lane is one consumer connection. The programs write what is behind Ends.
+type Lane struct {
+	Flags uint32
+	Class uint32 // of its routes; 0: none
+	// Resume is At of the position up to which the proxy has read what the consumer wrote
+	// by TCP, or 0 while it has a part of a frame.
+	Resume uint64
+	_      [6]uint64
+	Ends   [Ends]End
+
+	Requested uint64 // requests that took the lane
+	Answered  uint64 // answers that took it
+	Slow      uint64 // messages of the consumer that went to the proxy
+	Returned  uint64 // messages of providers that did
+	Last      uint64 // CLOCK_MONOTONIC in ns of the last request that took the lane
+	Behind    uint64 // messages that began in the middle of a frame, or behind one that is not read yet
+	Full      uint64 // requests that found their flight taken, or the provider too far behind
+	_         uint64
+}
+
+// At is a position in a TCP stream as Resume has it: the sequence number behind the last
+// byte that was read.
+func At(seq uint32) uint64 { return 1<<32 | uint64(seq) }
+
+// Flight is a request in flight.
+type Flight struct {
+	Key    uint64 // id + 1; 0: none
+	Start  uint64 // CLOCK_MONOTONIC in ns
+	Route  uint32 // its place in Memory.Routes
+	Bytes  uint32 // of the request, header included
+	End    uint32
+	Series uint32
+}
+
+// Share is a cluster of a route.
+type Share struct {
+	UpTo    uint32 // a random word up to this, and above the shares before, is its own
+	Policy  uint8
+	Count   uint8 // of Choices
+	_       uint16
+	Cursor  uint32 // the programs'
+	Budget  uint32 // 0: none
+	Choices [Choices]uint8
+}
+
+// Route is where requests of a class go that begin with the same bytes.
+type Route struct {
+	Hash          uint64 // 0: none
+	Class         uint32
+	Length        uint16 // of Prefix
+	Serialization uint8
+	Count         uint8 // of Shares
+	Prefix        [Prefix]byte
+	Shares        [Shares]Share
+	Series        [Ends]uint32 // in Memory.Tallies, by end
+	Flags         uint32
+	_             [3]uint32
+	_             [2]uint64
+}
+
+// Tally is what ended well in the lane, of one series on one CPU. The bounds are those of
+// l7proxy/telemetry/histogram.
+type Tally struct {
+	Durations                              [Bounds + 1]uint64 // of nanoseconds, by the bounds of Durations
+	RequestSizes, AnswerSizes              [Bounds + 1]uint64 // bytes, by the bounds of Sizes
+	Nanoseconds, RequestBytes, AnswerBytes uint64
+	_                                      uint64
+}
+
+// Record is one call in the log.
+type Record struct {
+	Lane, Series              uint32
+	ID                        uint64
+	Start, Duration           uint64 // CLOCK_MONOTONIC in ns; ns
+	RequestBytes, AnswerBytes uint32
+	Serialization, Status     uint8
+	_                         uint16
+	End                       uint32
+}
+
+// Budget bounds the log.
+type Budget struct {
+	Second        uint64
+	Spent, Limit  uint32 // records; Limit is the proxy's, a second
+	Dropped, Told uint64 // so far
+}
+
+// Questions to a socket, levels of getsockopt.
+const (
+	AskState = 0x4c410001 // State
+	AskBind  = 0x4c410002 // State; optname is Place
+	AskFree  = 0x4c410003 // State; optname is Place
+)
+
+// Consumer is the end of a Place that is the consumer's.
+const Consumer = 255
+
+// Place names a lane's socket for AskBind.
+func Place(lane uint32, end uint8) int { return int(lane)<<8 | int(end) }
+
+// State is what the programs know of a socket of the proxy's and of its peer, the
+// application's.
+type State struct {
+	Cookie  uint64
+	Peer    uint64 // 0: it is in no map, and cannot be in a lane
+	Holders uint32 // of the peer, beyond its own: 0 when nothing is on its way to it
+	Queued  uint32 // bytes that the peer has not read, as the kernel charges them
+	Unread  uint32 // bytes that the socket wrote by TCP and the peer has not read
+	Copied  uint32 // sequence number behind the last byte that was read from the socket
+	Flags   uint32 // Charged
+	_       uint32
+}
+
+// Charged of State.Flags: this kernel charges redirected bytes to the peer.
+const Charged uint32 = 1
+
+// The sizes of what the programs and the proxy share.
+const (
+	SizeOfLane   = unsafe.Sizeof(Lane{})
+	SizeOfFlight = unsafe.Sizeof(Flight{})
+	SizeOfRoute  = unsafe.Sizeof(Route{})
+	SizeOfTally  = unsafe.Sizeof(Tally{})
+	SizeOfRecord = unsafe.Sizeof(Record{})
+	SizeOfBudget = unsafe.Sizeof(Budget{})
+	SizeOfState  = unsafe.Sizeof(State{})
+)
