@@ -1,5 +1,5 @@
 // Package bpf is the kernel half of the datapath: the C programs, the Go types
-// generated from them, and the compiled object. steer.c is the table of
+// generated from them, and the compiled objects. steer.c and lane.c are the tables of
 // contents. It loads and attaches nothing; that is agent/datapath.
 //
 // The C files may be used under GPL-2.0-only or BSD-2-Clause, because the
@@ -16,3 +16,6 @@ const OutboundPort = 15001
 // ABI is the version of what the maps hold. It goes up when a map keeps its
 // shape but not its meaning; package datapath refuses pins of another one.
 const ABI = 4
+
+// LaneABI is the same of the lane's maps.
+const LaneABI = 1
