@@ -131,7 +131,7 @@ static __always_inline int is_call(const struct header *h, __u32 serialization)
 }
 
 /* fly_all returns how many bytes of a message are requests that take the flight as. */
-static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, const struct lane_flight *as, __u32 serialization)
+static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
 	__u64 at = 0, size = msg->size, n = 0;
@@ -147,7 +147,7 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, c
 	for (int i = 0; i < BATCH_FRAMES; i++) {
 		if (!BOUND(at, WINDOW_MAX) || !read_header(data + at, end, &h))
 			break;
-		if (i && (!is_call(&h, serialization) || at + h.total > size || !same_names(msg, at, as->route)))
+		if (i && (!is_call(&h, r->serialization) || at + h.total > size || !same_names(msg, at, as->route)))
 			break;
 		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as))
 			break;
@@ -157,6 +157,8 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, c
 			break;
 	}
 	lane->requests += n;
+	if (r->flags & lane_counts_active)
+		add_active(lane, as->end, n);
 	return at;
 }
 
@@ -214,7 +216,7 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	as.route = place;
 	as.end = end;
 	as.series = r->series[end];
-	bytes = fly_all(msg, lane, &as, serialization);
+	bytes = fly_all(msg, lane, r, &as);
 	if (!bytes) {
 		lane->full++;
 		return request_taken;
