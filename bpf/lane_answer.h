@@ -76,13 +76,14 @@ __attribute__((noinline)) int land(__u64 id, __u64 now, __u32 number, __u32 end,
 static __always_inline __u32 land_all(struct sk_msg_md *msg, struct lane_socket *self, struct lane *lane)
 {
 	void *data = window(msg), *end = window_end(msg);
-	__u64 at = 0, size = msg->size, now = bpf_ktime_get_ns(), n = 0;
+	__u64 at = 0, off, size = msg->size, now = bpf_ktime_get_ns(), n = 0;
 	struct header h;
 
 	for (int i = 0; i < ANSWER_FRAMES; i++) {
-		if (!BOUND(at, WINDOW_MAX) || !read_header(data + at, end, &h))
+		off = at;
+		if (!BOUND(off, WINDOW_MAX) || !read_header(data + off, end, &h))
 			break;
-		if (h.total > size - at || !is_plain(&h, data + at + FRAME_HEADER, end))
+		if (h.total > size - at || !is_plain(&h, data + off + FRAME_HEADER, end))
 			break;
 		if (!land(h.id, now, self->lane - 1, self->end | kind_of(&h) << 8, h.total))
 			break;

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-/* BOUND makes v at most max, and is false if it was above. Verifiers before 6.18 keep no
+/* BOUND makes v at most max: 0, and is false, if it was above. Verifiers before 6.18 keep no
  * bound of a value that clang has copied: what is an offset is a 64-bit value, checked by
  * code of its own.
  */

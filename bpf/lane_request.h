@@ -134,7 +134,7 @@ static __always_inline int is_call(const struct header *h, __u32 serialization)
 static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
-	__u64 at = 0, size = msg->size, n = 0;
+	__u64 at = 0, off, size = msg->size, n = 0;
 	struct lane_flights *flights;
 	__u32 number = as->key;
 	struct header h;
@@ -145,7 +145,8 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, s
 	if (!flights)
 		return 0;
 	for (int i = 0; i < BATCH_FRAMES; i++) {
-		if (!BOUND(at, WINDOW_MAX) || !read_header(data + at, end, &h))
+		off = at;
+		if (!BOUND(off, WINDOW_MAX) || !read_header(data + off, end, &h))
 			break;
 		if (i && (!is_call(&h, r->serialization) || at + h.total > size || !same_names(msg, at, as->route)))
 			break;

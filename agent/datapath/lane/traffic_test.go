@@ -25,16 +25,20 @@ type world struct {
 	ps       []Pair
 	rnd      *rand.Rand
 	next     uint64
+	most     int // calls that may wait for their answers
 }
 
 // answerSize is that of most tests: up to 2 KiB.
 func answerSize(id uint64) int { return int(id * 2654435761 % 2048) }
 
-// newWorld makes one; so many calls may be in flight.
-func newWorld(t *testing.T, r *Rig, f Family, ends, most int) *world {
+// newWorld makes one; so many calls may be in flight. Set sets its provider up.
+func newWorld(t *testing.T, r *Rig, f Family, ends, most int, set ...func(*Provider)) *world {
 	t.Helper()
-	w := &world{t: t, rig: r, c: r.DialConsumer(f), rnd: rand.New(rand.NewPCG(7, 7))}
+	w := &world{t: t, rig: r, c: r.DialConsumer(f), rnd: rand.New(rand.NewPCG(7, 7)), most: most}
 	w.provider = NewProvider(answerSize, "echo", "hold")
+	for _, f := range set {
+		f(w.provider)
+	}
 	for range ends {
 		p := r.DialProvider(f)
 		w.ps = append(w.ps, p)
@@ -49,7 +53,7 @@ func newWorld(t *testing.T, r *Rig, f Family, ends, most int) *world {
 		}
 		w.c.App.Close()
 		w.proxy.Lane().Flags = 0
-		Ask(t, w.c.Proxy, lane.AskFree, lane.Place(1, lane.Consumer))
+		_, _ = TryAsk(w.c.Proxy, lane.AskFree, lane.Place(1, lane.Consumer)) // which may be closed
 	})
 	for _, p := range w.ps {
 		w.provider.Serve(p.App)
@@ -68,8 +72,13 @@ func (w *world) calls(n int, serialization byte, method string, most int) []Fram
 	return frames
 }
 
+// send sends frames in a shape, as many at a time as may wait for their answers.
 func (w *world) send(frames []Frame, s Shape) {
 	w.t.Helper()
+	for len(frames) > w.most {
+		w.send(frames[:w.most], s)
+		frames = frames[w.most:]
+	}
 	if err := w.consumer.Send(frames, s, w.rnd); err != nil {
 		w.t.Fatalf("%v; %s", err, w)
 	}

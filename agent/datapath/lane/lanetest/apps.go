@@ -114,8 +114,7 @@ func (p *Provider) write(c *net.TCPConn, b []byte, rnd *rand.Rand) error {
 // Consumer is an application that calls, and knows what it has to be answered.
 type Consumer struct {
 	c       *net.TCPConn
-	size    func(id uint64) int
-	status  func(id uint64) byte
+	of      *Provider
 	mu      sync.Mutex
 	pending map[uint64]bool
 	room    chan struct{} // one for each call that may be in flight
@@ -129,7 +128,7 @@ type Consumer struct {
 // theirs.
 func NewConsumer(c *net.TCPConn, most int, of *Provider) *Consumer {
 	k := &Consumer{
-		c: c, size: of.Size, status: of.Status, pending: map[uint64]bool{}, room: make(chan struct{}, most), done: make(chan error, 1),
+		c: c, of: of, pending: map[uint64]bool{}, room: make(chan struct{}, most), done: make(chan error, 1),
 	}
 	go func() { k.done <- k.read() }()
 	return k
@@ -219,7 +218,7 @@ func (k *Consumer) take(raw []byte) error {
 	if !known {
 		return fmt.Errorf("answer %d is to no call, or the second", f.ID)
 	}
-	if f.Size != k.size(f.ID) || k.status != nil && f.Status != k.status(f.ID) {
+	if f != k.of.answer(Frame{Serialization: f.Serialization, ID: f.ID}) {
 		return fmt.Errorf("answer %d is another's: %d bytes, status %d", f.ID, f.Size, f.Status)
 	}
 	k.Answers.Add(1)

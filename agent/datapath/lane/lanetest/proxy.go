@@ -216,7 +216,7 @@ func (p *Proxy) write(raw []byte) error {
 // waitConsumer waits until the consumer's state is such; a consumer that is gone is.
 func (p *Proxy) waitConsumer(f func(lane.State) bool) error {
 	return p.wait("the consumer's state", func() (bool, error) {
-		s, err := ask(p.consumer, lane.AskState, 0)
+		s, err := TryAsk(p.consumer, lane.AskState, 0)
 		return err == nil && (s.Peer == 0 || f(s)), err
 	})
 }
@@ -264,7 +264,7 @@ func (p *Proxy) Close() error {
 	}
 	for _, c := range p.providers {
 		err := p.wait("a provider's holders", func() (bool, error) {
-			s, err := ask(c, lane.AskState, 0)
+			s, err := TryAsk(c, lane.AskState, 0)
 			return s.Holders == 0, err
 		})
 		if err != nil {

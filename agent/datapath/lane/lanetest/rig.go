@@ -231,12 +231,13 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 // Ask asks a question of one of the proxy's sockets.
 func Ask(tb testing.TB, c *net.TCPConn, question, place int) lane.State {
 	tb.Helper()
-	s, err := ask(c, question, place)
+	s, err := TryAsk(c, question, place)
 	Must(tb, err)
 	return s
 }
 
-func ask(c *net.TCPConn, question, place int) (s lane.State, err error) {
+// TryAsk is Ask of a socket that may be closed.
+func TryAsk(c *net.TCPConn, question, place int) (s lane.State, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return s, fmt.Errorf("use socket: %w", err)
