@@ -99,7 +99,6 @@ func (e *Endpoint) weight() uint64 { return uint64(max(e.Info.Weight, 1)) }
 // health is what is known of an address of a cluster beyond its configuration.
 type health struct {
 	active  atomic.Int64
-	used    atomic.Bool // ORIGINAL_DST only: chosen since the last sweep
 	backoff backoff.Backoff
 	// ready is since when the endpoint counts as ready, zero while it does not; the
 	// Manager's lock guards it.
