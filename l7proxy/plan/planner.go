@@ -142,8 +142,8 @@ type Planner struct {
 	share    *snapshot.Edits  // whose they are, if a share of the route has its own
 	mirrors  []*upstream.Edge // of Mirrors
 	watched  []watch
-	held     int              // bytes of the quota, for plans
-	breakers map[string]*held // by cluster, of those that have thresholds
+	held     int // bytes of the quota, for plans
+	tab      breaker.Tab
 	dialled  router.Dialled
 	doomed   bool
 	request  rpc.Request
@@ -203,7 +203,7 @@ func (p *Planner) refresh() {
 	}
 	p.unwatch()
 	p.release()
-	p.snap, p.plans, p.breakers = snap, make(map[string]*plan), nil
+	p.snap, p.plans, p.tab = snap, make(map[string]*plan), breaker.Tab{}
 	if p.source.Inbound {
 		p.listener = p.source.Entrance(p.env, snap, false)
 	} else {
