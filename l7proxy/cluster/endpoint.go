@@ -40,6 +40,9 @@ func (e *Endpoint) End(o rpc.Outcome) {
 	}
 }
 
+// Succeeded tells of n requests that ended well and were not begun here.
+func (e *Endpoint) Succeeded(n uint64) { e.monitor.Succeeded(n) }
+
 // Active is the number of requests in flight.
 func (e *Endpoint) Active() int64 { return e.health.active.Load() }
 

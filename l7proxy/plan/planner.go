@@ -19,6 +19,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/identity"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/principal"
 	"github.com/dubway/dubway/l7proxy/quota"
@@ -71,6 +72,7 @@ type Env struct {
 	// Applications says that a metric asks for the consumers' own names, which
 	// stand behind the arguments.
 	Applications bool
+	Lane         verdict.Node // what of the node lanes ask; its zero value: there are none
 }
 
 // Book says who the pods of this node are.

@@ -1,0 +1,38 @@
+package plan
+
+import (
+	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/upstream"
+)
+
+// Lane tells whether the lane may take the requests that have the names of the last Edge's,
+// which this is. It changes nothing of what was planned for that one. It allocates: it is
+// for names that the lane does not know.
+func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
+	prefix, state := p.protocol.Requests.Prefix(h, body)
+	pl := p.of(prefix, body, state == codec.Complete)
+	c := verdict.Case{
+		Node: &p.env.Lane, Workloads: p.env.Workloads, Protocol: p.protocol,
+		Header: h, Body: body, Prefix: prefix, State: state,
+		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own,
+		Pinned: pl.dialled.pinned && p.dialled.Own, Ending: p.doomed, Line: p.line, Mode: p.mode, Shed: p.source.Quota.Shedding,
+		Now: p.current, Snapshot: p.snap, Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain,
+		Listener: p.listener, Route: pl.route,
+		Rightful: func(t snapshot.WeightedCluster) snapshot.WeightedCluster { return p.rightful(pl, pl.route, t) },
+		Set:      p.set,
+		Stale:    func(name string) bool { return p.stale(pl, name) != nil },
+		Edge:     func(set *cluster.Set, e *cluster.Endpoint) *upstream.Edge { return p.chosen(pl, pl.route, set, e) },
+	}
+	if g := p.guard; g != nil && p.listener != nil {
+		if c.Policy, c.Shadow = p.Policy(); g.gate == p.listener.Gate {
+			c.Let = &g.gated
+		}
+		if pl.judged == pl.route && pl.seen == p.observed {
+			c.Access = pl.verdict
+		}
+	}
+	return c.Judge()
+}
