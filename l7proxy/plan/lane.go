@@ -13,18 +13,21 @@ import (
 // for names that the lane does not know.
 func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 	prefix, state := p.protocol.Requests.Prefix(h, body)
-	pl := p.of(prefix, body, state == codec.Complete)
+	if state != codec.Complete {
+		return verdict.Unread(h)
+	}
+	pl := p.plans[string(body[:prefix.End])]
+	if pl == nil { // there was no room for it
+		return verdict.Verdict{Reason: verdict.Overload}
+	}
 	c := verdict.Case{
-		Node: &p.env.Lane, Workloads: p.env.Workloads, Protocol: p.protocol,
-		Header: h, Body: body, Prefix: prefix, State: state,
-		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own,
+		Node: &p.env.Lane, Workloads: p.env.Workloads, Protocol: p.protocol, Header: h, Body: body, Prefix: prefix,
+		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own, Listener: p.listener, Route: pl.route,
 		Pinned: pl.dialled.pinned && p.dialled.Own, Ending: p.doomed, Line: p.line, Mode: p.mode, Shed: p.source.Quota.Shedding,
 		Now: p.current, Snapshot: p.snap, Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain,
-		Listener: p.listener, Route: pl.route,
 		Rightful: func(t snapshot.WeightedCluster) snapshot.WeightedCluster { return p.rightful(pl, pl.route, t) },
-		Set:      p.set,
-		Stale:    func(name string) bool { return p.stale(pl, name) != nil },
-		Edge:     func(set *cluster.Set, e *cluster.Endpoint) *upstream.Edge { return p.chosen(pl, pl.route, set, e) },
+		Set:      p.set, Stale: func(name string) bool { return p.stale(pl, name) != nil },
+		Edge: func(set *cluster.Set, e *cluster.Endpoint) *upstream.Edge { return p.chosen(pl, pl.route, set, e) },
 	}
 	if g := p.guard; g != nil && p.listener != nil {
 		if c.Policy, c.Shadow = p.Policy(); g.gate == p.listener.Gate {

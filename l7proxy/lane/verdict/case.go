@@ -33,8 +33,7 @@ type Case struct {
 	Protocol  *codec.Protocol
 	Header    codec.Header
 	Body      []byte
-	Prefix    codec.Prefix
-	State     codec.State
+	Prefix    codec.Prefix // complete
 	Key       upstream.Key // of the consumer's connections, without an endpoint
 	Original  netip.AddrPort
 	Own       bool // Original is a provider's own
@@ -88,20 +87,34 @@ func (c *Case) Judge() Verdict {
 	}
 }
 
+// Unread is the verdict for a request whose names cannot be read.
+func Unread(h codec.Header) Verdict {
+	if r := frame(h); r != Lane {
+		return proxy(r)
+	}
+	return proxy(Undecodable)
+}
+
+// frame judges a frame by its header.
+func frame(h codec.Header) Reason {
+	switch {
+	case !h.Request() || !h.TwoWay() || h.Event():
+		return OneWay
+	case h.Serialization() != lane.Hessian2 && h.Serialization() != lane.Fastjson2:
+		return Serialization
+	}
+	return Lane
+}
+
 // request judges what the request is.
 func (c *Case) request() Reason {
-	h := c.Header
 	switch {
 	case c.Protocol.Name != rpc.ProtocolDubbo:
 		return Protocol
 	case c.Key.Inbound:
 		return Inbound
-	case !h.Request() || !h.TwoWay() || h.Event():
-		return OneWay
-	case h.Serialization() != lane.Hessian2 && h.Serialization() != lane.Fastjson2:
-		return Serialization
-	case c.State != codec.Complete:
-		return Undecodable
+	case frame(c.Header) != Lane:
+		return frame(c.Header)
 	case c.Prefix.Generic:
 		return Generic
 	case c.Prefix.Types > lane.Prefix:

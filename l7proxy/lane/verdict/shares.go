@@ -102,49 +102,63 @@ func (c *Case) odds(set *cluster.Set, t snapshot.WeightedCluster) ([]cluster.Odd
 
 // share is that of some odds. Only says that there are no others in the cluster.
 func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r Reason) {
-	hashes := o.Policy == snapshot.RingHash || o.Policy == snapshot.Maglev
-	switch {
-	case hashes && (!only || len(o.Endpoints) > 1):
-		return s, Hashed
-	case len(o.Endpoints) > lane.Ends:
+	n := len(o.Endpoints)
+	if s.Policy, r = policy(o, only); r != Lane {
+		return s, r
+	}
+	if n > lane.Ends {
 		return s, c.tooMany(o)
 	}
-	if s.Policy = o.Policy; hashes {
-		s.Policy = snapshot.RoundRobin // of one
-	}
 	var sum uint64
-	equal := true
 	for i, e := range o.Endpoints {
 		end, r := c.end(set, e)
 		if r != Lane {
 			return s, r
-		}
-		weight := uint64(1)
-		if !hashes {
-			weight = o.Weights[i]
 		}
 		for _, other := range s.Ends {
 			if other.Address == end.Address {
 				return s, Unsupported // one address twice in a cluster
 			}
 		}
-		end.Weight = uint32(min(weight, lane.Choices+1))
-		sum += uint64(end.Weight)
-		equal = equal && weight == o.Weights[0]
+		weight := uint64(1)
+		if n > 1 {
+			weight = min(o.Weights[i], lane.Choices+1)
+		}
+		end.Weight = uint32(weight)
+		sum += weight
 		s.Ends = append(s.Ends, end)
 	}
 	if sum > lane.Choices {
 		return s, TooMany
 	}
-	if s.Policy == snapshot.LeastRequest {
+	return s, Lane
+}
+
+// policy is what a lane goes by for some odds. Only says that there are no others in the
+// cluster.
+func policy(o *cluster.Odds, only bool) (snapshot.Policy, Reason) {
+	equal := true
+	for _, w := range o.Weights {
+		equal = equal && w == o.Weights[0]
+	}
+	switch o.Policy {
+	case snapshot.RoundRobin, snapshot.Random:
+		return o.Policy, Lane
+	case snapshot.LeastRequest:
 		switch {
 		case !equal && o.Bias == 0:
-			s.Policy = snapshot.RoundRobin // as cluster has it
-		case !equal, o.Choices > 2 && len(s.Ends) > 2:
-			return s, Weighted
+			return snapshot.RoundRobin, Lane // as cluster has it
+		case !equal, o.Choices > 2 && len(o.Endpoints) > 2:
+			return 0, Weighted
 		}
+		return o.Policy, Lane
+	case snapshot.RingHash, snapshot.Maglev:
+		if only && len(o.Endpoints) == 1 {
+			return snapshot.RoundRobin, Lane
+		}
+		return 0, Hashed
 	}
-	return s, Lane
+	return 0, Unsupported
 }
 
 // tooMany is why many endpoints have no lane: most of all because some are elsewhere.
