@@ -22,20 +22,19 @@ func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 	}
 	c := verdict.Case{
 		Node: &p.env.Lane, Workloads: p.env.Workloads, Protocol: p.protocol, Header: h, Body: body, Prefix: prefix,
-		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own, Listener: p.listener, Route: pl.route,
+		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own, Listener: p.listener, Access: pl.verdict, Judged: pl.judged,
 		Pinned: pl.dialled.pinned && p.dialled.Own, Ending: p.doomed, Line: p.line, Mode: p.mode, Shed: p.source.Quota.Shedding,
 		Now: p.current, Snapshot: p.snap, Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain,
-		Rightful: func(t snapshot.WeightedCluster) snapshot.WeightedCluster { return p.rightful(pl, pl.route, t) },
-		Set:      p.set, Stale: func(name string) bool { return p.stale(pl, name) != nil },
-		Edge: func(set *cluster.Set, e *cluster.Endpoint) *upstream.Edge { return p.chosen(pl, pl.route, set, e) },
+		Rightful: func(r *snapshot.Route, t snapshot.WeightedCluster) snapshot.WeightedCluster {
+			return p.rightful(pl, r, t)
+		},
+		Set: p.set, Stale: func(name string) bool { return p.stale(pl, name) != nil },
+		Edge: func(r *snapshot.Route, s *cluster.Set, e *cluster.Endpoint) *upstream.Edge {
+			return p.chosen(pl, r, s, e)
+		},
 	}
-	if g := p.guard; g != nil && p.listener != nil {
-		if c.Policy, c.Shadow = p.Policy(); g.gate == p.listener.Gate {
-			c.Let = &g.gated
-		}
-		if pl.judged == pl.route && pl.seen == p.observed {
-			c.Access = pl.verdict
-		}
+	if g := p.guard; g != nil && p.listener != nil && g.gate == p.listener.Gate {
+		c.Let, c.Policy, c.Shadow = &g.gated, g.policy, g.shadow
 	}
 	return c.Judge()
 }

@@ -84,6 +84,17 @@ func onCluster(f func(*snapshot.Cluster)) change {
 	}
 }
 
+// asks puts a route with a condition before the others.
+func asks(h snapshot.HeaderMatch) change {
+	return func(s *snapshot.Snapshot) {
+		s.Routes["r"].Static = false
+		vh := s.Routes["r"].VirtualHosts[0]
+		first := *vh.Routes[0]
+		first.Match.Headers = []snapshot.HeaderMatch{h}
+		vh.Routes = append([]*snapshot.Route{&first}, vh.Routes...)
+	}
+}
+
 var (
 	always    = &snapshot.Fault{Name: "f", Delay: time.Second, Delayed: everyone, Most: math.MaxUint32}
 	bounding  = &snapshot.Limit{Name: "l", Bucket: &snapshot.Bucket{Max: 1 << 20, Fill: 1, Interval: time.Second}, Enabled: everyone, Enforced: everyone}
@@ -121,9 +132,14 @@ var forcing = map[string][]change{
 	"report.Rules.Conditions": {onListeners(func(l *snapshot.Listener) {
 		l.Report = &report.Rules{Conditions: []report.Condition{{Attribute: "tier", Operator: report.Present}}}
 	})},
-	"snapshot.RouteConfig.Static": {func(s *snapshot.Snapshot) { s.Routes["r"].Static = false }},
-	"snapshot.Match.Fraction":     {onRoute(func(r *snapshot.Route) { r.Match.Fraction = everyone - 1 })},
-	"snapshot.Action.Direct":      {onRoute(func(r *snapshot.Route) { r.Action = snapshot.Action{Direct: &snapshot.Abort{Status: 40}} })},
+	"snapshot.Match.Headers": {
+		asks(snapshot.HeaderMatch{Name: "tier", Value: "vip"}),
+		asks(snapshot.HeaderMatch{Name: "group", Value: "vip", Invert: true}),
+		asks(snapshot.HeaderMatch{Source: snapshot.SourceAttachment, Name: "tier", Kind: snapshot.HeaderPresent, Want: true}),
+		asks(snapshot.HeaderMatch{Source: snapshot.SourceArgument, Value: "x"}),
+	},
+	"snapshot.Match.Fraction": {onRoute(func(r *snapshot.Route) { r.Match.Fraction = everyone - 1 })},
+	"snapshot.Action.Direct":  {onRoute(func(r *snapshot.Route) { r.Action = snapshot.Action{Direct: &snapshot.Abort{Status: 40}} })},
 	"snapshot.Action.Retry": {
 		onRoute(func(r *snapshot.Route) { r.Action.Retry = &snapshot.Retry{Num: 1, On: snapshot.RetryReset} }),
 		onRoute(func(r *snapshot.Route) { r.Action.Retry = &snapshot.Retry{PerTry: time.Second} }),
@@ -304,6 +320,22 @@ func TestLaneObeys(t *testing.T) {
 	}
 	if counted < 6 {
 		t.Errorf("%d verdicts are counted: 5 and one for each request so far", counted)
+	}
+}
+
+// TestLaneOfNames: conditions of other methods are none of a request's.
+func TestLaneOfNames(t *testing.T) {
+	r := laneRig(t, vip, pod1, pod2)
+	r.publish(func(s *snapshot.Snapshot) {
+		asks(snapshot.HeaderMatch{Name: "tier", Value: "vip"})(s)
+		m := &s.Routes["r"].VirtualHosts[0].Routes[0].Match
+		m.Headers = append([]snapshot.HeaderMatch{{Name: "method", Value: "buy"}}, m.Headers...)
+	})
+	for method, want := range map[string]verdict.Reason{"echo": verdict.Lane, "buy": verdict.ByBody} {
+		h, body := call(method)
+		if v := r.lane(t, h, body); v.Reason != want {
+			t.Errorf("%s: %q, want %q", method, v.Reason, want)
+		}
 	}
 }
 

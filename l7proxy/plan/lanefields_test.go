@@ -51,13 +51,13 @@ var known = map[string]judged{
 	"report.Log.*": obeyed("the same"), "report.Expression.*": obeyed("the same"), "report.Condition.*": proxied(verdict.Told),
 
 	"snapshot.RouteConfig.Name": idle("a name"), "snapshot.RouteConfig.VirtualHosts": obeyed("router.Match, by names alone"),
-	"snapshot.RouteConfig.IgnorePort": obeyed("router.Match"), "snapshot.RouteConfig.Static": proxied(verdict.ByBody),
+	"snapshot.RouteConfig.IgnorePort": obeyed("router.Match"), "snapshot.RouteConfig.Static": idle("a condition that asks for a body is noticed where it asks"),
 	"snapshot.RouteConfig.Whole": idle("each thing that it is for is judged"), "snapshot.RouteConfig.Needs": idle("the same"),
 	"snapshot.VirtualHost.Name": idle("a name"), "snapshot.VirtualHost.Domains": obeyed("router.Match"), "snapshot.VirtualHost.Routes": obeyed("router.Match"),
 	"snapshot.Route.Name": idle("a label"), "snapshot.Route.Origin": idle("a label"), "snapshot.Route.Config": idle("a label"),
 	"snapshot.Route.Match": obeyed("router.Match"), "snapshot.Route.Action": obeyed("field by field"), "snapshot.Route.Policies": obeyed("field by field"),
 	"snapshot.Match.PathKind": obeyed("router.Match"), "snapshot.Match.Path": obeyed("router.Match"), "snapshot.Match.PathRegex": obeyed("router.Match"),
-	"snapshot.Match.IgnoreCase": obeyed("router.Match"), "snapshot.Match.Headers": obeyed("router.Match, where the table is static"),
+	"snapshot.Match.IgnoreCase": obeyed("router.Match"), "snapshot.Match.Headers": proxied(verdict.ByBody),
 	"snapshot.Match.Fraction": proxied(verdict.ByChance),
 	"snapshot.HeaderMatch.*":  obeyed("router.Match or filter, which need a body for what is not a name"),
 

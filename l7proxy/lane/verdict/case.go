@@ -50,31 +50,32 @@ type Case struct {
 	Changes  func() uint64
 	Domain   func() string
 	Listener *snapshot.Listener
-	Route    *snapshot.Route // that a static table has for these names; nil: none
 	// Let is what the policies on the connection said, and Access what those on requests
-	// of these names did; nil: they were not asked.
+	// of these names did, that took the route Judged; nil: they were not asked.
 	Let, Access    *filter.Verdict
+	Judged         *snapshot.Route
 	Policy, Shadow string
 	// Rightful corrects a target of the route; Set finds a cluster's endpoints, nil if it
 	// is gone, Stale tells whether the dialled address should not lead there, and Edge is
 	// the way to an endpoint.
-	Rightful func(snapshot.WeightedCluster) snapshot.WeightedCluster
+	Rightful func(*snapshot.Route, snapshot.WeightedCluster) snapshot.WeightedCluster
 	Set      func(cluster string) *cluster.Set
 	Stale    func(cluster string) bool
-	Edge     func(*cluster.Set, *cluster.Endpoint) *upstream.Edge
+	Edge     func(*snapshot.Route, *cluster.Set, *cluster.Endpoint) *upstream.Edge
 
+	route   *snapshot.Route // of all requests of these names
 	grounds grounds
 }
 
 // Judge gives the verdict.
 func (c *Case) Judge() Verdict {
 	c.grounds.begin(c)
-	for _, judge := range [...]func() Reason{c.request, c.moment, c.policies} {
+	for _, judge := range [...]func() Reason{c.request, c.moment, c.match, c.policies} {
 		if r := judge(); r != Lane {
 			return proxy(r)
 		}
 	}
-	if r := Way(c.Listener, c.Route); r != Lane {
+	if r := Way(c.Listener, c.route); r != Lane {
 		return proxy(r)
 	}
 	shares, r := c.shares()
@@ -82,7 +83,7 @@ func (c *Case) Judge() Verdict {
 		return proxy(r)
 	}
 	return Verdict{
-		Reason: Lane, Shares: shares, Timeout: c.Route.Action.Timeout,
+		Reason: Lane, Shares: shares, Timeout: c.route.Action.Timeout,
 		Access: c.Access, Policy: c.Policy, Shadow: c.Shadow, grounds: c.grounds,
 	}
 }
@@ -142,10 +143,6 @@ func (c *Case) moment() Reason {
 		return Changing
 	case c.Listener == nil || c.Listener.Route == nil:
 		return NoRoute
-	case !c.Listener.Route.Static:
-		return ByBody
-	case c.Route == nil:
-		return NoRoute
 	}
 	return Lane
 }
@@ -153,7 +150,7 @@ func (c *Case) moment() Reason {
 // policies judges what policies have said of the request, and whether that is so for all
 // of its names.
 func (c *Case) policies() Reason {
-	needs := filter.Place{Listener: c.Listener, Route: c.Route}.Needs(false)
+	needs := filter.Place{Listener: c.Listener, Route: c.route}.Needs(false)
 	switch {
 	case c.Listener.Gate != nil && c.Let == nil:
 		return Changing
@@ -163,12 +160,14 @@ func (c *Case) policies() Reason {
 		return Denied
 	case needs.PerRequest, needs.Body:
 		return PolicyByBody
-	case needs.Access && c.Access == nil:
+	case needs.Access && (c.Access == nil || c.Judged != c.route):
 		return Changing
 	case needs.Access && c.Access.Why != rpc.WhyNone:
 		return Denied
 	case !needs.Access:
-		c.Access = nil
+		if c.Access = nil; c.Listener.Gate == nil {
+			c.Policy, c.Shadow = "", ""
+		}
 	}
 	return Lane
 }
@@ -178,8 +177,6 @@ func (c *Case) policies() Reason {
 func Way(l *snapshot.Listener, r *snapshot.Route) Reason {
 	a := &r.Action
 	switch {
-	case r.Match.Fraction < snapshot.Million:
-		return ByChance
 	case a.Direct != nil:
 		return Direct
 	case len(a.Edits)+len(a.Answers) > 0:
@@ -206,7 +203,7 @@ func Way(l *snapshot.Listener, r *snapshot.Route) Reason {
 	return Lane
 }
 
-// cluster judges the configuration of a cluster.
+// clusterOf judges the configuration of a cluster.
 func clusterOf(c *snapshot.Cluster) Reason {
 	switch {
 	case c == nil:

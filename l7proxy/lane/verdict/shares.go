@@ -17,13 +17,13 @@ type part struct {
 
 // shares finds among whom requests are shared, and in which parts.
 func (c *Case) shares() ([]Share, Reason) {
-	a := &c.Route.Action
+	a := &c.route.Action
 	var parts []part
 	corrected := false
 	for i := range a.Clusters {
 		target, weight := a.Clusters[i], big.NewRat(1, 1)
 		if c.Own {
-			better := c.Rightful(target)
+			better := c.Rightful(c.route, target)
 			corrected = better.Cluster != target.Cluster
 			target = better
 		}
@@ -86,7 +86,7 @@ func (c *Case) odds(set *cluster.Set, t snapshot.WeightedCluster) ([]cluster.Odd
 	if moment.Starts() {
 		return nil, moment, SlowStart
 	}
-	if c.Own && router.ByCaller(c.Snapshot, c.Route, set.Config()) {
+	if c.Own && router.ByCaller(c.Snapshot, c.route, set.Config()) {
 		if e := set.At(c.Original, t.Subset); e != nil {
 			return []cluster.Odds{{Load: 100, Part: 1, Whole: 1, Endpoints: []*cluster.Endpoint{e}, Weights: []uint64{1}}}, moment, Lane
 		}
@@ -179,7 +179,7 @@ func (c *Case) end(set *cluster.Set, e *cluster.Endpoint) (End, Reason) {
 	}
 	key := c.Key
 	key.Endpoint, key.TLS = e.Address, router.TLSOf(c.Snapshot, set.Name(), e.Info)
-	g := ground{endpoint: e, provider: provider, key: key, edge: c.Edge(set, e)}
+	g := ground{endpoint: e, provider: provider, key: key, edge: c.Edge(c.route, set, e)}
 	if r := g.holds(c.Node); r != Lane {
 		return End{}, r
 	}
