@@ -31,6 +31,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/lane/lent"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/listener"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -194,8 +195,8 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 			Env: plan.Env{
 				View: p.sight.Of, Changes: p.sight.Changes, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder, Tracer: p.tracer,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
-				Applications: p.opts.Applications,
-				Policies:     new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
+				Applications: p.opts.Applications, Lane: verdict.Node{Guarded: p.guarded, Tapped: p.tap.Bodies},
+				Policies: new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
 			},
 			Dialer: dialer, Logger: p.log, PassUnknown: p.opts.Unknown != handoff.UnknownRefuse,
 		},
