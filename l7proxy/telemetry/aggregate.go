@@ -9,6 +9,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
 	"github.com/dubway/dubway/l7proxy/telemetry/names"
+	"github.com/dubway/dubway/l7proxy/telemetry/wanted"
 )
 
 var _ rpc.Aggregator = (*observer)(nil)
@@ -49,7 +50,7 @@ func (o *observer) Tells() bool {
 	case log == nil:
 		return false
 	case o.says && log.Follows():
-		return true
+		return wanted.Values(o.call)
 	}
 	return log.Sample() > 0
 }

@@ -134,7 +134,9 @@ type cell struct {
 
 // observe adds what is counted of a record.
 func (c *cell) observe(rec *rpc.Record, of report.Set) {
-	c.count(1, of)
+	if of != report.Every {
+		c.count(1, of)
+	}
 	if of.Has(report.Duration) {
 		c.duration.Observe(histogram.Durations, int64(rec.Duration))
 	}
