@@ -38,7 +38,7 @@ func (p *Proxy) adminHandler() http.Handler {
 }
 
 func (p *Proxy) metricsHandler() http.Handler {
-	return p.recorder.Handler(p.metrics, admin.NewClient(admin.AgentSocket(p.opts.StateDir)), p.log)
+	return p.counted(p.recorder.Handler(p.metrics, admin.NewClient(admin.AgentSocket(p.opts.StateDir)), p.log))
 }
 
 // healthHandler says ready when the proxy knows its pods and its routes, and accepts or
