@@ -25,6 +25,7 @@ func (p *Proxy) adminHandler() http.Handler {
 	m.HandleFunc("GET "+admin.PathRoutes, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, routesOf(p.sight.Views(), p.generation.Load()))
 	})
+	m.HandleFunc("GET "+admin.PathLanes, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.laneList()) })
 	m.HandleFunc("GET "+admin.PathClusters, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, clusterList(p.clusters)) })
 	m.HandleFunc("GET "+admin.PathMode, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.modes()) })
 	m.HandleFunc("POST "+admin.PathMode, p.setMode)

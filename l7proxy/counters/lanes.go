@@ -2,19 +2,19 @@ package counters
 
 import "github.com/dubway/dubway/l7proxy/lane/tally"
 
-// Lanes lists what is counted of lanes.
-func Lanes(t *tally.Table) []Counter {
+// Lanes lists what is counted of lanes. The functions are safe for concurrent use.
+func Lanes(totals func() tally.Totals, routes func() int) []Counter {
 	count := func(name, help string, of func(*tally.Totals) uint64) Counter {
 		return Count(name, help, func() uint64 {
-			all := t.Totals()
+			all := totals()
 			return of(&all)
 		})
 	}
 	list := []Counter{
-		Gauge("dubway_lanes", "Connections of consumers that have a lane.", func() float64 { return float64(t.Totals().Open) }),
+		Gauge("dubway_lanes", "Connections of consumers that have a lane.", func() float64 { return float64(totals().Open) }),
 		count("dubway_lanes_opened_total", "Lanes that were opened.", func(all *tally.Totals) uint64 { return all.Opened }),
-		Gauge("dubway_lane_routes", "Names whose calls may take lanes.", func() float64 { return float64(t.Routes()) }),
-		Gauge("dubway_lane_series", "Ways of calls that the kernel counts.", func() float64 { return float64(t.Totals().Series) }),
+		Gauge("dubway_lane_routes", "Names whose calls may take lanes.", func() float64 { return float64(routes()) }),
+		Gauge("dubway_lane_series", "Ways of calls that the kernel counts.", func() float64 { return float64(totals().Series) }),
 		count("dubway_lane_calls_total", "Calls that took the lane both ways.", func(all *tally.Totals) uint64 { return all.Calls }),
 		count("dubway_lane_requests_total", "Requests that took the lane, however their calls ended.",
 			func(all *tally.Totals) uint64 { return all.Requests }),
