@@ -48,7 +48,9 @@ func table(list *admin.LaneList) [][]any {
 	if len(list.Items) == 0 {
 		return [][]any{{none(list)}}
 	}
-	rows := [][]any{{"LANE", "CONSUMER", "ADDRESS", "DESTINATION", "PROVIDERS", "REQUESTS", "SLOW", "RETURNED", "IN FLIGHT", "STATE", "SINCE"}}
+	rows := [][]any{{
+		"LANE", "CONSUMER", "ADDRESS", "DESTINATION", "PROVIDERS", "REQUESTS", "SLOW", "RETURNED", "IN FLIGHT", "STATE", "SINCE",
+	}}
 	for i := range list.Items {
 		l := &list.Items[i]
 		rows = append(rows, []any{
@@ -63,7 +65,8 @@ func table(list *admin.LaneList) [][]any {
 func none(list *admin.LaneList) string {
 	switch list.Mode {
 	case admin.LaneOn:
-		return "No lanes: they begin when a consumer calls a provider of its own node often enough; dubwayctl routes has the reasons of names."
+		return "No lanes: they begin when a consumer calls a provider of its own node often enough. " +
+			"dubwayctl routes says of names why they have none."
 	case admin.LaneObserve:
 		return "No lanes: " + because("names are learned and no call takes one", list.Reason) + ". dubwayctl routes shows what would."
 	}
