@@ -24,11 +24,10 @@ RETURNED those of its providers. A PROVIDER in brackets takes no requests at pre
 // Command returns the command.
 func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
-		Use:     "lanes [CONSUMER]",
-		Aliases: []string{"lane"},
-		Short:   "List the connections whose calls the kernel routes",
-		Long:    long,
-		Args:    cobra.MaximumNArgs(1),
+		Use:   "lanes [CONSUMER]",
+		Short: "List the connections whose calls the kernel routes",
+		Long:  long,
+		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var list admin.LaneList
 			if err := p.Get(c.Context(), admin.PathLanes, &list); err != nil {
