@@ -23,7 +23,7 @@ const comeBack = 200 * time.Millisecond
 
 // openAgent makes what asks the agent. It asks nothing yet.
 func (p *Proxy) openAgent() (err error) {
-	p.lanes = lent.New(nil, p.log)
+	p.lanes = lent.New(laneUser{p}, p.log)
 	p.agent = handoff.NewClient(p.opts.HandoffSocket, p.opts.Node, p, p.log)
 	p.steering = steering.New(steering.Options{Agent: p.agent, Unknown: p.opts.Unknown, Viewed: p.control != nil})
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
