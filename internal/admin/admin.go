@@ -18,6 +18,7 @@
 // and the proxy also
 //
 //	GET  /v1/routes     RouteList
+//	GET  /v1/lanes      LaneList
 //	POST /v1/explain    ExplainRequest -> Explanation
 //	GET  /v1/configdump?pod=POD  one envoy.admin.v3.ConfigDump for each view, secrets redacted
 //	GET  /v1/accesslog  AccessLog; POST changes it
@@ -45,6 +46,7 @@ const (
 	PathStatus    = "/v1/status"
 	PathWorkloads = "/v1/workloads"
 	PathRoutes    = "/v1/routes"
+	PathLanes     = "/v1/lanes"
 	PathClusters  = "/v1/clusters"
 	PathUnknown   = "/v1/unknown"
 	PathReady     = "/v1/ready"
