@@ -229,6 +229,13 @@ func (r *relay) SnapshotEnd() error { r.end <- struct{}{}; return nil }
 
 func (r *relay) Yield() {}
 
+func (r *relay) Lanes(_ *handoff.Lanes, files []*os.File) error {
+	for _, f := range files {
+		f.Close()
+	}
+	return nil
+}
+
 func (r *relay) accept(uid string, direction handoff.Direction, l net.Listener) {
 	for {
 		c, err := l.Accept()

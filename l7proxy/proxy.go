@@ -30,6 +30,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/lane/lent"
 	"github.com/dubway/dubway/l7proxy/listener"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -113,6 +114,7 @@ type Proxy struct {
 	listeners  *listener.Set
 	quotas     *quota.Node
 	agent      *handoff.Client
+	lanes      *lent.Memory
 	memory     *overload.Monitor
 	identities *proof.Proof
 	steering   *steering.Steering
@@ -264,6 +266,9 @@ func (p *Proxy) drain() {
 	p.clusters.Close()
 	p.identities.Close()
 	p.agent.Close()
+	if err := p.lanes.Close(); err != nil {
+		p.log.Warn("close lanes", "error", err)
+	}
 }
 
 // apply makes workloads see what the source says at the moment. Clusters that are new are

@@ -25,11 +25,5 @@ func (c *Certified) validate() error {
 // Certified tells the agent of a certificate; ErrNotConnected if there is no agent. The
 // next one is told after its SnapshotEnd.
 func (c *Client) Certified(one *Certified) error {
-	c.mu.Lock()
-	conn := c.conn
-	c.mu.Unlock()
-	if conn == nil {
-		return ErrNotConnected
-	}
-	return conn.Send(&Message{Kind: KindCertified, Certified: one})
+	return c.tell(&Message{Kind: KindCertified, Certified: one})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"sync"
 
@@ -36,16 +37,21 @@ type Handler interface {
 	// Yield says that another proxy accepts: the files of Workload are to be closed, and
 	// what was accepted goes on. It holds until Run returns.
 	Yield()
+	// Lanes says whether same-node calls may take lanes, and again when that changes. The
+	// files are those of their memory, in the order of package lane, and the Handler's to
+	// close; there are none where l has no Sizes.
+	Lanes(l *Lanes, files []*os.File) error
 }
 
 // Client is the proxy's end. It outlives its connections: what it holds of the
 // agent's listeners it gives back to the next agent. All methods are safe for
 // concurrent use, Run excepted, which one goroutine calls again and again.
 type Client struct {
-	path    string
-	node    string
-	handler Handler
-	log     *slog.Logger
+	path     string
+	node     string
+	instance uint64
+	handler  Handler
+	log      *slog.Logger
 
 	publish sync.Mutex // one generation of Destinations at a time
 	yielded bool       // in this connection; Run's
@@ -66,7 +72,7 @@ type answer struct {
 
 // NewClient makes the client of the agent that listens at path.
 func NewClient(path, node string, h Handler, log *slog.Logger) *Client {
-	return &Client{path: path, node: node, handler: h, log: log,
+	return &Client{path: path, node: node, handler: h, log: log, instance: max(rand.Uint64(), 1),
 		pending: make(map[uint64]chan answer)}
 }
 
@@ -109,7 +115,7 @@ func (c *Client) Run(ctx context.Context) error {
 
 // greet says Hello and what is held, and waits for the agent's Hello.
 func (c *Client) greet(conn *Conn) error {
-	hello := &Hello{Version: Version, Release: version.Version, Node: c.node}
+	hello := &Hello{Version: Version, Release: version.Version, Node: c.node, Instance: c.instance}
 	if err := conn.Send(&Message{Kind: KindHello, Hello: hello}); err != nil {
 		return err
 	}
@@ -146,6 +152,10 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		return c.ack(conn, m, c.gone(m.WorkloadGone.UID))
 	case KindSnapshotEnd:
 		return c.ack(conn, m, c.snapshotEnd(told))
+	case KindLanes:
+		return c.ack(conn, m, c.handler.Lanes(m.Lanes, named(fds, "lanes")))
+	case KindLane:
+		return c.ack(conn, m, c.lane(m.Lane, fds))
 	case KindDialResult:
 		fd := -1
 		if len(fds) == 1 {
@@ -163,7 +173,7 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		c.held.yield()
 		c.handler.Yield()
 		return nil
-	case KindHello, KindDial, KindDestinations, KindSign, KindCertified:
+	case KindHello, KindDial, KindDestinations, KindSign, KindCertified, KindLaneGone:
 	}
 	closeFDs(fds)
 	return fmt.Errorf("receive message: unexpected %s", m.Kind)
@@ -178,11 +188,7 @@ func (c *Client) workload(w *Workload, fds []int) error {
 		closeFDs(fds)
 		fds = nil
 	}
-	files := make([]*os.File, len(fds))
-	for i, fd := range fds {
-		files[i] = os.NewFile(uintptr(fd), "listener")
-	}
-	return c.handler.Workload(w, files)
+	return c.handler.Workload(w, named(fds, "listener"))
 }
 
 func (c *Client) gone(uid string) error {

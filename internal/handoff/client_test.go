@@ -54,6 +54,14 @@ func (r *recorder) WorkloadGone(uid string) error { r.notef("gone %s", uid); ret
 func (r *recorder) SnapshotEnd() error { r.notef("end"); r.end <- struct{}{}; return nil }
 func (r *recorder) Yield()             { r.notef("yield") }
 
+func (r *recorder) Lanes(l *Lanes, files []*os.File) error {
+	r.notef("lanes %s with %d", l.Mode, len(files))
+	for _, f := range files {
+		f.Close()
+	}
+	return nil
+}
+
 func (r *recorder) take() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +118,7 @@ func (y *toy) connect() map[string]int {
 		closeFDs(fds)
 		switch m.Kind {
 		case KindHello:
-			if m.Hello.Version != Version || m.Hello.Node != "node" {
+			if m.Hello.Version != Version || m.Hello.Node != "node" || m.Hello.Instance != y.client.instance {
 				y.Errorf("hello is %s", show(y.T, m))
 			}
 		case KindWorkload:

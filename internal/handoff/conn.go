@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/internal/peer"
 )
 
@@ -23,7 +24,7 @@ const network = "unixpacket"
 const sendTimeout = 10 * time.Second
 
 // maxFDs is one more than any message has, so that too many are seen as such.
-const maxFDs = maxListeners + 1
+const maxFDs = max(maxListeners, lane.Files, 1+lane.Ends) + 1
 
 // Acceptor accepts connections of proxies.
 type Acceptor struct {

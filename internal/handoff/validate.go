@@ -42,7 +42,11 @@ func (m *Message) validate() error {
 		return m.SignResult.validate()
 	case KindCertified:
 		return m.Certified.validate()
-	case KindSnapshotEnd, KindGoodbye, KindYield:
+	case KindLanes:
+		return m.Lanes.validate()
+	case KindLane:
+		return m.Lane.validate()
+	case KindSnapshotEnd, KindGoodbye, KindYield, KindLaneGone:
 	}
 	return nil
 }
@@ -63,6 +67,9 @@ func (m *Message) validateBody() error {
 		{KindSign, m.Sign != nil},
 		{KindSignResult, m.SignResult != nil},
 		{KindCertified, m.Certified != nil},
+		{KindLanes, m.Lanes != nil},
+		{KindLane, m.Lane != nil},
+		{KindLaneGone, m.LaneGone != nil},
 	}
 	known := m.Kind == KindSnapshotEnd || m.Kind == KindGoodbye || m.Kind == KindYield
 	for _, b := range bodies {
