@@ -15,6 +15,12 @@
  */
 #pragma once
 
+/* is_steered: the standings of what is aimed at the outbound listener. */
+static __always_inline int is_steered(enum standing standing)
+{
+	return standing == known || standing == asked || standing == laned;
+}
+
 /* is_registry: the ports of registry, configuration and metadata centres
  * (ZooKeeper, Nacos) are steered only where an entry names them: one for every
  * port must not take a pod's discovery away. */
@@ -38,11 +44,11 @@ static __always_inline enum standing standing_of(const struct endpoint *to, __u1
 		return unknown_passes;
 	__builtin_memcpy(key.addr, to->addr, sizeof(key.addr));
 	found = bpf_map_lookup_elem(table, &key);
-	if (found && (found->standing == known || found->standing == asked))
+	if (found && is_steered(found->standing))
 		return found->standing;
 	key.port = 0;
 	found = bpf_map_lookup_elem(table, &key);
-	if (!found || (found->standing == known && is_registry(to->port)))
+	if (!found || ((found->standing == known || found->standing == laned) && is_registry(to->port)))
 		return unknown_passes;
 	return found->standing;
 }
@@ -138,7 +144,7 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 	if (is_loopback(to->addr))
 		return loopback;
 	standing = standing_of(to, v4 ? AF_INET : AF_INET6, table);
-	if (standing != known && standing != asked)
+	if (!is_steered(standing))
 		return unknown(netns, to, standing);
 	if (!(workload->flags & (v4 ? steer_v4 : steer_v6)))
 		return no_listener;
@@ -155,6 +161,7 @@ static __always_inline enum outcome steer(struct bpf_sock_addr *ctx, const struc
 		__builtin_memcpy(socket->flow.consumer.addr, workload->addr6, sizeof(workload->addr6));
 	socket->flow.consumer.port = 0; /* chosen later: sockops.h */
 	socket->flow.destination = *to;
+	socket->flow.laned = standing == laned;
 	socket->role = consumer;
 	return standing == asked ? asked_steered : steered;
 }

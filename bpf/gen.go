@@ -14,4 +14,4 @@ const OutboundPort = 15001
 
 // ABI is the version of what the maps hold. It goes up when a map keeps its
 // shape but not its meaning; package datapath refuses pins of another one.
-const ABI = 3
+const ABI = 4

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* maps.h: what the programs remember. Go's names for these are generated; the
  * only writer from user space is package datapath. Addresses are always 16
- * bytes, IPv4 in its v4-mapped form; ports are in network byte order.
+ * bytes, IPv4 in its v4-mapped form; ports are in network byte order. What a socket
+ * knows is in socket.h, because the lane's programs read it too.
  */
 #pragma once
 
 /* Where the outbound listener waits in every pod, on 127.0.0.1 and ::1. */
 const volatile __u16 outbound_port = 15001;
-
-/* Before 5.15 sockops programs cannot ask for the netns cookie: then every
- * "netns" below is the namespace's inode number instead. Needs CAP_PERFMON.
- */
-const volatile _Bool netns_by_inode = 0;
 
 /* Each network namespace has its own instance of take_lookup, because sk_lookup
  * programs cannot ask where they run and two pods may use one address.
@@ -22,12 +18,6 @@ const volatile __u64 lookup_netns = 0;
  * refuses: ECONNREFUSED. Before, it is always EPERM.
  */
 const volatile _Bool refuse_by_errno = 0;
-
-struct endpoint {
-	__be32 addr[4];
-	__be16 port; /* 0: no endpoint */
-	__u16 pad;
-};
 
 /* workloads: the enrolled network namespaces. */
 enum workload_flag {
@@ -73,6 +63,7 @@ enum standing {
 	unknown_tried,  /* passes, and is counted as what would be refused */
 	unknown_barred, /* its connect is refused */
 	asked,          /* steered, and answered by the proxy itself: agent/reach asks whether the way works */
+	laned,          /* steered, and its requests may take a lane: lane.c */
 };
 
 struct destination {
@@ -153,43 +144,9 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } probes SEC(".maps");
 
-/* flow: the two ends of a call as the applications mean them, whoever stands
- * between. A destination without a port means: the one that it was sent to.
- */
-struct flow {
-	struct endpoint consumer;
-	struct endpoint destination;
-};
-
-/* sockets: one state per socket, gone with it. */
-enum socket_role {
-	untouched,
-	mesh,     /* made by the agent; flow.consumer, if any, is shown to who accepts */
-	consumer, /* a steered application socket */
-	accepted, /* the other end of either */
-};
-
-struct socket {
-	enum socket_role role;
-	struct flow flow;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct socket);
-} sockets SEC(".maps");
-
 /* bridges: from a connecting socket to the one that will be accepted, for as
  * long as a handshake on lo takes.
  */
-struct bridge_key {
-	__u64 netns;
-	struct endpoint local; /* as the connecting socket sees it */
-	struct endpoint remote;
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct bridge_key);

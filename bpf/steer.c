@@ -7,7 +7,8 @@
  */
 #include "kernel.h"  /* the kernel's side of the ABI */
 #include "outcome.h" /* what can happen, and is counted */
-#include "maps.h"    /* what is remembered */
+#include "socket.h"  /* what is remembered of a socket */
+#include "maps.h"    /* what else is remembered */
 #include "address.h" /* IPv4, IPv6 and v4-mapped as one */
 
 #include "connect.h" /* 1. the application connects: aim it at 15001 */

@@ -46,6 +46,7 @@ type SteerFlow struct {
 	_           structs.HostLayout
 	Consumer    SteerEndpoint
 	Destination SteerEndpoint
+	Laned       uint32
 }
 
 type SteerInboundKey struct {
@@ -122,6 +123,7 @@ const (
 	SteerStandingUnknownTried  SteerStanding = 2
 	SteerStandingUnknownBarred SteerStanding = 3
 	SteerStandingAsked         SteerStanding = 4
+	SteerStandingLaned         SteerStanding = 5
 )
 
 type SteerUnknown struct {

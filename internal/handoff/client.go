@@ -55,6 +55,7 @@ type Client struct {
 
 	publish sync.Mutex // one generation of Destinations at a time
 	yielded bool       // in this connection; Run's
+	maps    uint64     // of lanes, that the handler took; Run's
 
 	mu      sync.Mutex
 	conn    *Conn // nil while there is none that has said Hello
@@ -115,7 +116,7 @@ func (c *Client) Run(ctx context.Context) error {
 
 // greet says Hello and what is held, and waits for the agent's Hello.
 func (c *Client) greet(conn *Conn) error {
-	hello := &Hello{Version: Version, Release: version.Version, Node: c.node, Instance: c.instance}
+	hello := &Hello{Version: Version, Release: version.Version, Node: c.node, Instance: c.instance, Maps: c.maps}
 	if err := conn.Send(&Message{Kind: KindHello, Hello: hello}); err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 	case KindSnapshotEnd:
 		return c.ack(conn, m, c.snapshotEnd(told))
 	case KindLanes:
-		return c.ack(conn, m, c.handler.Lanes(m.Lanes, named(fds, "lanes")))
+		return c.ack(conn, m, c.lanes(m.Lanes, fds))
 	case KindLane:
 		return c.ack(conn, m, c.lane(m.Lane, fds))
 	case KindDialResult:

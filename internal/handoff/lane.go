@@ -141,6 +141,15 @@ func (c *Client) tell(m *Message, fds ...int) error {
 	return conn.Send(m, fds...)
 }
 
+// lanes hands what is said of lanes over. It owns fds.
+func (c *Client) lanes(l *Lanes, fds []int) error {
+	err := c.handler.Lanes(l, named(fds, "lanes"))
+	if err == nil && l.Maps != 0 {
+		c.maps = l.Maps
+	}
+	return err
+}
+
 // lane hands a lane of an earlier proxy over. It owns fds.
 func (c *Client) lane(l *Lane, fds []int) error {
 	adopter, ok := c.handler.(Adopter)

@@ -104,6 +104,9 @@ type Hello struct {
 	// Instance is the proxy's, drawn when it starts: by it an agent knows one that comes
 	// back from another one.
 	Instance uint64 `json:"instance,omitempty"`
+	// Maps is the memory of lanes that the proxy has from an earlier connection, as of
+	// Lanes; 0: none.
+	Maps uint64 `json:"maps,omitempty"`
 }
 
 // Workload is an enrolled pod of this node. It replaces an earlier one of the
