@@ -221,6 +221,7 @@ var floors = []string{
 	"l7proxy/telemetry/agent",
 	"l7proxy/telemetry/shape",
 	"l7proxy/telemetry/histogram",
+	"l7proxy/telemetry/names",
 	"l7proxy/telemetry/wanted",
 	"l7proxy/telemetry/budget",
 	"l7proxy/telemetry/accesslog",

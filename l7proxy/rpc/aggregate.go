@@ -10,8 +10,11 @@ type Tally struct {
 	Sum    uint64
 }
 
+// StatusOK is Dubbo's status of an answer with a value or an exception.
+const StatusOK = 20
+
 // Aggregate is calls of one Call that took the lane: their provider answered with a value
-// and status 20, and no Record of each was made.
+// and StatusOK, and no Record of each was made.
 type Aggregate struct {
 	Serialization uint8
 	Duration      Tally // nanoseconds, by the bounds of histogram.Durations

@@ -10,7 +10,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
-// follow reads the log, and looks whether anybody wants it.
+// follow reads the log.
 func (t *Table) follow() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -19,8 +19,7 @@ func (t *Table) follow() {
 	}
 }
 
-// readLog tells of the calls in the log. Whether anybody wants more of it is looked at
-// afterwards: what is in it was wanted.
+// readLog tells of the calls in the log.
 func (t *Table) readLog() {
 	m := t.memory
 	if m.Log != nil {
@@ -33,14 +32,17 @@ func (t *Table) readLog() {
 		t.totals.Dropped += dropped - t.budget.Dropped
 		t.budget.Told, t.budget.Dropped = told, dropped
 	}
-	wants := false
+}
+
+// look finds out whether anybody wants records.
+func (t *Table) look() {
 	for number := range t.series {
 		if s := &t.series[number]; s.users > 0 && t.tells(s.call) {
-			wants = true
-			break
+			t.wants.Store(true)
+			return
 		}
 	}
-	t.wants.Store(wants)
+	t.wants.Store(false)
 }
 
 // tells is whether records of a call are of any use.
