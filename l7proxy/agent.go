@@ -8,7 +8,6 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/identity"
-	"github.com/dubway/dubway/l7proxy/lane/lent"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/proof"
 	"github.com/dubway/dubway/l7proxy/steering"
@@ -23,11 +22,11 @@ const comeBack = 200 * time.Millisecond
 
 // openAgent makes what asks the agent. It asks nothing yet.
 func (p *Proxy) openAgent() (err error) {
-	p.lanes = lent.New(nil, p.log)
 	p.agent = handoff.NewClient(p.opts.HandoffSocket, p.opts.Node, p, p.log)
 	p.steering = steering.New(steering.Options{Agent: p.agent, Unknown: p.opts.Unknown, Viewed: p.control != nil})
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
 	p.dialer.Guard(p.guarded)
+	p.openLanes()
 	p.identities, err = proof.New(p.agent, p.opts.Secured, p.log)
 	return err
 }
@@ -89,6 +88,7 @@ func (p *Proxy) WorkloadGone(uid string) error {
 	p.env.Modes.Forget(uid)
 	p.env.Policies.Workloads.Forget(uid)
 	p.env.Breakers.Forget(uid)
+	p.riders.Forget(uid)
 	p.log.Info("workload gone", "uid", uid)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -102,12 +103,26 @@ func New(opts Options) *Lanes {
 // Stats returns the counts.
 func (ls *Lanes) Stats() *Stats { return &ls.stats }
 
-// Use takes the memory in which lanes are made from now on, and begins; what another
-// proxy left in it goes. Memory that was used before stays in use until its lanes have
-// ended: the same memory, mapped anew, is not given again.
-func (ls *Lanes) Use(m *lane.Memory) {
+// Use makes lanes in a memory from now on, or, where mode says so, ends them all without
+// losing a call. Memory that is another than before is emptied; the one before, which must
+// stay mapped, is in use until its lanes have ended. Part of lent.User.
+func (ls *Lanes) Use(m *lane.Memory, mode handoff.LaneMode) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	if ls.book == nil && m != nil || ls.book != nil && m != ls.book.memory {
+		ls.replace(m)
+	}
+	on := m != nil && mode == handoff.LaneOn
+	ls.on.Store(on)
+	if !on {
+		for l := range ls.live {
+			l.quit(tally.Off)
+		}
+	}
+}
+
+// replace begins with another memory, or none. The caller locks.
+func (ls *Lanes) replace(m *lane.Memory) {
 	for l := range ls.live {
 		l.quit(tally.Off)
 	}
@@ -115,8 +130,11 @@ func (ls *Lanes) Use(m *lane.Memory) {
 		ls.forget(w)
 	}
 	clear(ls.ways)
-	ls.book, ls.rests = &book{memory: m, names: make(map[uint32]*name)}, nil
-	ls.next, ls.free = 0, nil
+	ls.book, ls.rests, ls.next, ls.free = nil, nil, 0, nil
+	if m == nil {
+		return
+	}
+	ls.book = &book{memory: m, names: make(map[uint32]*name)}
 	ls.active = newActives(len(m.Active))
 	for i := range m.Lanes {
 		m.Lanes[i] = lane.Lane{}
@@ -128,21 +146,6 @@ func (ls *Lanes) Use(m *lane.Memory) {
 		atomic.StoreUint64(&m.Flights[i].Key, 0)
 	}
 	clear(m.Active)
-	ls.on.Store(true)
-}
-
-// Switch begins lanes, or ends them all without losing a call. It changes nothing where
-// there is no memory.
-func (ls *Lanes) Switch(on bool) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.on.Store(on && ls.book != nil)
-	if on {
-		return
-	}
-	for l := range ls.live {
-		l.quit(tally.Off)
-	}
 }
 
 // On tells whether there may be lanes.
@@ -198,6 +201,9 @@ func (ls *Lanes) Look() {
 // Forget ends the lanes of a workload, behind what is in flight, and forgets what was
 // learned of it.
 func (ls *Lanes) Forget(workload string) {
+	if ls == nil {
+		return
+	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for key, w := range ls.ways {
