@@ -173,6 +173,7 @@ var floors = []string{
 	"l7proxy/cluster/outlier",
 	"l7proxy/cluster/checkup",
 	"l7proxy/cluster/hashring",
+	"l7proxy/cluster/original",
 	"l7proxy/cluster/wheel",
 	"l7proxy/cluster/priority",
 	"l7proxy/cluster/register",

@@ -33,6 +33,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/lane"
 	"github.com/dubway/dubway/l7proxy/lane/lent"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/listener"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -198,8 +199,8 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 			Env: plan.Env{
 				View: p.sight.Of, Changes: p.sight.Changes, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder, Tracer: p.tracer,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
-				Applications: p.opts.Applications,
-				Policies:     new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
+				Applications: p.opts.Applications, Lane: verdict.Node{Guarded: p.guarded, Tapped: p.tap.Bodies},
+				Policies: new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
 			},
 			Dialer: dialer, Logger: p.log, PassUnknown: p.opts.Unknown != handoff.UnknownRefuse,
 		},

@@ -26,7 +26,7 @@ const (
 	Overload Reason = "the proxy sheds the workload's requests"
 	Changing Reason = "the configuration is changing"
 	Ending   Reason = "the connection is about to end"
-	Tapped   Reason = "somebody taps calls"
+	Tapped   Reason = "somebody taps what calls say"
 )
 
 // What its way is.
