@@ -279,6 +279,8 @@ var floors = []string{
 	"agent/ground",
 	"agent/turn",
 	"agent/datapath",
+	"agent/datapath/lane/lanetest",
+	"agent/datapath/lane",
 	"agent/datapath/conflict",
 	"agent/datapath/unknown",
 	"agent/datapath/probes",

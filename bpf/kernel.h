@@ -10,6 +10,7 @@ typedef unsigned short __u16;
 typedef unsigned int __u32;
 typedef int __s32;
 typedef unsigned long long __u64;
+typedef long long __s64;
 typedef __u16 __be16;
 typedef __u32 __be32;
 
@@ -27,26 +28,33 @@ typedef __u32 __be32;
 /* enum bpf_map_type */
 enum {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_SOCKHASH = 18,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
+	BPF_MAP_TYPE_RINGBUF = 27,
 };
 
 enum {
 	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
+	BPF_F_INGRESS = 1,
+	BPF_F_MMAPABLE = 1024,
+	BPF_RB_NO_WAKEUP = 1,
 	BPF_SK_STORAGE_GET_F_CREATE = 1,
 	BPF_SK_LOOKUP_F_REPLACE = 1,
 };
 
 enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
+	BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
 	BPF_SOCK_OPS_STATE_CB = 10,
 	BPF_SOCK_OPS_STATE_CB_FLAG = 4,
+	BPF_TCP_ESTABLISHED = 1,
 	BPF_TCP_CLOSE = 7,
 };
 
@@ -84,6 +92,8 @@ struct sockaddr_in6 {
 
 struct bpf_sock {
 	__u32 bound_dev_if;
+	__u32 unused[17]; /* family to dst_ip6 */
+	__u32 state;
 };
 
 struct bpf_sock_addr {
@@ -128,6 +138,20 @@ struct bpf_sockopt {
 	__s32 optname;
 	__s32 optlen;
 	__s32 retval;
+};
+
+struct sk_msg_md {
+	void *data;
+	void *data_end;
+	__u32 family;
+	__be32 remote_ip4;
+	__be32 local_ip4;
+	__be32 remote_ip6[4];
+	__be32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 size; /* of the message, of which data may be the first part only */
+	struct bpf_sock *sk;
 };
 
 struct bpf_sk_lookup {

@@ -20,6 +20,14 @@ type Destination struct {
 	Lane   bool // requests to it may take a lane
 }
 
+// standing is what the programs are told of it.
+func (d Destination) standing() bpf.SteerStanding {
+	if d.Lane {
+		return bpf.SteerStandingLaned
+	}
+	return bpf.SteerStandingKnown
+}
+
 // asked are the destinations that every table has, by which agent/reach asks whether the
 // way works.
 func asked() (all []Destination) {

@@ -290,11 +290,6 @@ func (s *session) expectAck(uid string) uint64 {
 func (s *session) acked(m *handoff.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	uid, ok := s.unacked[m.Seq]
-	if !ok {
-		return
-	}
-	delete(s.unacked, m.Seq)
 	if refused, ok := s.lanes.asked[m.Seq]; ok {
 		delete(s.lanes.asked, m.Seq)
 		if m.Ack != nil && m.Ack.Error != "" {
@@ -302,6 +297,11 @@ func (s *session) acked(m *handoff.Message) {
 		}
 		return
 	}
+	uid, ok := s.unacked[m.Seq]
+	if !ok {
+		return
+	}
+	delete(s.unacked, m.Seq)
 	delete(s.refused, uid)
 	if m.Ack != nil && m.Ack.Error != "" {
 		s.refused[uid] = m.Ack.Error

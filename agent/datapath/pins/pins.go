@@ -22,6 +22,7 @@ import (
 //	maps_vVERSION/NAME    the maps
 //	links/NAME            the links of the cgroup programs
 //	lookup/COOKIE         the link of take_lookup in one network namespace
+//	lane/                 the state of the lanes, which is a Dir of its own
 //
 // A new state is made in PATH-new and renamed; a state that goes is renamed to
 // PATH-old first. So PATH is either whole or was damaged by hand. Names have no
@@ -201,7 +202,7 @@ func (d Dir) onlyOurs() error {
 		return fmt.Errorf("read pins: %w", err)
 	}
 	for _, e := range entries {
-		if name := e.Name(); !isMaps(name) && name != "links" && name != "lookup" {
+		if name := e.Name(); !isMaps(name) && !slices.Contains([]string{"links", "lookup", "lane", "lane-new", "lane-old"}, name) {
 			return fmt.Errorf("remove %s: it holds %s, which is not ours", d.Path, name)
 		}
 	}
@@ -219,7 +220,7 @@ func (d Dir) removeAll() error {
 		files = append(files, d.LinkFile(name))
 	}
 	// Also those of other versions and of unfinished replaces.
-	for _, dir := range []string{d.links(), d.lookups()} {
+	for _, dir := range []string{d.links(), d.lookups(), filepath.Join(d.Path, "lane*", "links")} {
 		found, err := filepath.Glob(filepath.Join(dir, "*"))
 		if err != nil {
 			return fmt.Errorf("list links: %w", err)

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* lane_request.h: on_request, of lane_msg: a consumer writes.
+ *
+ * When:    in a write to a consumer's socket, under its lock; again for the rest of a
+ *          message of which a part was sent.
+ * Reads:   lanes, lane_bound, lane_members, lane_routes; how much the provider has to read.
+ * Writes:  lane_flights, lane_active, the lane's counts.
+ * Verdict: the requests at the message's begin that have the same names go to one
+ *          provider's socket. The first may be longer than the message: its rest goes
+ *          there too, unseen. What is not such a request goes to the proxy, with
+ *          everything behind it.
+ * Kernel:  6.1 (5.10 loses bytes behind bpf_msg_apply_bytes).
+ */
+#pragma once
+
+#define BATCH_FRAMES 16
+#define QUEUED_MAX (1 << 20) /* what a socket may have to read and still be sent more */
+
+/* bound_of returns the sockets of the lane that a socket is in, NULL if it is in none. */
+static __always_inline struct lane_binding *bound_of(struct lane_socket *self)
+{
+	struct lane_binding *bound;
+	struct lane_member *member;
+	struct lane_place *place;
+	__u32 at = self->lane - 1;
+
+	bound = bpf_map_lookup_elem(&lane_bound, &at);
+	member = bound ? member_of(bound, self->end) : NULL;
+	if (member && member->cookie == self->cookie)
+		return bound;
+	place = bpf_map_lookup_elem(&lane_members, &self->cookie);
+	if (!place || !place->lane)
+		return NULL;
+	at = place->lane - 1;
+	bound = bpf_map_lookup_elem(&lane_bound, &at);
+	member = bound ? member_of(bound, place->end) : NULL;
+	if (!member || member->cookie != self->cookie)
+		return NULL;
+	self->lane = at + 1;
+	self->end = place->end;
+	self->astray = 1;
+	self->route = 0;
+	return bound;
+}
+
+/* widen has the kernel make the window as wide as a request's names want it. It is that
+ * already unless a frame lies across two of a message's pieces.
+ */
+static __always_inline void widen(struct sk_msg_md *msg)
+{
+	__u64 want = msg->size;
+
+	if (want > WINDOW_WANTED)
+		want = WINDOW_WANTED;
+	BOUND(want, WINDOW_WANTED);
+	if (window(msg) + want > window_end(msg))
+		bpf_msg_pull_data(msg, 0, want, 0);
+}
+
+static __always_inline __s64 active_at(struct lane *lane, __u32 end)
+{
+	__u32 endpoint = lane->ends[end & (LANE_ENDS - 1)].endpoint;
+	__u64 *n = bpf_map_lookup_elem(&lane_active, &endpoint);
+
+	return n ? *(volatile __u64 *)n : 0;
+}
+
+static __always_inline __u32 choice(struct lane_share *s, __u64 i)
+{
+	return BOUND(i, LANE_CHOICES - 1) ? s->choices[i] : LANE_ENDS;
+}
+
+/* choose returns the end for the next request of a route; LANE_ENDS: it has none. */
+static __always_inline __u32 choose(struct lane *lane, struct lane_route *r)
+{
+	__u32 word, one, other, count;
+	struct lane_share *s;
+	__u64 share = 0;
+
+	if (r->count > 1) {
+		word = bpf_get_prandom_u32();
+		for (; share < LANE_SHARES - 1; share++)
+			if (share + 1 >= r->count || word <= r->shares[share].upto)
+				break;
+	}
+	BOUND(share, LANE_SHARES - 1);
+	s = &r->shares[share];
+	count = s->count;
+	if (!count)
+		return LANE_ENDS;
+	if (count == 1)
+		return choice(s, 0);
+	if (s->policy == lane_round_robin)
+		return choice(s, __sync_fetch_and_add(&s->cursor, 1) % count);
+	one = choice(s, bpf_get_prandom_u32() % count);
+	if (s->policy != lane_least)
+		return one;
+	other = choice(s, bpf_get_prandom_u32() % count);
+	return active_at(lane, other) < active_at(lane, one) ? other : one;
+}
+
+static __always_inline void add_active(struct lane *lane, __u32 end, __u64 n)
+{
+	__u32 endpoint = lane->ends[end & (LANE_ENDS - 1)].endpoint;
+	__u64 *active = bpf_map_lookup_elem(&lane_active, &endpoint);
+
+	if (active)
+		__sync_fetch_and_add(active, n);
+}
+
+/* fly writes a request down. No other program writes to a lane's free flights; the proxy
+ * reads one when it has its key, which comes last.
+ */
+static __always_inline int fly(struct lane_flight *flight, const struct header *h, const struct lane_flight *as)
+{
+	if (*(volatile __u64 *)&flight->key || !(h->id + 1))
+		return 0;
+	flight->start = as->start;
+	flight->route = as->route;
+	flight->bytes = h->total;
+	flight->end = as->end;
+	flight->series = as->series;
+	__sync_lock_test_and_set(&flight->key, h->id + 1);
+	return 1;
+}
+
+/* is_call: a request that is read here, of one serialization. */
+static __always_inline int is_call(const struct header *h, __u32 serialization)
+{
+	return kind_of(h) == (FRAME_CALL | serialization) && h->total <= FRAME_MAX;
+}
+
+/* fly_all returns how many bytes of a message are requests that take the flight as. */
+static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, const struct lane_flight *as, __u32 serialization)
+{
+	void *data = window(msg), *end = window_end(msg);
+	__u64 at = 0, size = msg->size, n = 0;
+	struct lane_flights *flights;
+	__u32 number = as->key;
+	struct header h;
+
+	if (size > WINDOW_MAX)
+		size = WINDOW_MAX;
+	flights = bpf_map_lookup_elem(&lane_flights, &number);
+	if (!flights)
+		return 0;
+	for (int i = 0; i < BATCH_FRAMES; i++) {
+		if (!BOUND(at, WINDOW_MAX) || !read_header(data + at, end, &h))
+			break;
+		if (i && (!is_call(&h, serialization) || at + h.total > size || !same_names(msg, at, as->route)))
+			break;
+		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as))
+			break;
+		n++;
+		at += h.total;
+		if (at >= size)
+			break;
+	}
+	lane->requests += n;
+	return at;
+}
+
+/* route_of returns the place of the route of the request at a message's begin, and 1. Mostly
+ * it is that of the one before.
+ */
+static __always_inline __u32 route_of(struct sk_msg_md *msg, struct lane_socket *self, __u32 class, __u32 serialization)
+{
+	__u32 place = self->route - 1;
+	struct lane_route *r;
+
+	r = bpf_map_lookup_elem(&lane_routes, &place);
+	if (!r || !r->hash || r->class != class || r->serialization != serialization || !same_names(msg, 0, place))
+		self->route = find_route(msg, class, serialization);
+	return self->route;
+}
+
+/* send_requests returns 0, or why the message has to go to the proxy. */
+static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, struct lane_socket *self,
+						       struct lane_binding *bound, struct lane *lane)
+{
+	struct lane_flight as = {.key = self->lane - 1};
+	__u32 serialization, class = lane->class, place, bytes;
+	struct lane_member *provider;
+	struct lane_route *r;
+	struct header h;
+	__u64 end;
+
+	widen(msg);
+	if (!read_header(window(msg), window_end(msg), &h))
+		return request_partial;
+	serialization = kind_of(&h) & FRAME_SERIALIZATION;
+	if (!is_call(&h, serialization) || (serialization != HESSIAN2 && serialization != FASTJSON2))
+		return request_kind;
+	place = class ? route_of(msg, self, class, serialization) : 0;
+	if (!place)
+		return request_unknown;
+	place--;
+	r = bpf_map_lookup_elem(&lane_routes, &place);
+	if (!r)
+		return request_unknown;
+	end = choose(lane, r);
+	if (!BOUND(end, LANE_ENDS - 1) || !(WORD(lane->ends[end].flags) & lane_end_open))
+		return request_unknown;
+	provider = &bound->providers[end];
+	if (!provider->cookie)
+		return request_unknown;
+	if (queued_at(provider->sk) > QUEUED_MAX) {
+		lane->full++;
+		return request_full;
+	}
+	if (!aim(msg, self, &provider->cookie))
+		return request_unknown;
+	as.start = bpf_ktime_get_ns();
+	as.route = place;
+	as.end = end;
+	as.series = r->series[end];
+	bytes = fly_all(msg, lane, &as, serialization);
+	if (!bytes) {
+		lane->full++;
+		return request_taken;
+	}
+	lane->last = as.start;
+	bpf_msg_apply_bytes(msg, bytes);
+	return 0;
+}
+
+static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket *self)
+{
+	__u32 at, written = write_seq_at(self->sk);
+	struct lane_binding *bound = bound_of(self);
+	enum lane_outcome why;
+	struct lane *lane;
+
+	at = self->lane - 1;
+	lane = bpf_map_lookup_elem(&lanes, &at);
+	if (!bound || !lane) {
+		self->astray = 1;
+		tell(request_unbound);
+		return pass(msg, self);
+	}
+	if (!is_aligned(self, &lane->resume, written)) {
+		lane->behind++;
+		lane->slow++;
+		tell(request_position);
+		return pass(msg, self);
+	}
+	if (!(WORD(lane->flags) & lane_requests) || msg->sk->state != BPF_TCP_ESTABLISHED)
+		why = request_closed;
+	else
+		why = send_requests(msg, self, bound, lane);
+	if (!why)
+		return SK_PASS;
+	lane->slow++;
+	tell(why);
+	return pass_aligned(msg, self, written);
+}
