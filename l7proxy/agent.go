@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/identity"
+	"github.com/dubway/dubway/l7proxy/lane/lent"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/proof"
 	"github.com/dubway/dubway/l7proxy/steering"
@@ -22,6 +23,7 @@ const comeBack = 200 * time.Millisecond
 
 // openAgent makes what asks the agent. It asks nothing yet.
 func (p *Proxy) openAgent() (err error) {
+	p.lanes = lent.New(laneUser{p}, p.log)
 	p.agent = handoff.NewClient(p.opts.HandoffSocket, p.opts.Node, p, p.log)
 	p.steering = steering.New(steering.Options{Agent: p.agent, Unknown: p.opts.Unknown, Viewed: p.control != nil})
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)

@@ -82,6 +82,7 @@ type Options struct {
 	HealthAddress   string // "" for none
 	AccessLog       io.Writer
 	Sample          float64       // share of requests that are logged, as of telemetry.Options
+	LaneLog         uint32        // calls in the lane that are logged or shown by a tap, a second; 0: none
 	Applications    bool          // consumers' own names are a label
 	TapBodies       bool          // root and our own user may read what calls say
 	MaxFrame        int           // bytes
@@ -119,7 +120,7 @@ type Proxy struct {
 	agent      *handoff.Client
 	lanes      *lent.Memory
 	riders     *lane.Lanes
-	tallies    *tally.Table
+	tally      *tally.Table
 	memory     *overload.Monitor
 	identities *proof.Proof
 	steering   *steering.Steering
@@ -139,7 +140,9 @@ type Proxy struct {
 
 // New puts the proxy together. It opens nothing yet.
 func New(opts Options) (*Proxy, error) {
-	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1), tap: &tap.Hub{}}
+	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1)}
+	p.tally = tally.New(opts.LaneLog)
+	p.tap = &tap.Hub{Collect: p.tally.Collect}
 	p.metrics = telemetry.NewRegistry()
 	if err := opts.SameNodeEncrypt.check(); err != nil {
 		return nil, err
@@ -234,7 +237,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	run("watch connections", p.listeners.Run)
 	run("watch memory", p.memory.Run)
 	run("watch lanes", p.riders.Run)
-	run("count lanes", p.tallies.Run)
+	run("count lanes", p.tally.Run)
 	run("follow agent", p.followAgent)
 	run("publish destinations", p.publishDestinations)
 	run("serve admin", func(ctx context.Context) error {
@@ -274,6 +277,7 @@ func (p *Proxy) drain() {
 	p.clusters.Close()
 	p.identities.Close()
 	p.agent.Close()
+	p.tally.Use(nil)
 	if err := p.lanes.Close(); err != nil {
 		p.log.Warn("close lanes", "error", err)
 	}

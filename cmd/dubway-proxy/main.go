@@ -23,6 +23,7 @@ import (
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/version"
 	"github.com/dubway/dubway/l7proxy"
+	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/overload"
 )
 
@@ -107,6 +108,8 @@ func command() *cobra.Command {
 	s.DurationVar(&o.Drain, "drain", 25*time.Second, "how long pending requests may take when the proxy stops")
 	s.Float64Var(&o.Sample, "access-log-sample", 1,
 		"share of requests that are logged, 0 to 1, where the configuration says nothing of it; with --xds-server 0 unless given")
+	s.Uint32Var(&o.LaneLog, "lane-log", tally.DefaultLimit,
+		"calls in the lane that are told of in a second, by the access log and dubwayctl tap; further ones are counted alone; 0 is none")
 	s.BoolVar(&o.Applications, "metrics-consumer-application", false,
 		"label metrics with the consumers' own names (attachment remote.application)")
 	s.BoolVar(&o.TapBodies, "tap-bodies", true, "let root and the proxy's own user read arguments by dubwayctl tap --decode")

@@ -109,7 +109,7 @@ func (ls *Lanes) Stats() *Stats { return &ls.stats }
 func (ls *Lanes) Use(m *lane.Memory, mode handoff.LaneMode) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if ls.book == nil && m != nil || ls.book != nil && m != ls.book.memory {
+	if !ls.uses(m) {
 		ls.replace(m)
 	}
 	on := m != nil && mode == handoff.LaneOn
@@ -119,6 +119,17 @@ func (ls *Lanes) Use(m *lane.Memory, mode handoff.LaneMode) {
 			l.quit(tally.Off)
 		}
 	}
+}
+
+// Uses tells whether lanes are made in a memory.
+func (ls *Lanes) Uses(m *lane.Memory) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.uses(m)
+}
+
+func (ls *Lanes) uses(m *lane.Memory) bool {
+	return ls.book == nil && m == nil || ls.book != nil && ls.book.memory == m
 }
 
 // replace begins with another memory, or none. The caller locks.

@@ -68,7 +68,7 @@ func New(limit uint32) *Table {
 	return &Table{limit: limit, used: make(chan struct{}, 1), byCall: make(map[key]uint32)}
 }
 
-// Use counts in other memory from now on, nil for none. What was counted in the memory
+// Use counts in a memory from now on, nil for none. If it is another one, what was counted in the memory
 // before is added up first, and every series and lane of it is gone; when Use returns
 // that memory may be closed.
 func (t *Table) Use(m *lane.Memory) {
@@ -77,6 +77,9 @@ func (t *Table) Use(m *lane.Memory) {
 	defer t.tidying.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if m == t.memory {
+		return
+	}
 	for number := range t.lanes.open {
 		t.end(number, Off)
 	}
