@@ -86,7 +86,7 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 		}
 	}
 	if s.forward(h, &r, edge, why); why == rpc.WhyNone {
-		s.ride.Came(&s.plans, h, frame, now)
+		s.ride.Came(&s.plans, h, frame)
 	}
 }
 

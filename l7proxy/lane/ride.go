@@ -77,8 +77,12 @@ func (r *Ride) Speak(p *codec.Protocol) {
 
 // Came looks at a request that came by the proxy, behind its plan: others like it may take
 // a lane, and the connection may be worth one.
-func (r *Ride) Came(p Planner, h codec.Header, frame []byte, now time.Time) {
-	if !r.lanes.On() || !h.TwoWay() || r.get() == nil && !r.worth(now) {
+func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
+	if !r.lanes.On() || !h.TwoWay() {
+		return
+	}
+	now := time.Now()
+	if r.get() == nil && !r.worth(now) {
 		return
 	}
 	a := asked{plans: p, header: h, body: frame[h.Head:]}
