@@ -28,6 +28,7 @@ func (p *Proxy) openAgent() (err error) {
 	p.steering = steering.New(steering.Options{Agent: p.agent, Unknown: p.opts.Unknown, Viewed: p.control != nil})
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
 	p.dialer.Guard(p.guarded)
+	p.openLanes()
 	p.identities, err = proof.New(p.agent, p.opts.Secured, p.log)
 	return err
 }
@@ -89,6 +90,7 @@ func (p *Proxy) WorkloadGone(uid string) error {
 	p.env.Modes.Forget(uid)
 	p.env.Policies.Workloads.Forget(uid)
 	p.env.Breakers.Forget(uid)
+	p.riders.Forget(uid)
 	p.log.Info("workload gone", "uid", uid)
 	return nil
 }

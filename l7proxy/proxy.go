@@ -30,6 +30,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/lane"
 	"github.com/dubway/dubway/l7proxy/lane/lent"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
@@ -118,6 +119,7 @@ type Proxy struct {
 	quotas     *quota.Node
 	agent      *handoff.Client
 	lanes      *lent.Memory
+	riders     *lane.Lanes
 	tally      *tally.Table
 	memory     *overload.Monitor
 	identities *proof.Proof
@@ -207,7 +209,7 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
 		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: p.opts.MaxFrame,
-		Ends: p.ends,
+		Ends: p.ends, Lanes: p.riders,
 	}
 }
 
@@ -216,7 +218,7 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 func (p *Proxy) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	failed := make(chan error, 9)
+	failed := make(chan error, 11)
 	run := func(what string, f func(context.Context) error) {
 		go func() {
 			if err := f(serving); err != nil && serving.Err() == nil {
@@ -234,6 +236,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	})
 	run("watch connections", p.listeners.Run)
 	run("watch memory", p.memory.Run)
+	run("watch lanes", p.riders.Run)
 	run("count lanes", p.tally.Run)
 	run("follow agent", p.followAgent)
 	run("publish destinations", p.publishDestinations)
@@ -265,6 +268,7 @@ func (p *Proxy) drain() {
 	if !p.listeners.Wait(p.opts.Drain) {
 		p.log.Warn("requests still pending at the end of the drain are refused")
 	}
+	p.riders.Close()
 	p.pool.Close()
 	p.listeners.Wait(time.Second)
 	p.dialer.Close()
@@ -289,6 +293,7 @@ func (p *Proxy) apply() {
 	p.clusters.Prepare(all...)
 	before := p.sight.Put(views)
 	p.regard(before)
+	p.riders.Look()
 	p.clusters.Update(all...)
 	p.limits.Keep(all...)
 	p.tracer.Keep(all...)
@@ -305,6 +310,7 @@ func (p *Proxy) wayChanged(workload string, endpoint netip.AddrPort) {
 	p.pool.Rotate(func(k upstream.Key) bool {
 		return k.Workload == workload && k.Endpoint == endpoint && !k.Inbound
 	})
+	p.riders.Leave(workload, endpoint)
 }
 
 // serveHTTP serves until ctx ends.

@@ -14,8 +14,15 @@ var _ lent.User = laneUser{}
 // laneUser gives the memory of lanes to those who use it.
 type laneUser struct{ proxy *Proxy }
 
-// Use is part of lent.User. Whoever counts has the memory before calls can take it.
-func (u laneUser) Use(m *lane.Memory, _ handoff.LaneMode) { u.proxy.tally.Use(m) }
+// Use is part of lent.User. Whoever counts has the memory before calls can take it, and
+// when none takes the one before any more.
+func (u laneUser) Use(m *lane.Memory, mode handoff.LaneMode) {
+	if !u.proxy.riders.Uses(m) {
+		u.proxy.riders.Use(m, handoff.LaneOff)
+		u.proxy.tally.Use(m)
+	}
+	u.proxy.riders.Use(m, mode)
+}
 
 // laneList tells of the lanes.
 func (p *Proxy) laneList() admin.LaneList {
