@@ -24,7 +24,7 @@ DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v jav
 DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
-DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux
+DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux prometheus
 DEBIAN_kernels := qemu-system-x86 cpio xz-utils debian-archive-keyring
 
 # The race detector sees one process; the scenarios start the real binaries and
