@@ -131,7 +131,7 @@ spec: {clusterIP: 198.19.7.11, selector: {serves: "true"}, ports: [{name: dubbo,
 // caller runs a consumer that makes each call once.
 func (w *world) caller(name, node, target string) {
 	w.Helper()
-	w.run(peer{image: peerImage, namespace: "shop", name: name, node: node, args: []string{"load", "target=" + target, "pause=20"}})
+	w.run(peer{image: peerImage, namespace: "shop", name: name, node: node, args: []string{"load", "target=" + target, "pause=20", "timeout=20000"}})
 }
 
 // generated applies the headless Services by which istiod knows providers that a registry has:

@@ -28,7 +28,7 @@ spec: {clusterIP: %[2]s, selector: {app: %[1]s}, ports: [{name: dubbo, port: 208
 		}
 		w.enrolled("java", "serves=true,"+tlsMode, 2)
 	})
-	load, java, golang := []string{"org.dubway.test.Load"}, "target=198.19.7.12:20880", "target=198.19.7.13:20880"
+	load, java, golang := []string{"org.dubway.test.Load"}, "target=198.19.7.12:20880 timeout=20000", "target=198.19.7.13:20880 timeout=20000"
 	consumers := []string{"near", "far", "mixed", "go-consumer"}
 	w.step("consumers enrolled, and calls made", func() {
 		for _, p := range []peer{

@@ -194,13 +194,27 @@ func (w *world) scrapes(expression string, want int) {
 	})
 }
 
-// scraped: Prometheus has each node's proxy and agent once, what docs/observe.md wants people to
-// be woken for is there and quiet, and it takes what the dashboards ask.
+// everyCall is how docs/observe.md adds up.
+const everyCall = `sum(istio_requests_total{reporter="source"})`
+
+// scraped: Prometheus has each node's proxy and agent once, every call of the other parts, what
+// docs/observe.md wants people to be woken for is there and quiet, and it takes what the
+// dashboards ask.
 func (w *world) scraped() {
 	w.step("nodes found", func() {
 		w.scrapes(`count(up{kubernetes_namespace="`+system+`"} == 1)`, len(w.Nodes))
 		w.scrapes("sum(dubway_agent_up)", len(w.Nodes))
 		w.scrapes("count(dubway_proxy_workloads)", len(w.Nodes))
+	})
+	w.step("calls added up", func() {
+		if !strings.Contains(w.guide(), "`"+everyCall+"`") {
+			w.Errorf("the guide does not have %s", everyCall)
+		}
+		calls := w.served("shop") + w.served("java")
+		if calls == 0 {
+			w.Fatal("no call was made: this is the last part of TestIstiod")
+		}
+		w.scrapes(everyCall, calls)
 	})
 	w.step("alarms of docs/observe.md", func() {
 		alarms := w.alarms()
@@ -228,12 +242,18 @@ func (w *world) scraped() {
 	})
 }
 
-// alarms are the expressions of the guide's table.
-func (w *world) alarms() (all []string) {
+// guide is the text of docs/observe.md.
+func (w *world) guide() string {
 	w.Helper()
 	text, err := os.ReadFile(filepath.Join(w.checkout(), "docs/observe.md"))
 	w.must(err)
-	_, table, found := strings.Cut(string(text), "| expression |")
+	return string(text)
+}
+
+// alarms are the expressions of the guide's table.
+func (w *world) alarms() (all []string) {
+	w.Helper()
+	_, table, found := strings.Cut(w.guide(), "| expression |")
 	if !found {
 		w.Fatal("the guide has no table of expressions")
 	}
