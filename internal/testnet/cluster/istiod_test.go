@@ -173,6 +173,7 @@ func (w *world) everywhere(namespace string, consumers ...string) {
 	} {
 		if n := w.sum(append(strings.Split(side, ","), "istio_requests_total{")...); n != answered {
 			w.Errorf("%d calls were answered, and the proxies recorded %d with %s", answered, n, side)
+			continue
 		}
 		w.scrapes("sum(istio_requests_total{"+side+"})", answered)
 	}
