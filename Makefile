@@ -24,7 +24,7 @@ DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v jav
 DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
-DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux
+DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux prometheus
 DEBIAN_kernels := qemu-system-x86 cpio xz-utils debian-archive-keyring
 
 # The race detector sees one process; the scenarios start the real binaries and
@@ -168,10 +168,10 @@ e2e-kube: deps-e2e e2e-k8s ## Run the agent below a real kube-apiserver and etcd
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" go test -tags e2e -count=1 -v -timeout=15m $(TESTFLAGS) ./internal/testnet/kube/...
 
 .PHONY: e2e
-e2e: deps-e2e deps-peers e2e-k8s e2e-nodes e2e-helm build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built $(PEERS)/jre ## Test on a real Kubernetes of two nodes, built when missing (root)
+e2e: deps-e2e deps-peers e2e-k8s e2e-nodes e2e-helm e2e-control build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built $(PEERS)/jre ## Test on a real Kubernetes of two nodes, built when missing (root)
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_CONTAINERD="$(call e2e_dir,containerd)" \
-	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" \
+	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
 	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/cluster/...
 
 .PHONY: e2e-k8s e2e-control e2e-nodes e2e-helm

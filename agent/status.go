@@ -22,7 +22,7 @@ import (
 // handler answers on the admin socket. Everything on it only reads.
 func (a *Agent) handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(append(a.counts.Collectors(), a, a.lanes, a.server.Desk.Counts())...)
+	registry.MustRegister(a.collectors()...)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, a.status())
