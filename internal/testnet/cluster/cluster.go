@@ -26,14 +26,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/deploy/image/archive"
 	"github.com/dubway/dubway/internal/testnet"
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
 	"github.com/dubway/dubway/internal/testnet/cluster/machine"
 )
 
@@ -235,9 +236,12 @@ func (c *Cluster) layOut(ctx context.Context) error {
 	if err := testnet.Build(ctx, pod, c.program("pod")); err != nil {
 		return err
 	}
-	files := map[string]string{"pod": c.program("pod")}
-	pause := image.Image{Name: pauseImage, Files: files, Entrypoint: []string{"/pod", "pause"}}
-	own := image.Image{Name: PodImage, Files: files, Entrypoint: []string{"/pod"}}
+	files, err := archive.Copy(map[string]string{"pod": c.program("pod")})
+	if err != nil {
+		return fmt.Errorf("make images: %w", err)
+	}
+	pause := archive.Image{Name: pauseImage, Arch: runtime.GOARCH, Files: files, Entrypoint: []string{"/pod", "pause"}}
+	own := archive.Image{Name: PodImage, Arch: runtime.GOARCH, Files: files, Entrypoint: []string{"/pod"}}
 	return errors.Join(pause.Write(c.archive("pause")), own.Write(c.archive("pod")))
 }
 

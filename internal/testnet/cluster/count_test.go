@@ -9,13 +9,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/deploy/image/archive"
 	"github.com/dubway/dubway/internal/testnet/cluster"
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
 )
 
 // The image of dubbo-go's peers, and where they count on a node's disk, NAMESPACE/POD/NAME.
@@ -51,7 +52,19 @@ func (w *world) peers() {
 	w.Helper()
 	binary, err := filepath.Abs("../../../build/peers/dubbo-go")
 	w.must(err)
-	w.image(&image.Image{Name: peerImage, Files: map[string]string{"dubbo-go": binary}, Empty: []string{"tmp"}, Entrypoint: []string{"/dubbo-go"}})
+	w.image(&archive.Image{Name: peerImage, Entrypoint: []string{"/dubbo-go"}}, map[string]string{"dubbo-go": binary})
+}
+
+// image imports an image of this machine's files, by their paths in it, on every node. It has /tmp.
+func (w *world) image(i *archive.Image, files map[string]string) {
+	w.Helper()
+	var err error
+	i.Files, err = archive.Copy(files)
+	w.must(err)
+	i.Arch, i.Files = runtime.GOARCH, append(i.Files, archive.File{Path: "tmp/", Mode: 0o1777})
+	path := filepath.Join(w.TempDir(), "image.tar") // every computer has it
+	w.must(i.Write(path))
+	w.must(w.ImportImage(w.ctx, path))
 }
 
 // count is what a pod has counted of a name, on whichever node it ran: 0 when it has not.

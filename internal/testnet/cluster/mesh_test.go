@@ -33,6 +33,7 @@ func TestMesh(t *testing.T) {
 	w.step("chart installed", func() {
 		w.routes(onlyMesh, "n1", "n2")
 		w.install("xds.existingConfigMap=" + configMap)
+		w.bounded()
 	})
 	if n := w.count("shop", "before", "answered"); n > 0 {
 		t.Errorf("%d calls were answered before the namespace was part of the mesh", n)
