@@ -187,6 +187,11 @@ func (c *Cluster) Close() error {
 		halting.Go(func() { _ = m.Halt() })
 	}
 	halting.Wait()
+	for _, n := range c.Nodes {
+		if n.Capture != nil {
+			_ = n.Capture.Close()
+		}
+	}
 	err := remove()
 	_ = c.lock.Close()
 	c.lock = nil
@@ -255,7 +260,7 @@ func (c *Cluster) conf(name string) string { return filepath.Join(Dir, "conf", n
 func (c *Cluster) archive(name string) string { return filepath.Join(Dir, "images", name+".tar") }
 
 // boot boots the computers and joins them.
-func (c *Cluster) boot(context.Context) error {
+func (c *Cluster) boot(ctx context.Context) error {
 	var err error
 	if c.control, err = c.computer("cp"); err != nil {
 		return err
@@ -274,6 +279,9 @@ func (c *Cluster) boot(context.Context) error {
 		}
 		if err := n.plug(); err != nil {
 			return fmt.Errorf("plug %s: %w", name, err)
+		}
+		if err := n.watch(ctx); err != nil {
+			return err
 		}
 	}
 	return nil

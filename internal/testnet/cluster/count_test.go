@@ -44,6 +44,12 @@ func TestCalls(t *testing.T) {
 		if n := w.tally("shop", "consumer-n1", "consumer-n2"); n < 200 {
 			t.Errorf("%d calls were made", n)
 		}
+		// That what goes past a mesh would be seen, of either family.
+		for _, pod := range w.pods("shop", "serves=false", cluster.Ready(2)) {
+			if c := w.connections(pod); c.Own == 0 || c.Sent < c.Own {
+				t.Errorf("%s has made its calls by connections of its own, of which these were seen: %+v", pod.Name, c)
+			}
+		}
 	})
 }
 
@@ -100,7 +106,8 @@ func (w *world) until(what string, ready func() bool) {
 }
 
 // tally stops consumers, and holds what they counted against what all providers of their
-// namespace did: none failed, and as many were answered as were served. It returns how many.
+// namespace did: none failed, as many were answered as were served, and none went past the mesh.
+// It returns how many.
 func (w *world) tally(namespace string, consumers ...string) (answered int) {
 	w.Helper()
 	sent, failed := 0, 0
@@ -116,6 +123,7 @@ func (w *world) tally(namespace string, consumers ...string) (answered int) {
 		failed += w.count(namespace, consumer, "failed")
 		answered += w.count(namespace, consumer, "answered")
 	}
+	w.kept(namespace)
 	served := w.served(namespace)
 	if failed > 0 || sent != answered || answered != served {
 		w.Errorf("%d calls were sent, %d answered, %d failed, %d served", sent, answered, failed, served)
@@ -147,7 +155,6 @@ type peer struct {
 	node            string
 	args            []string
 	serves          bool // it is ready when it listens; without, when it runs
-	held            bool // it begins when something on its node serves gatePort
 }
 
 // run applies the pod.
@@ -155,11 +162,7 @@ func (w *world) run(p peer) {
 	w.Helper()
 	args, err := json.Marshal(p.args)
 	w.must(err)
-	ready, gate := "", ""
-	if p.held {
-		gate = fmt.Sprintf(`initContainers: [{name: gate, image: %q, imagePullPolicy: Never, args: [get, "http://$(HOST):%s"],
-    env: [{name: HOST, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]}]`, cluster.PodImage, gatePort)
-	}
+	ready := ""
 	if p.serves {
 		ready = "readinessProbe: {tcpSocket: {port: 20880}, periodSeconds: 1}"
 	}
@@ -170,10 +173,8 @@ metadata: {namespace: %[1]s, name: %[2]s, labels: {app: %[2]s, serves: "%[8]t"}}
 spec:
   nodeName: %[3]s
   terminationGracePeriodSeconds: 2
-  %[9]s
   containers:
     - name: peer
-      securityContext: {runAsGroup: %[10]d}
       image: %[4]s
       imagePullPolicy: Never
       args: %[5]s
@@ -183,5 +184,5 @@ spec:
       volumeMounts: [{name: counts, mountPath: /counts, subPathExpr: %[1]s/$(POD_NAME)}]
       %[7]s
   volumes: [{name: counts, hostPath: {path: %[6]s, type: DirectoryOrCreate}}]
-`, p.namespace, p.name, p.node, p.image, args, counts, ready, p.serves, gate, peerGroup)
+`, p.namespace, p.name, p.node, p.image, args, counts, ready, p.serves)
 }

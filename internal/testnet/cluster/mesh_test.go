@@ -41,6 +41,7 @@ func TestMesh(t *testing.T) {
 	w.step("namespace labelled, its pods enrolled", func() {
 		w.kubectl("label", "namespace", "shop", "dubway.io/mesh=enabled")
 		w.enrolled("shop", "", 3)
+		w.joined("shop")
 	})
 	w.step("calls of a pod from before", func() { w.reached("shop", "before", 100) })
 	w.step("calls of a pod from after", func() {
