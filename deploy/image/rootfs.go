@@ -115,7 +115,7 @@ func unpackFile(f archive.File, path string) error {
 	defer content.Close()
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return fmt.Errorf("make file: %w", err)
 	}
 	_, err = io.Copy(file, content)
 	return errors.Join(err, file.Close())

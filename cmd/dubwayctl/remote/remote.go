@@ -155,7 +155,7 @@ func (t *target) exec(c *cobra.Command, args []string, node func(context.Context
 	}
 	err = t.Cluster.Run(ctx, streams, command...)
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the operator has seen enough
+		return nil // the operator has seen enough
 	}
 	return t.Ended(err)
 }
