@@ -85,7 +85,7 @@ func (r *reader) mends() {
 		return nil
 	})
 	r.follow("troubleshoot.md", "A pod is not enrolled", map[string]told{
-		enrolment: {says: []string{"pinned     False"}, then: r.trueOf(4)},
+		enrolment: {says: []string{"pinned     False"}, then: r.trueOf(3)},
 	})
 	r.delete("pod", "pinned", "-n=shop", "--now")
 	r.follow("troubleshoot.md", "Going back", map[string]told{
