@@ -121,8 +121,7 @@ func (r *reader) doesNotStart(n *cluster.Node) {
 	open := "helm upgrade dubway deploy/chart -n dubway-system --reuse-values --set cni.mode=open"
 	r.follow("troubleshoot.md", "A pod does not start", map[string]told{
 		"kubectl -n dubway-system get pods -o wide": {says: []string{n.Name}},
-		"kubectl -n dubway-system exec daemonset/dubway -c agent -- dubway-agent ready": {then: func(said string) {
-			r.Logf("ready of an agent that is stuck: %s", said)
+		"kubectl -n dubway-system exec daemonset/dubway -c agent -- dubway-agent ready": {says: []string{"is dubway-agent stuck?"}, then: func(string) {
 			goOn()
 			r.enrolled("shop", "", 4)
 		}},
