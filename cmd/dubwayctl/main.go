@@ -89,7 +89,7 @@ func newCommand(e *env) *cobra.Command {
 		dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
 	root.AddCommand(live.Commands(&live.Params{
-		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
+		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
 	})...)
 	root.AddCommand(
 		plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}),

@@ -44,6 +44,7 @@ func (r *rig) relabelled() {
 	r.step("namespace came back", func() {
 		r.kubectl("label", "namespace", r.namespace, "dubway.io/mesh=enabled")
 		r.enrolled(r.namespace, "", 4)
+		r.joined(r.namespace)
 		r.consumer("inside", "n1", provider.Addresses[0])
 		r.reached(r.namespace, "inside", 100)
 	})

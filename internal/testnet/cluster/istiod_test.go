@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dubway/dubway/deploy/image/archive"
 	"github.com/dubway/dubway/internal/testnet/cluster"
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
 	"github.com/dubway/dubway/internal/testnet/istiod"
 )
 
@@ -222,10 +222,8 @@ func (w *world) istiod() {
 func (w *world) program(n *cluster.Node, name string, files map[string]string) {
 	w.Helper()
 	_, base, _ := strings.Cut(strings.TrimSuffix(name, ":1"), "/")
-	i := image.Image{Name: name, Files: files, Empty: []string{"tmp"}, Entrypoint: []string{"/" + base}}
-	archive := filepath.Join(w.TempDir(), "image.tar") // every computer has it
-	w.must(i.Write(archive))
-	w.must(n.ImportImage(w.ctx, archive))
+	made := w.archive(&archive.Image{Name: name, Entrypoint: []string{"/" + base}}, files)
+	w.must(n.ImportImage(w.ctx, made))
 }
 
 // istiodPod is that pod. Its account may what an administrator may: Istio's chart gives it less.

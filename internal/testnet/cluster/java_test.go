@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
+	"github.com/dubway/dubway/deploy/image/archive"
 )
 
 // javaImage is the image of Dubbo Java's peers.
@@ -64,14 +64,14 @@ func (w *world) java() {
 	for _, library := range w.libraries(runtime) {
 		files[strings.TrimPrefix(library, "/")] = library
 	}
-	w.image(&image.Image{
-		Name: javaImage, Files: files, Empty: []string{"tmp"},
+	w.image(&archive.Image{
+		Name: javaImage,
 		Entrypoint: []string{
 			"/jre/bin/java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m",
 			"--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.math=ALL-UNNAMED", "--add-opens=java.base/java.util=ALL-UNNAMED",
 			"-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-Ddubbo.service.shutdown.wait=1000", "-cp", "/app/classes:/app/lib/*",
 		},
-	})
+	}, files)
 }
 
 // libraries are those of this machine that the binaries in a folder want, with the loader

@@ -33,6 +33,7 @@ func TestMesh(t *testing.T) {
 	w.step("chart installed", func() {
 		w.routes(onlyMesh, "n1", "n2")
 		w.install("xds.existingConfigMap=" + configMap)
+		w.bounded()
 	})
 	if n := w.count("shop", "before", "answered"); n > 0 {
 		t.Errorf("%d calls were answered before the namespace was part of the mesh", n)
@@ -40,6 +41,7 @@ func TestMesh(t *testing.T) {
 	w.step("namespace labelled, its pods enrolled", func() {
 		w.kubectl("label", "namespace", "shop", "dubway.io/mesh=enabled")
 		w.enrolled("shop", "", 3)
+		w.joined("shop")
 	})
 	w.step("calls of a pod from before", func() { w.reached("shop", "before", 100) })
 	w.step("calls of a pod from after", func() {
