@@ -46,12 +46,14 @@ func TestCalls(t *testing.T) {
 	})
 }
 
-// peers imports the image of dubbo-go's consumer and provider.
+// peers imports the image of dubbo-go's consumer and provider, once.
 func (w *world) peers() {
 	w.Helper()
 	binary, err := filepath.Abs("../../../build/peers/dubbo-go")
 	w.must(err)
-	w.image(&image.Image{Name: peerImage, Files: map[string]string{"dubbo-go": binary}, Empty: []string{"tmp"}, Entrypoint: []string{"/dubbo-go"}})
+	w.once(peerImage, func() {
+		w.image(&image.Image{Name: peerImage, Files: map[string]string{"dubbo-go": binary}, Empty: []string{"tmp"}, Entrypoint: []string{"/dubbo-go"}})
+	})
 }
 
 // count is what a pod has counted of a name, on whichever node it ran: 0 when it has not.
