@@ -16,8 +16,8 @@ import (
 )
 
 // TestFaults: Dubway, as its chart installs it, while parts of the cluster fail. Each fault
-// ends with a mesh that works, which the next one has, and does not wait until its own
-// namespace is gone: the one that needs a node without other pods comes first.
+// ends with a mesh that works, which the next one has; only who needs nodes without its pods
+// waits until they are gone.
 func TestFaults(t *testing.T) {
 	w := begin(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 24*time.Minute)
@@ -28,12 +28,12 @@ func TestFaults(t *testing.T) {
 		name string
 		test func(*rig)
 	}{
-		{"burst", (*rig).burst},
 		{"agentAway", (*rig).agentAway},
 		{"reboot", (*rig).reboot},
 		{"relabelled", (*rig).relabelled},
 		{"probed", (*rig).probed},
 		{"proxyKilled", (*rig).proxyKilled},
+		{"burst", (*rig).burst},
 		{"forbidden", (*rig).forbidden},
 		{"reused", (*rig).reused},
 		{"apiAway", (*rig).apiAway},
