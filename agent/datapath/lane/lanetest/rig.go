@@ -77,7 +77,7 @@ func New(tb testing.TB, lanes int) *Rig {
 	for _, f := range files {
 		f.Close()
 	}
-	Must(tb, r.Lane.Workload(r.Consumer.cookie(), true))
+	Must(tb, r.Lane.Workload(r.Consumer.Cookie(), true))
 	return r
 }
 
@@ -122,7 +122,8 @@ func (p *Pod) Do(f func()) {
 // Namespace is the file of the namespace, which stays the pod's.
 func (p *Pod) Namespace() *os.File { return p.ns }
 
-func (p *Pod) cookie() (cookie uint64) {
+// Cookie is that of the namespace.
+func (p *Pod) Cookie() (cookie uint64) {
 	p.Do(func() {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		Must(p.tb, err)
