@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/dubway/dubway/agent/datapath/lane/lanetest"
+	"github.com/dubway/dubway/agent/datapath/lane/lanetest"
 	"github.com/dubway/dubway/internal/lane"
 )
 
@@ -26,9 +26,9 @@ func sizeBucket(n int) int {
 
 // TestTallies: what is tallied is what was sent, in the buckets where the proxy has it.
 func TestTallies(t *testing.T) {
-	r := New(t, 8)
-	w := newWorld(t, r, Families[0], 1, 32)
-	Must(t, w.proxy.Open(0))
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 1, 32)
+	lanetest.Must(t, w.proxy.Open(0))
 	var want lane.Tally
 	frames := w.calls(300, lane.Hessian2, "echo", 20_000)
 	frames = append(frames, w.calls(300, lane.Fastjson2, "echo", 20_000)...)
@@ -36,11 +36,11 @@ func TestTallies(t *testing.T) {
 		n := len(f.Append(nil))
 		want.RequestSizes[sizeBucket(n)]++
 		want.RequestBytes += uint64(n)
-		n = len(Frame{Kind: Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}.Append(nil))
+		n = len(lanetest.Frame{Kind: lanetest.Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}.Append(nil))
 		want.AnswerSizes[sizeBucket(n)]++
 		want.AnswerBytes += uint64(n)
 	}
-	w.send(frames, Named("one write each"))
+	w.send(frames, lanetest.Named("one write each"))
 	w.settle()
 	got := tallies(r.Memory)
 	var calls uint64
@@ -65,18 +65,18 @@ func TestTallies(t *testing.T) {
 
 // TestLog: each call is in the log while the budget lasts; the others are counted.
 func TestLog(t *testing.T) {
-	r := New(t, 8)
-	w := newWorld(t, r, Families[0], 1, 32)
-	Must(t, w.proxy.Open(lane.Logged))
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 1, 32)
+	lanetest.Must(t, w.proxy.Open(lane.Logged))
 	b := r.Memory.Budget
-	calls := func(n int) map[uint64]Frame {
+	calls := func(n int) map[uint64]lanetest.Frame {
 		t.Helper()
-		sent := map[uint64]Frame{}
+		sent := map[uint64]lanetest.Frame{}
 		frames := w.calls(n, lane.Hessian2, "echo", 500)
 		for _, f := range frames {
 			sent[f.ID] = f
 		}
-		w.send(frames, Named("one write each"))
+		w.send(frames, lanetest.Named("one write each"))
 		w.settle()
 		return sent
 	}
@@ -88,7 +88,7 @@ func TestLog(t *testing.T) {
 			seen++
 			f, ok := sent[got.ID]
 			delete(sent, got.ID)
-			a := Frame{Kind: Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}
+			a := lanetest.Frame{Kind: lanetest.Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}
 			want := lane.Record{
 				Lane: 1, Series: lane.Hessian2, ID: f.ID, Start: got.Start, Duration: got.Duration, Serialization: lane.Hessian2, Status: 20,
 				RequestBytes: uint32(len(f.Append(nil))), AnswerBytes: uint32(len(a.Append(nil))),
@@ -104,7 +104,7 @@ func TestLog(t *testing.T) {
 	// This second's are spent; there will be others.
 	atomic.StoreUint32(&b.Limit, 3)
 	began, sums := time.Now(), 0
-	Eventually(t, "a new second's are told", func() bool {
+	lanetest.Eventually(t, "a new second's are told", func() bool {
 		calls(50)
 		sums += 50
 		return b.Told > 500
@@ -118,22 +118,22 @@ func TestLog(t *testing.T) {
 
 // TestPolicies: requests are shared by weight, and by each policy.
 func TestPolicies(t *testing.T) {
-	r := New(t, 8)
-	w := newWorld(t, r, Families[0], 4, 32)
-	Must(t, w.proxy.Open(lane.Logged))
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 4, 32)
+	lanetest.Must(t, w.proxy.Open(lane.Logged))
 	atomic.StoreUint32(&r.Memory.Budget.Limit, 1_000_000)
 	class := uint32(1)
 	run := func(n int, shares ...lane.Share) (by [4]int) {
 		t.Helper()
 		class++
 		var route lane.Route
-		Must(t, route.Name(class, lane.Hessian2, Names(lane.Hessian2, "echo")))
+		lanetest.Must(t, route.Name(class, lane.Hessian2, lanetest.Names(lane.Hessian2, "echo")))
 		route.Count = uint8(copy(route.Shares[:], shares))
 		route.Flags = lane.CountsActive
 		place, _, _ := r.Memory.Find(&route, nil)
 		r.Memory.Put(place, &route)
 		atomic.StoreUint32(&w.proxy.Lane().Class, class)
-		w.send(w.calls(n, lane.Hessian2, "echo", 50), Named("one write each"))
+		w.send(w.calls(n, lane.Hessian2, "echo", 50), lanetest.Named("one write each"))
 		w.settle()
 		r.Memory.Log.Read(func(got *lane.Record) { by[got.End]++ })
 		return by

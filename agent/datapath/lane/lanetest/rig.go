@@ -198,7 +198,11 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 		Must(p.tb, err)
 		defer l.Close()
 		family := unix.AF_INET6
-		port := l.Addr().(*net.TCPAddr).Port
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			p.tb.Fatalf("listens at %v", l.Addr())
+		}
+		port := addr.Port
 		var to unix.Sockaddr
 		switch f.Name {
 		case "ipv4":
@@ -217,10 +221,10 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 		defer file.Close()
 		c, err := net.FileConn(file)
 		Must(p.tb, err)
-		dialled = c.(*net.TCPConn)
+		dialled, _ = c.(*net.TCPConn)
 		a, err := l.Accept()
 		Must(p.tb, err)
-		accepted = a.(*net.TCPConn)
+		accepted, _ = a.(*net.TCPConn)
 	})
 	for _, c := range []*net.TCPConn{dialled, accepted} {
 		Must(p.tb, c.SetDeadline(time.Now().Add(2*time.Minute)))
