@@ -123,7 +123,7 @@ static __always_inline enum lane_outcome send_answers(struct sk_msg_md *msg, str
 
 static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *self)
 {
-	__u32 at, flags, written = write_seq_at(self->sk);
+	__u32 at, flags, skip, written = write_seq_at(self->sk);
 	struct lane_binding *bound = bound_of(self);
 	enum lane_outcome why;
 	struct lane *lane;
@@ -136,10 +136,11 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 		tell(answer_unbound);
 		return pass(msg, self);
 	}
-	if (!is_aligned(self, &lane->ends[end].resume, written)) {
+	skip = skip_of(self, &lane->ends[end].resume, written);
+	if (skip) {
 		add(&lane->returned, 1);
 		tell(answer_position);
-		return pass(msg, self);
+		return pass_behind(msg, self, written, skip);
 	}
 	flags = WORD(lane->flags);
 	if (!(flags & lane_answers) || flags & lane_paused || msg->sk->state != BPF_TCP_ESTABLISHED)
@@ -150,5 +151,5 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 		return SK_PASS;
 	add(&lane->returned, 1);
 	tell(why);
-	return pass_aligned(msg, self, written);
+	return pass_from(msg, self, written, 0);
 }

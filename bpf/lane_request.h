@@ -229,7 +229,7 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 
 static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket *self)
 {
-	__u32 at, written = write_seq_at(self->sk);
+	__u32 at, skip, written = write_seq_at(self->sk);
 	struct lane_binding *bound = bound_of(self);
 	enum lane_outcome why;
 	struct lane *lane;
@@ -241,11 +241,12 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 		tell(request_unbound);
 		return pass(msg, self);
 	}
-	if (!is_aligned(self, &lane->resume, written)) {
+	skip = skip_of(self, &lane->resume, written);
+	if (skip) {
 		lane->behind++;
 		lane->slow++;
 		tell(request_position);
-		return pass(msg, self);
+		return pass_behind(msg, self, written, skip);
 	}
 	if (!(WORD(lane->flags) & lane_requests) || msg->sk->state != BPF_TCP_ESTABLISHED)
 		why = request_closed;
@@ -255,5 +256,5 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 		return SK_PASS;
 	lane->slow++;
 	tell(why);
-	return pass_aligned(msg, self, written);
+	return pass_from(msg, self, written, 0);
 }

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	. "github.com/dubway/dubway/agent/datapath/lane/lanetest"
+	"github.com/dubway/dubway/agent/datapath/lane/lanetest"
 	"github.com/dubway/dubway/internal/lane"
 )
 
@@ -16,19 +16,19 @@ import (
 // proxy's, and not the provider's that the one before went to (T1 of the kernel's traps),
 // and the sender is not stopped (T5).
 func TestUnknownBetweenKnown(t *testing.T) {
-	r := New(t, 8)
-	w := newWorld(t, r, Families[0], 1, 64)
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 1, 64)
 	var slow int64
-	Must(t, w.proxy.Open(0))
+	lanetest.Must(t, w.proxy.Open(0))
 	w.proxy.Drop.Store(true)
 	for range 100 {
 		frames := w.calls(4, lane.Hessian2, "echo", 100)
 		frames[2].Method = "hold"
-		frames[2].Kind, frames[3].Kind = OneWay, OneWay
-		w.send(frames, Named("one write for all"))
+		frames[2].Kind, frames[3].Kind = lanetest.OneWay, lanetest.OneWay
+		w.send(frames, lanetest.Named("one write for all"))
 		slow += 2
 	}
-	Eventually(t, "the proxy has what is its own", func() bool { return w.proxy.Slow.Load() == slow })
+	lanetest.Eventually(t, "the proxy has what is its own", func() bool { return w.proxy.Slow.Load() == slow })
 	w.settle()
 	if n := w.provider.Served.Load(); n != 200 {
 		t.Errorf("the provider had %d requests, want 200; %s", n, w)
@@ -37,19 +37,19 @@ func TestUnknownBetweenKnown(t *testing.T) {
 
 // TestDeadPeer: whose other end is gone does not send into the lane (T12).
 func TestDeadPeer(t *testing.T) {
-	for name, end := range map[string]func(c Pair){
-		"FIN": func(c Pair) { c.Proxy.Close() },
-		"RST": func(c Pair) { _ = c.Proxy.SetLinger(0); c.Proxy.Close() },
+	for name, end := range map[string]func(c lanetest.Pair){
+		"FIN": func(c lanetest.Pair) { c.Proxy.Close() },
+		"RST": func(c lanetest.Pair) { _ = c.Proxy.SetLinger(0); c.Proxy.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := New(t, 8)
-			w := newWorld(t, r, Families[0], 1, 64)
-			Must(t, w.proxy.Open(0))
-			w.send(w.calls(3, lane.Hessian2, "echo", 100), Named("one write each"))
+			r := lanetest.New(t, 8)
+			w := newWorld(t, r, lanetest.Families[0], 1, 64)
+			lanetest.Must(t, w.proxy.Open(0))
+			w.send(w.calls(3, lane.Hessian2, "echo", 100), lanetest.Named("one write each"))
 			w.settle()
 			end(w.c)
 			frame := w.calls(1, lane.Hessian2, "echo", 100)[0].Append(nil)
-			Eventually(t, "writes fail", func() bool {
+			lanetest.Eventually(t, "writes fail", func() bool {
 				_, err := w.c.App.Write(frame)
 				return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
 			})
@@ -63,22 +63,22 @@ func TestDeadPeer(t *testing.T) {
 // TestConsumerGone: a provider whose consumer is gone sees no error; its answer is the
 // proxy's.
 func TestConsumerGone(t *testing.T) {
-	r := New(t, 8)
-	w := newWorld(t, r, Families[0], 1, 64)
-	slow := r.DialProvider(Families[0])
-	Ask(t, slow.Proxy, lane.AskBind, lane.Place(1, 0)) // in the place of the world's own
-	Must(t, w.proxy.Open(0))
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 1, 64)
+	slow := r.DialProvider(lanetest.Families[0])
+	lanetest.Ask(t, slow.Proxy, lane.AskBind, lane.Place(1, 0)) // in the place of the world's own
+	lanetest.Must(t, w.proxy.Open(0))
 	frames := w.calls(5, lane.Hessian2, "echo", 100)
-	w.send(frames, Named("one write each"))
-	rd := NewReader(slow.App)
+	w.send(frames, lanetest.Named("one write each"))
+	rd := lanetest.NewReader(slow.App)
 	for range frames {
 		readFrame(t, rd)
 	}
-	Must(t, w.c.App.Close())
-	Eventually(t, "the consumer is in no map", func() bool { return Ask(t, w.c.Proxy, lane.AskState, 0).Peer == 0 })
-	back := NewReader(slow.Proxy)
+	lanetest.Must(t, w.c.App.Close())
+	lanetest.Eventually(t, "the consumer is in no map", func() bool { return lanetest.Ask(t, w.c.Proxy, lane.AskState, 0).Peer == 0 })
+	back := lanetest.NewReader(slow.Proxy)
 	for _, f := range frames {
-		a := Frame{Kind: Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}
+		a := lanetest.Frame{Kind: lanetest.Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}
 		if _, err := slow.App.Write(a.Append(nil)); err != nil {
 			t.Fatalf("the provider's write: %v", err)
 		}
@@ -94,79 +94,79 @@ func TestConsumerGone(t *testing.T) {
 // TestProviderReset: a provider that dies in the middle of an answer leaves the consumer's
 // stream as it was, and the next requests are the proxy's.
 func TestProviderReset(t *testing.T) {
-	r := New(t, 8)
-	w := newWorld(t, r, Families[0], 1, 64)
-	dying := r.DialProvider(Families[0])
-	state := Ask(t, dying.Proxy, lane.AskBind, lane.Place(1, 0))
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 1, 64)
+	dying := r.DialProvider(lanetest.Families[0])
+	state := lanetest.Ask(t, dying.Proxy, lane.AskBind, lane.Place(1, 0))
 	atomic.StoreUint64(&w.proxy.Lane().Ends[0].Resume, lane.At(state.Copied))
-	Must(t, w.proxy.Open(0))
+	lanetest.Must(t, w.proxy.Open(0))
 	f := w.calls(1, lane.Hessian2, "echo", 100)[0]
-	w.send([]Frame{f}, Named("one write each"))
-	if got := readFrame(t, NewReader(dying.App)); got != f {
+	w.send([]lanetest.Frame{f}, lanetest.Named("one write each"))
+	if got := readFrame(t, lanetest.NewReader(dying.App)); got != f {
 		t.Fatalf("the provider has %+v, want %+v", got, f)
 	}
-	answer := Frame{Kind: Answer, Serialization: f.Serialization, ID: f.ID, Size: 50_000}.Append(nil)
+	answer := lanetest.Frame{Kind: lanetest.Answer, Serialization: f.Serialization, ID: f.ID, Size: 50_000}.Append(nil)
 	if _, err := dying.App.Write(answer[:20_000]); err != nil {
 		t.Fatal(err)
 	}
-	Must(t, dying.App.SetLinger(0))
-	Must(t, dying.App.Close())
-	Eventually(t, "the provider is in no map", func() bool { return Ask(t, dying.Proxy, lane.AskState, 0).Peer == 0 })
+	lanetest.Must(t, dying.App.SetLinger(0))
+	lanetest.Must(t, dying.App.Close())
+	lanetest.Eventually(t, "the provider is in no map", func() bool { return lanetest.Ask(t, dying.Proxy, lane.AskState, 0).Peer == 0 })
 	if _, ok := r.Memory.Take(1, f.ID); !ok {
 		t.Error("its request is in flight no more")
 	}
 	atomic.AddUint64(&r.Memory.Active[0], ^uint64(0))
-	_, err := w.c.Proxy.Write(Frame{Kind: Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}.Append(nil))
-	Must(t, err)
-	Must(t, w.consumer.Settle())
-	w.send(w.calls(20, lane.Hessian2, "echo", 100), Named("one write each"))
-	Must(t, w.consumer.Settle())
+	_, err := w.c.Proxy.Write(lanetest.Frame{Kind: lanetest.Answer, Serialization: f.Serialization, ID: f.ID, Size: answerSize(f.ID)}.Append(nil))
+	lanetest.Must(t, err)
+	lanetest.Must(t, w.consumer.Settle())
+	w.send(w.calls(20, lane.Hessian2, "echo", 100), lanetest.Named("one write each"))
+	lanetest.Must(t, w.consumer.Settle())
 	if n := w.proxy.Slow.Load(); n != 20 {
 		t.Errorf("the proxy had %d requests, want 20; %s", n, w)
 	}
 }
 
-func readFrame(t *testing.T, r *Reader) Frame {
+func readFrame(t *testing.T, r *lanetest.Reader) lanetest.Frame {
 	t.Helper()
 	for {
 		raw, err := r.Next()
-		Must(t, err)
+		lanetest.Must(t, err)
 		if raw != nil {
-			f, err := Check(raw, []string{"echo", "hold"})
-			Must(t, err)
+			f, err := lanetest.Check(raw, []string{"echo", "hold"})
+			lanetest.Must(t, err)
 			return f
 		}
-		Must(t, r.More())
+		lanetest.Must(t, r.More())
 	}
 }
 
 // TestCapOfRequests: a provider that does not read stops the consumer, as TCP would, with
 // EAGAIN; and has every byte when it reads.
 func TestCapOfRequests(t *testing.T) {
-	r := New(t, 8)
-	c := r.DialConsumer(Families[0])
-	p := r.DialProvider(Families[0])
-	plain := r.DialPlain(Families[0])
-	proxy := r.NewProxy(1, c, []Pair{p}, plain)
+	r := lanetest.New(t, 8)
+	c := r.DialConsumer(lanetest.Families[0])
+	p := r.DialProvider(lanetest.Families[0])
+	plain := r.DialPlain(lanetest.Families[0])
+	proxy := r.NewProxy(1, c, []lanetest.Pair{p}, plain)
 	proxy.Class(1, lane.Random, "echo")
-	Must(t, proxy.Open(0))
+	lanetest.Must(t, proxy.Open(0))
 	accepted := flood(t, func(i int) []byte {
-		return Frame{Kind: Call, Serialization: lane.Hessian2, ID: uint64(i), Method: "echo", Size: 20_000}.Append(nil)
+		return lanetest.Frame{Kind: lanetest.Call, Serialization: lane.Hessian2, ID: uint64(i), Method: "echo", Size: 20_000}.Append(nil)
 	}, c)
-	peak := Ask(t, p.Proxy, lane.AskState, 0).Queued
+	peak := lanetest.Ask(t, p.Proxy, lane.AskState, 0).Queued
 	if peak < 1<<19 || peak > 1<<20+100_000 {
-		t.Errorf("%d bytes wait for the provider; of its kernel they are charged: %t", peak, Ask(t, p.Proxy, lane.AskState, 0).Flags&lane.Charged != 0)
+		t.Errorf("%d bytes wait for the provider; of its kernel they are charged: %t", peak, lanetest.Ask(t, p.Proxy, lane.AskState, 0).Flags&lane.Charged != 0)
 	}
-	served := NewProvider(answerSize, "echo")
+	served := lanetest.NewProvider(answerSize, "echo")
 	served.Serve(p.App)
 	served.Serve(plain.App)
 	NewReaderOf(t, c)
-	Eventually(t, "every request is served", func() bool { return served.Served.Load() == int64(accepted) })
-	Must(t, served.Err())
+	lanetest.Eventually(t, "every request is served", func() bool { return served.Served.Load() == int64(accepted) })
+	lanetest.Must(t, served.Err())
 }
 
 // NewReaderOf reads and drops what a consumer is answered.
-func NewReaderOf(t *testing.T, c Pair) {
+func NewReaderOf(t *testing.T, c lanetest.Pair) {
 	t.Helper()
 	go func() {
 		b := make([]byte, 1<<16)
@@ -180,10 +180,10 @@ func NewReaderOf(t *testing.T, c Pair) {
 
 // flood writes frames to a socket that does not block, until it would for a while; the frame
 // in the middle of which it stopped is ended when there is room.
-func flood(t *testing.T, frame func(i int) []byte, c Pair) (whole int) {
+func flood(t *testing.T, frame func(i int) []byte, c lanetest.Pair) (whole int) {
 	t.Helper()
 	raw, err := c.App.SyscallConn()
-	Must(t, err)
+	lanetest.Must(t, err)
 	full := 0
 	var rest []byte
 	for i := 0; full < 20; {
@@ -194,7 +194,7 @@ func flood(t *testing.T, frame func(i int) []byte, c Pair) (whole int) {
 		}
 		var n int
 		var failed error
-		Must(t, raw.Control(func(fd uintptr) {
+		lanetest.Must(t, raw.Control(func(fd uintptr) {
 			n, failed = unix.SendmsgN(int(fd), rest, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		}))
 		switch {
@@ -211,21 +211,21 @@ func flood(t *testing.T, frame func(i int) []byte, c Pair) (whole int) {
 			t.Fatal("400 MB were taken from a sender whose receiver sleeps")
 		}
 	}
-	go func() { _ = Send(c.App, rest, unix.MSG_NOSIGNAL) }()
+	go func() { _ = lanetest.Send(c.App, rest, unix.MSG_NOSIGNAL) }()
 	return whole
 }
 
 // TestCapOfAnswers: the same in the other direction.
 func TestCapOfAnswers(t *testing.T) {
-	r := New(t, 8)
-	w := newWorld(t, r, Families[0], 1, 400, func(p *Provider) { p.Size = func(uint64) int { return 50_000 } })
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 1, 400, func(p *lanetest.Provider) { p.Size = func(uint64) int { return 50_000 } })
 	w.consumer.Asleep.Store(true)
-	Must(t, w.proxy.Open(0))
-	w.send(w.calls(1, lane.Hessian2, "echo", 100), Named("one write each")) // wakes the reader once
-	w.send(w.calls(399, lane.Hessian2, "echo", 100), Named("one write each"))
-	Eventually(t, "the consumer has as much as it may", func() bool { return Ask(t, w.c.Proxy, lane.AskState, 0).Queued > 1<<20 })
+	lanetest.Must(t, w.proxy.Open(0))
+	w.send(w.calls(1, lane.Hessian2, "echo", 100), lanetest.Named("one write each")) // wakes the reader once
+	w.send(w.calls(399, lane.Hessian2, "echo", 100), lanetest.Named("one write each"))
+	lanetest.Eventually(t, "the consumer has as much as it may", func() bool { return lanetest.Ask(t, w.c.Proxy, lane.AskState, 0).Queued > 1<<20 })
 	time.Sleep(100 * time.Millisecond)
-	if n := Ask(t, w.c.Proxy, lane.AskState, 0).Queued; n > 1<<20+200_000 {
+	if n := lanetest.Ask(t, w.c.Proxy, lane.AskState, 0).Queued; n > 1<<20+200_000 {
 		t.Errorf("%d bytes wait for the consumer", n)
 	}
 	w.consumer.Asleep.Store(false)

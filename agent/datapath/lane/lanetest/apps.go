@@ -30,7 +30,7 @@ func NewProvider(size func(id uint64) int, methods ...string) *Provider {
 // Serve answers what comes by a connection, until it ends.
 func (p *Provider) Serve(c *net.TCPConn) {
 	go func() {
-		if err := p.serve(c); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		if err := p.serve(c); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 			select {
 			case p.errs <- err:
 			default:
