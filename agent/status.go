@@ -125,7 +125,7 @@ func (a *Agent) status() admin.AgentStatus {
 
 // addDatapath fills in what the kernel tells.
 func (a *Agent) addDatapath(s *admin.AgentStatus, problems []string) []string {
-	loaded, err := a.laned.Status()
+	loaded, err := a.loaded.Status()
 	if err != nil {
 		problems = append(problems, err.Error())
 	}
