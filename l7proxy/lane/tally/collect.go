@@ -10,7 +10,8 @@ import (
 // Collect adds what was counted since the last Collect to the calls' own series, each call
 // once, and reads the log. It takes a millisecond for a hundred series that are in use.
 func (t *Table) Collect() {
-	for from := 0; t.collect(from); from += atOnce {
+	for from, more := 0, true; more; from += atOnce {
+		more = t.collect(from)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
