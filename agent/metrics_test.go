@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dubway/dubway/agent/authority"
+	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/agent/server"
 )
 
@@ -32,7 +33,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		documented[row[1]] = sorted(strings.NewReplacer("`", "", " ", "").Replace(row[2]))
 	}
 	descs := make(chan *prometheus.Desc, 100)
-	for _, c := range append(server.NewCounts().Collectors(), (*Agent)(nil), authority.NewDesk(nil, nil, nil).Counts()) {
+	for _, c := range append(server.NewCounts().Collectors(), (*Agent)(nil), (*lanes.Lanes)(nil), authority.NewDesk(nil, nil, nil).Counts()) {
 		c.Describe(descs)
 	}
 	close(descs)

@@ -60,7 +60,8 @@ type Memory interface {
 type Programs interface {
 	Memory
 	Workload(netns uint64, on bool) error
-	Mark(fd int) error // before connect
+	Workloads() ([]uint64, error) // that are on, also by an earlier agent
+	Mark(fd int) error            // before connect
 	Close() error
 }
 
@@ -84,10 +85,8 @@ type Options struct {
 type Lanes struct {
 	Kept kept.Lanes // sockets of open lanes, for the next proxy
 
-	opts  Options
-	ready chan struct{} // closed when it has been decided once
-	once  sync.Once
-	wake  chan struct{} // has room for one
+	opts Options
+	wake chan struct{} // has room for one
 
 	work    sync.Mutex      // one decision at a time
 	tried   bool            // the self-test ran
@@ -95,6 +94,7 @@ type Lanes struct {
 	applied map[uint64]bool // cookies of workloads whose sockets may take lanes
 
 	mu       sync.Mutex // guards what follows; never held while the kernel is asked
+	over     bool       // Run has ended: another agent decides
 	choice   Choice
 	verdict  verdict
 	programs Programs // nil: not loaded
@@ -114,14 +114,10 @@ type verdict struct {
 func New(opts Options) *Lanes {
 	return &Lanes{
 		opts: opts, choice: opts.Choice, verdict: verdict{handoff.LaneOff, "not decided yet"},
-		ready: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 		applied: make(map[uint64]bool), lease: lease{began: time.Now()},
 	}
 }
-
-// Ready is closed when Run has decided for the first time. A proxy that is told before
-// would close the lanes that it has.
-func (l *Lanes) Ready() <-chan struct{} { return l.ready }
 
 // Choose changes what the operator wants. No call is lost: lanes that are to end are closed
 // by the proxy.
@@ -131,6 +127,12 @@ func (l *Lanes) Choose(c Choice) {
 	l.mu.Unlock()
 	l.opts.Log.Info("lanes chosen", "choice", c)
 	l.kick()
+}
+
+func (l *Lanes) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
 }
 
 func (l *Lanes) kick() {
@@ -145,6 +147,11 @@ func (l *Lanes) kick() {
 func (l *Lanes) Run(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.over = true
+	}()
 	for ctx.Err() == nil {
 		workloads, changed := l.opts.Workloads()
 		l.Decide(ctx)
@@ -159,7 +166,8 @@ func (l *Lanes) Run(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// Decide decides now. Run does it too.
+// Decide decides now, as Run does. A proxy that is told before the first time would close
+// the lanes that it has.
 func (l *Lanes) Decide(ctx context.Context) {
 	l.work.Lock()
 	defer l.work.Unlock()
@@ -187,7 +195,6 @@ func (l *Lanes) Decide(ctx context.Context) {
 		l.verdict = v
 	}
 	l.signal()
-	l.once.Do(func() { close(l.ready) })
 }
 
 // judge tells the mode by what is known of the node. work is held.
@@ -234,9 +241,16 @@ func (l *Lanes) open() error {
 	if err != nil {
 		return err
 	}
+	earlier, err := programs.Workloads()
+	if err != nil {
+		return errors.Join(err, programs.Close())
+	}
 	s, err := share(programs)
 	if err != nil {
 		return errors.Join(err, programs.Close())
+	}
+	for _, cookie := range earlier {
+		l.applied[cookie] = true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,6 +258,20 @@ func (l *Lanes) open() error {
 	// What is in use now is a proxy's that an earlier agent served.
 	l.lease.inherited = s.inUse() > 0
 	return nil
+}
+
+// Drain takes the node out of lanes and returns when no proxy has one any more, or after a
+// limit. It is for who is about to remove the programs.
+func (l *Lanes) Drain(ctx context.Context, limit time.Duration) {
+	l.Choose(ChooseOff)
+	l.Decide(ctx)
+	for end := time.Now().Add(limit); l.Status().Open > 0 && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookEvery):
+		}
+	}
 }
 
 // Close lets go of everything; what is pinned stays, and lanes go on.

@@ -69,7 +69,9 @@ func (p *programs) Mark(int) error { p.marked++; return nil }
 
 func (p *programs) Close() error { p.closed = true; return nil }
 
-func (*programs) Counts() map[string]uint64 { return map[string]uint64{"laned": 7} }
+func (*programs) Counts() (map[string]uint64, error) { return map[string]uint64{"laned": 7}, nil }
+
+func (p *programs) Workloads() ([]uint64, error) { return slices.Collect(maps.Keys(p.on)), nil }
 
 // node is one that lanes are decided on.
 type node struct {
@@ -214,11 +216,12 @@ func (n *node) on(cookies ...uint64) func() bool {
 func TestRun(t *testing.T) {
 	n := newNode(t, Auto, nil)
 	n.set(workload(1, ""), workload(2, Off), workload(3, "yes"))
+	n.programs.on[77] = true // of a pod that left while no agent ran
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { defer close(done); n.Run(ctx, 5*time.Millisecond) }()
 	defer func() { cancel(); <-done }()
-	<-n.Ready()
+	n.eventually("it is decided", func() bool { return n.Status().Mode == "on" })
 	n.want(handoff.LaneOn, "")
 	n.eventually("two have lanes", n.on(1, 3))
 	if s := n.Status(); s.Workloads != 2 || s.Excluded != 1 || s.Outcomes["laned"] != 7 {

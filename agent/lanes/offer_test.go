@@ -91,7 +91,6 @@ func TestInherited(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); n.Run(ctx, time.Hour) }()
 		defer func() { cancel(); <-done }()
-		<-n.Ready()
 		next := Proxy{Instance: 2, Maps: n.shared.number + 1}
 		o := n.Offer(next)
 		if o.Lanes.Why != busy {
@@ -113,4 +112,21 @@ func TestInherited(t *testing.T) {
 		n.lease.began = time.Now().Add(-leaseEnds)
 		n.offered(Proxy{Instance: 2}, handoff.LaneOn, "", true)
 	})
+}
+
+// TestDrain: it ends when the proxy has closed its lanes, and when that takes too long.
+func TestDrain(t *testing.T) {
+	n := newNode(t, On, nil)
+	n.Decide(t.Context())
+	n.take(true)
+	n.Drain(t.Context(), time.Millisecond)
+	n.want(handoff.LaneOff, "chosen")
+	done := make(chan struct{})
+	go func() { defer close(done); n.Drain(t.Context(), time.Hour) }()
+	n.take(false)
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("it waits although no lane is open")
+	}
 }

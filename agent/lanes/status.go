@@ -27,14 +27,21 @@ func (l *Lanes) Status() admin.NodeLanes {
 	}
 	s.Kept, s.Left = l.Kept.Count()
 	if counter, ok := l.programs.(Counter); ok {
-		s.Outcomes = counter.Counts()
+		s.Outcomes, _ = counter.Counts() // what cannot be read is left out
 	}
 	return s
 }
 
+// Programs returns what is loaded, nil for nothing.
+func (l *Lanes) Programs() Programs {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.programs
+}
+
 // Counter is Programs that tell what they decided, by outcome.
 type Counter interface {
-	Counts() map[string]uint64
+	Counts() (map[string]uint64, error)
 }
 
 // Problem is a sentence that an operator should act on; "" where all is as it was chosen.

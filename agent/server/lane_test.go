@@ -45,9 +45,10 @@ func (pages) Files() ([]*os.File, error) {
 	return files, nil
 }
 
-func (pages) Workload(uint64, bool) error { return nil }
-func (pages) Mark(int) error              { return nil }
-func (pages) Close() error                { return nil }
+func (pages) Workload(uint64, bool) error  { return nil }
+func (pages) Workloads() ([]uint64, error) { return nil, nil }
+func (pages) Mark(int) error               { return nil }
+func (pages) Close() error                 { return nil }
 
 // withLanes is an office that has lanes.
 func withLanes(o *office) {
@@ -62,7 +63,7 @@ func withLanes(o *office) {
 	ctx, cancel := context.WithCancel(o.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); l.Run(ctx, time.Hour) }()
-	<-l.Ready()
+	l.Decide(ctx)
 	o.Cleanup(func() {
 		cancel()
 		<-done

@@ -22,6 +22,7 @@
 //	POST /v1/explain    ExplainRequest -> Explanation
 //	GET  /v1/configdump?pod=POD  one envoy.admin.v3.ConfigDump for each view, secrets redacted
 //	GET  /v1/accesslog  AccessLog; POST changes it
+//	GET  /v1/nodelanes  NodeLanes; POST LaneChoice changes it
 //	GET  /v1/mode       ModeList; POST ModeRequest changes it
 //	POST /v1/tap        TapRequest -> one TapEvent a line, while they happen
 //	POST /v1/top        TopRequest -> one TopReport a line, after each interval

@@ -100,15 +100,16 @@ type LaneChoice struct {
 
 // NodeLanes is how things are with lanes on a node.
 type NodeLanes struct {
-	Choice    string `json:"choice"` // auto, on, observe or off
-	Mode      string `json:"mode"`   // on, observe or off
-	Why       string `json:"why,omitempty"`
-	Build     string `json:"build,omitempty"` // of the kernel, as uname says it
-	Workloads int    `json:"workloads"`       // whose sockets may take lanes
-	Excluded  int    `json:"excluded"`        // by their annotation
-	Open      int    `json:"open"`            // lanes
-	Kept      int    `json:"kept"`            // of those, whose sockets outlive the proxy
-	Left      int    `json:"left"`            // of those, without a proxy
+	APIVersion string `json:"apiVersion,omitempty"` // of a document of its own
+	Choice     string `json:"choice"`               // auto, on, observe or off
+	Mode       string `json:"mode"`                 // on, observe or off
+	Why        string `json:"why,omitempty"`
+	Build      string `json:"build,omitempty"` // of the kernel, as uname says it
+	Workloads  int    `json:"workloads"`       // whose sockets may take lanes
+	Excluded   int    `json:"excluded"`        // by their annotation
+	Open       int    `json:"open"`            // lanes
+	Kept       int    `json:"kept"`            // of those, whose sockets outlive the proxy
+	Left       int    `json:"left"`            // of those, without a proxy
 	// ProxyRefused is why the proxy cannot use their memory.
 	ProxyRefused string `json:"proxyRefused,omitempty"`
 	// Outcomes are what the programs decided, by name.
