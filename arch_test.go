@@ -141,6 +141,7 @@ var floors = []string{
 	"l7proxy/downstream",
 	"l7proxy/lane",
 	"l7proxy/lane/tally",
+	"l7proxy/lane/outlet",
 	"l7proxy/lane/lent",
 	"l7proxy/relay",
 	"l7proxy/greeting",
