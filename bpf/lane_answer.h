@@ -76,13 +76,14 @@ __attribute__((noinline)) int land(__u64 id, __u64 now, __u32 number, __u32 end,
 static __always_inline __u32 land_all(struct sk_msg_md *msg, struct lane_socket *self, struct lane *lane)
 {
 	void *data = window(msg), *end = window_end(msg);
-	__u64 at = 0, size = msg->size, now = bpf_ktime_get_ns(), n = 0;
+	__u64 at = 0, off, size = msg->size, now = bpf_ktime_get_ns(), n = 0;
 	struct header h;
 
 	for (int i = 0; i < ANSWER_FRAMES; i++) {
-		if (!BOUND(at, WINDOW_MAX) || !read_header(data + at, end, &h))
+		off = at;
+		if (!BOUND(off, WINDOW_MAX) || !read_header(data + off, end, &h))
 			break;
-		if (h.total > size - at || !is_plain(&h, data + at + FRAME_HEADER, end))
+		if (h.total > size - at || !is_plain(&h, data + off + FRAME_HEADER, end))
 			break;
 		if (!land(h.id, now, self->lane - 1, self->end | kind_of(&h) << 8, h.total))
 			break;
@@ -122,7 +123,7 @@ static __always_inline enum lane_outcome send_answers(struct sk_msg_md *msg, str
 
 static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *self)
 {
-	__u32 at, flags, written = write_seq_at(self->sk);
+	__u32 at, flags, skip, written = write_seq_at(self->sk);
 	struct lane_binding *bound = bound_of(self);
 	enum lane_outcome why;
 	struct lane *lane;
@@ -135,10 +136,11 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 		tell(answer_unbound);
 		return pass(msg, self);
 	}
-	if (!is_aligned(self, &lane->ends[end].resume, written)) {
+	skip = skip_of(self, &lane->ends[end].resume, written);
+	if (skip) {
 		add(&lane->returned, 1);
 		tell(answer_position);
-		return pass(msg, self);
+		return pass_behind(msg, self, written, skip);
 	}
 	flags = WORD(lane->flags);
 	if (!(flags & lane_answers) || flags & lane_paused || msg->sk->state != BPF_TCP_ESTABLISHED)
@@ -149,5 +151,5 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 		return SK_PASS;
 	add(&lane->returned, 1);
 	tell(why);
-	return pass_aligned(msg, self, written);
+	return pass_from(msg, self, written, 0);
 }

@@ -200,9 +200,9 @@ type LaneLaneSocket struct {
 	End        uint32
 	Astray     uint32
 	Expect     uint32
+	Last       uint32
 	Redirected uint32
 	Route      uint32
-	Pad        uint32
 	Cookie     uint64
 	Sk         uint64
 	Peer       uint64

@@ -16,7 +16,7 @@
 
 #define WINDOW_MAX 32768           /* offsets beyond it are not looked at */
 #define WINDOW_WANTED (FRAME_HEADER + LANE_PREFIX + 16)
-#define WALK_MAX 64                /* frames of a message */
+#define WALK_MAX 128               /* frames of a message */
 
 /* clang 14 would load the ends of the window through a computed pointer. */
 static __always_inline void *window(struct sk_msg_md *msg)
@@ -57,21 +57,26 @@ static __always_inline int read_header(void *p, void *end, struct header *h)
 	return 1;
 }
 
-/* whole_frames tells whether a message that begins a frame ends one too. */
-__attribute__((noinline)) int whole_frames(struct sk_msg_md *msg)
+/* walk_frames goes through a message whose byte number from begins a frame. It
+ * returns where its last frame begins, and, in the upper half, where the next one will;
+ * 0 if that cannot be seen.
+ */
+__attribute__((noinline)) __u64 walk_frames(struct sk_msg_md *msg, __u32 from)
 {
-	void *data = window(msg), *end = window_end(msg);
-	__u64 at = 0, size = msg->size;
+	__u64 at = from, last = at, size = msg->size;
 	struct header h;
 
-	for (int i = 0; i < WALK_MAX; i++) {
-		if (at == size)
-			return 1;
-		if (!BOUND(at, WINDOW_MAX) || !read_header(data + at, end, &h))
+	for (int i = 0; i < WALK_MAX && at < size; i++) {
+		/* The window moves to where the frame begins; nothing is copied unless
+		 * its header lies across two of the message's pieces.
+		 */
+		if (bpf_msg_pull_data(msg, at, at + FRAME_HEADER, 0) || !read_header(window(msg), window_end(msg), &h) ||
+		    h.total > FRAME_MAX)
 			return 0;
+		last = at;
 		at += h.total;
 	}
-	return at == size;
+	return at < size ? 0 : at << 32 | last;
 }
 
 #define HASH_SEED 0x9e3779b97f4a7c15ull

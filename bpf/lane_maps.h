@@ -5,7 +5,7 @@
  */
 #pragma once
 
-/* BOUND makes v at most max, and is false if it was above. Verifiers before 6.18 keep no
+/* BOUND makes v at most max: 0, and is false, if it was above. Verifiers before 6.18 keep no
  * bound of a value that clang has copied: what is an offset is a 64-bit value, checked by
  * code of its own.
  */
@@ -186,11 +186,11 @@ struct lane_socket {
 	enum lane_role role;
 	__u32 lane; /* and 1; 0: none; holds as long as lane_bound agrees */
 	__u32 end;
-	__u32 astray;     /* nobody knows whether the next byte begins a frame */
+	__u32 astray;     /* nobody knows where the next frame begins */
 	__u32 expect;     /* if not astray: the TCP sequence number at which it does */
+	__u32 last;       /* and at which the last one did */
 	__u32 redirected; /* once: SK_PASS could go to who had the last redirect (T1) */
 	__u32 route;      /* of the last request, and 1 */
-	__u32 pad;
 	__u64 cookie;
 	__u64 sk;
 	__u64 peer; /* of A: cookie of C */

@@ -131,10 +131,10 @@ static __always_inline int is_call(const struct header *h, __u32 serialization)
 }
 
 /* fly_all returns how many bytes of a message are requests that take the flight as. */
-static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, const struct lane_flight *as, __u32 serialization)
+static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
-	__u64 at = 0, size = msg->size, n = 0;
+	__u64 at = 0, off, size = msg->size, n = 0;
 	struct lane_flights *flights;
 	__u32 number = as->key;
 	struct header h;
@@ -145,9 +145,10 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, c
 	if (!flights)
 		return 0;
 	for (int i = 0; i < BATCH_FRAMES; i++) {
-		if (!BOUND(at, WINDOW_MAX) || !read_header(data + at, end, &h))
+		off = at;
+		if (!BOUND(off, WINDOW_MAX) || !read_header(data + off, end, &h))
 			break;
-		if (i && (!is_call(&h, serialization) || at + h.total > size || !same_names(msg, at, as->route)))
+		if (i && (!is_call(&h, r->serialization) || at + h.total > size || !same_names(msg, at, as->route)))
 			break;
 		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as))
 			break;
@@ -157,6 +158,8 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, c
 			break;
 	}
 	lane->requests += n;
+	if (r->flags & lane_counts_active)
+		add_active(lane, as->end, n);
 	return at;
 }
 
@@ -214,7 +217,7 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	as.route = place;
 	as.end = end;
 	as.series = r->series[end];
-	bytes = fly_all(msg, lane, &as, serialization);
+	bytes = fly_all(msg, lane, r, &as);
 	if (!bytes) {
 		lane->full++;
 		return request_taken;
@@ -226,7 +229,7 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 
 static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket *self)
 {
-	__u32 at, written = write_seq_at(self->sk);
+	__u32 at, skip, written = write_seq_at(self->sk);
 	struct lane_binding *bound = bound_of(self);
 	enum lane_outcome why;
 	struct lane *lane;
@@ -238,11 +241,12 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 		tell(request_unbound);
 		return pass(msg, self);
 	}
-	if (!is_aligned(self, &lane->resume, written)) {
+	skip = skip_of(self, &lane->resume, written);
+	if (skip) {
 		lane->behind++;
 		lane->slow++;
 		tell(request_position);
-		return pass(msg, self);
+		return pass_behind(msg, self, written, skip);
 	}
 	if (!(WORD(lane->flags) & lane_requests) || msg->sk->state != BPF_TCP_ESTABLISHED)
 		why = request_closed;
@@ -252,5 +256,5 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 		return SK_PASS;
 	lane->slow++;
 	tell(why);
-	return pass_aligned(msg, self, written);
+	return pass_from(msg, self, written, 0);
 }

@@ -24,31 +24,58 @@ static __always_inline int pass(struct sk_msg_md *msg, struct lane_socket *self)
 	return SK_DROP;
 }
 
-/* is_aligned tells whether the next byte of a socket begins a frame. Bytes that went by
- * TCP count in its sequence; where they left off in the middle of a frame, only who
- * reads them knows, and says so: resume.
+/* skip_of returns how many bytes of a socket's next ones end a frame that began before: 0,
+ * if they begin one; ASTRAY, if nobody knows. What went by TCP counts in its sequence, and
+ * where the last frame of that began and will end was seen. A message of which a part
+ * went is begun anew, or goes on, only where it left off: within its last frame that frame
+ * must follow, and before, another may. Then only who reads the bytes knows, and says
+ * so: resume.
  */
-static __always_inline int is_aligned(struct lane_socket *self, const struct lane_position *resume, __u32 written)
+#define ASTRAY ~0u
+
+static __always_inline __u32 skip_of(struct lane_socket *self, const struct lane_position *resume, __u32 written)
 {
 	__u64 position = *(volatile const __u64 *)resume;
+	__u32 left = self->expect - written;
 
-	if (!self->astray && self->expect != written)
-		self->astray = 1; /* a part of a message went, or another program's */
-	if (self->astray && position >> 32 && (__u32)position == written) {
-		self->astray = 0;
+	if (!self->astray && !left)
+		return 0;
+	if (!self->astray && left < self->expect - self->last)
+		return left;
+	if (!self->astray && written == self->last) {
 		self->expect = written;
+		return 0;
 	}
-	return !self->astray;
+	self->astray = 1;
+	if (position >> 32 && (__u32)position == written) {
+		self->astray = 0;
+		self->last = written;
+		self->expect = written;
+		return 0;
+	}
+	return ASTRAY;
 }
 
-/* pass_aligned is pass for a message that begins a frame. */
-static __always_inline int pass_aligned(struct sk_msg_md *msg, struct lane_socket *self, __u32 written)
+/* pass_from is pass for a message whose byte number from begins a frame. */
+static __always_inline int pass_from(struct sk_msg_md *msg, struct lane_socket *self, __u32 written, __u32 from)
 {
-	if (whole_frames(msg))
-		self->expect = written + msg->size;
-	else
+	__u64 ends = walk_frames(msg, from);
+
+	if (ends) {
+		self->last = written + (__u32)ends;
+		self->expect = written + (ends >> 32);
+	} else {
 		self->astray = 1;
+	}
 	return pass(msg, self);
+}
+
+/* pass_behind is pass for a message that does not begin a frame. */
+static __always_inline int pass_behind(struct sk_msg_md *msg, struct lane_socket *self, __u32 written, __u32 skip)
+{
+	if (skip == ASTRAY || msg->size <= skip)
+		return pass(msg, self);
+	return pass_from(msg, self, written, skip);
 }
 
 /* aim hands the first bytes of a message to another socket. False if that is gone: then

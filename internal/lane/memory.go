@@ -117,6 +117,9 @@ func Ask(fd, question, place int) (State, error) {
 	size := uint32(unsafe.Sizeof(s))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(question), uintptr(place),
 		uintptr(unsafe.Pointer(&s)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno == unix.EOPNOTSUPP { // what IPv4 says of a level that it does not know
+		errno = unix.ENOPROTOOPT
+	}
 	if errno != 0 {
 		return s, fmt.Errorf("ask socket for its lane: %w", errno)
 	}

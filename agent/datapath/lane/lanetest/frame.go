@@ -99,13 +99,13 @@ func Check(raw []byte, methods []string) (f Frame, err error) {
 		f.Status = raw[3]
 	}
 	prefix := 0
-	switch {
-	case f.Kind == Heartbeat || f.Kind == Beat:
-	case f.Kind == Answer:
+	switch f.Kind {
+	case Heartbeat, Beat:
+	case Answer:
 		if prefix = 1; f.Serialization != lane.Hessian2 {
 			prefix = 5
 		}
-	default:
+	case Call, OneWay:
 		for _, m := range methods {
 			if n := Names(f.Serialization, m); len(raw) >= HeaderLen+len(n) && string(raw[HeaderLen:HeaderLen+len(n)]) == string(n) {
 				f.Method, prefix = m, len(n)
@@ -169,7 +169,10 @@ func (r *Reader) More() error {
 	n, err := r.r.Read(r.buf[len(r.buf):cap(r.buf)])
 	r.buf = r.buf[:len(r.buf)+n]
 	r.Read += uint64(n)
-	return err
+	if err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	return nil
 }
 
 // Sizes returns a size of a body: half of them small, some large.

@@ -77,7 +77,7 @@ func New(tb testing.TB, lanes int) *Rig {
 	for _, f := range files {
 		f.Close()
 	}
-	Must(tb, r.Lane.Workload(r.Consumer.cookie(), true))
+	Must(tb, r.Lane.Workload(r.Consumer.Cookie(), true))
 	return r
 }
 
@@ -122,7 +122,8 @@ func (p *Pod) Do(f func()) {
 // Namespace is the file of the namespace, which stays the pod's.
 func (p *Pod) Namespace() *os.File { return p.ns }
 
-func (p *Pod) cookie() (cookie uint64) {
+// Cookie is that of the namespace.
+func (p *Pod) Cookie() (cookie uint64) {
 	p.Do(func() {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		Must(p.tb, err)
@@ -197,7 +198,11 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 		Must(p.tb, err)
 		defer l.Close()
 		family := unix.AF_INET6
-		port := l.Addr().(*net.TCPAddr).Port
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			p.tb.Fatalf("listens at %v", l.Addr())
+		}
+		port := addr.Port
 		var to unix.Sockaddr
 		switch f.Name {
 		case "ipv4":
@@ -216,10 +221,10 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 		defer file.Close()
 		c, err := net.FileConn(file)
 		Must(p.tb, err)
-		dialled = c.(*net.TCPConn)
+		dialled, _ = c.(*net.TCPConn)
 		a, err := l.Accept()
 		Must(p.tb, err)
-		accepted = a.(*net.TCPConn)
+		accepted, _ = a.(*net.TCPConn)
 	})
 	for _, c := range []*net.TCPConn{dialled, accepted} {
 		Must(p.tb, c.SetDeadline(time.Now().Add(2*time.Minute)))
@@ -231,12 +236,13 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 // Ask asks a question of one of the proxy's sockets.
 func Ask(tb testing.TB, c *net.TCPConn, question, place int) lane.State {
 	tb.Helper()
-	s, err := ask(c, question, place)
+	s, err := TryAsk(c, question, place)
 	Must(tb, err)
 	return s
 }
 
-func ask(c *net.TCPConn, question, place int) (s lane.State, err error) {
+// TryAsk is Ask of a socket that may be closed.
+func TryAsk(c *net.TCPConn, question, place int) (s lane.State, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return s, fmt.Errorf("use socket: %w", err)
