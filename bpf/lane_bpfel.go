@@ -39,8 +39,14 @@ type LaneLane struct {
 		Seq uint32
 		Set uint32
 	}
-	Pad  [6]uint64
-	Ends [8]struct {
+	Reading struct {
+		_   structs.HostLayout
+		Seq uint32
+		Set uint32
+	}
+	EndsReading [8]uint32
+	Pad         uint64
+	Ends        [8]struct {
 		_        structs.HostLayout
 		Flags    uint32
 		Endpoint uint32

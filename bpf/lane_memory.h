@@ -51,7 +51,12 @@ struct lane {
 	__u32 flags; /* enum lane_flag */
 	__u32 class; /* of its routes; 0: none */
 	struct lane_position resume; /* of what the consumer wrote by TCP */
-	__u64 pad[6];
+	/* For the proxy that comes after one that dies: where the last frame ends of which
+	 * that one has read any byte. No program reads it.
+	 */
+	struct lane_position reading;
+	__u32 ends_reading[LANE_ENDS]; /* the same of what providers wrote; it counts where it is ahead of what was read */
+	__u64 pad;
 	struct lane_end ends[LANE_ENDS];
 	__u64 requests; /* that took the lane */
 	__u64 answers;  /* that took it */
@@ -117,7 +122,9 @@ enum lane_route_flag {
 };
 
 /* lane_tallies: what ended well in the lane, for each series on each CPU (at cpu *
- * series + number). The bounds are those of package histogram.
+ * series + number). The bounds are those of package histogram. Behind the last CPU's is,
+ * for each series, what a proxy has counted so far, which it writes: what comes after that
+ * the next one counts.
  */
 struct lane_tally {
 	__u64 durations[LANE_BOUNDS + 1];
