@@ -140,6 +140,8 @@ var floors = []string{
 	"l7proxy/listener",
 	"l7proxy/downstream",
 	"l7proxy/lane",
+	"l7proxy/lane/keeper",
+	"l7proxy/lane/left",
 	"l7proxy/lane/tally",
 	"l7proxy/lane/outlet",
 	"l7proxy/lane/lent",

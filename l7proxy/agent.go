@@ -106,6 +106,8 @@ func (p *Proxy) SnapshotEnd() error {
 		p.apply() // no pod is there: that nobody is steered is told too, and the agent is ready
 	}
 	p.identities.TellAll()
+	p.riders.Settle()
+	p.riders.TellAll()
 	p.askPublish()
 	return nil
 }

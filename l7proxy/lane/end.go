@@ -12,6 +12,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/delivery"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -113,6 +114,12 @@ func (e *end) retire() {
 			}
 		}
 	}
+	e.hangUp()
+}
+
+// hangUp ends the connection, of which the agent may have a duplicate.
+func (e *end) hangUp() {
+	_ = e.conn.CloseWrite()
 	_ = e.conn.Close()
 }
 
@@ -125,7 +132,7 @@ func (e *end) isExcused() bool {
 // run reads until the connection ends, and ends what was in flight there.
 func (e *end) run() {
 	defer close(e.done)
-	for e.conn.Fill() == nil && e.take() {
+	for e.fill() && e.take() {
 	}
 	l := e.lane
 	l.ls.mu.Lock()
@@ -133,7 +140,7 @@ func (e *end) run() {
 	atomic.StoreUint32(&l.at.Ends[e.number].Flags, 0)
 	l.ls.mu.Unlock()
 	_ = l.ls.barrier.wait() // a request may be on its way there
-	_ = e.conn.Close()
+	e.hangUp()
 	l.sweep(e, l.endWhy())
 	e.conn.Release()
 	l.ls.mu.Lock()
@@ -143,6 +150,18 @@ func (e *end) run() {
 	}
 	l.ls.mu.Unlock()
 	l.nudge()
+}
+
+// fill reads. Where the frames end is said at once: a proxy that comes after this one goes
+// on there.
+func (e *end) fill() bool {
+	if e.conn.Fill() != nil {
+		return false
+	}
+	if ahead, ok := left.Ahead(e.lane.ride.protocol.Frames, e.conn.Bytes()); ok {
+		atomic.StoreUint32(&e.lane.at.EndsReading[e.number], e.base+e.conn.Taken()+ahead)
+	}
+	return true
 }
 
 // take takes what is buffered. False: the connection cannot go on.

@@ -35,7 +35,7 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 	l.ls.mu.Lock()
 	n := l.book.names[got.Route]
 	l.ls.mu.Unlock()
-	if n == nil || got.End >= lane.Ends || n.edges[got.End] == nil {
+	if n == nil || n.edge(got.End) == nil {
 		return f, false // the programs and we do not agree: there is nobody to blame
 	}
 	if n.counts {
@@ -44,7 +44,7 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 	l.ride.host.Asked()
 	age := time.Duration(l.ls.opts.Kernel.Now() - got.Start)
 	return exchange.Flight{
-		Owner: l.ride.host, Edge: &n.edges[got.End].Edge, ID: id, Start: time.Now().Add(-age),
+		Owner: l.ride.host, Edge: &n.edge(got.End).Edge, ID: id, Start: time.Now().Add(-age),
 		Bytes: int(got.Bytes), Serialization: n.serialization,
 	}, true
 }

@@ -43,6 +43,7 @@ type Lane struct {
 	wake   chan struct{} // a token: something has changed
 	done   chan struct{} // closed when it has ended
 	joined bool          // answers go by it; of keep
+	told   told          // what the agent keeps; of keep
 	still  bool          // it is leaving, and no program sees it open; of keep
 
 	// Lanes.mu guards the rest.
@@ -98,9 +99,13 @@ func (l *Lane) clear(flags uint32) { atomic.AndUint32(&l.at.Flags, ^flags) }
 
 // keep is the life of a lane.
 func (l *Lane) keep() {
-	err := l.open()
+	var err error
+	if !l.joined {
+		err = l.open()
+	}
 	for err == nil && !l.over() {
 		l.follow()
+		l.tell()
 		l.pause()
 	}
 	if l.joined {
@@ -289,9 +294,10 @@ func (l *Lane) end(err error) {
 	why, r := l.why, l.ride
 	l.ls.mu.Unlock()
 	for _, e := range ends {
-		_ = e.conn.Close()
+		e.hangUp()
 		<-e.done
 	}
+	l.letGo()
 	r.mu.Lock()
 	r.lane, r.well = nil, err == nil
 	r.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -25,6 +26,8 @@ type Tally interface {
 	// Put returns the series of the calls of one way, until Drop; false: there is no room.
 	Put(call *rpc.Call, serialization uint8) (series uint32, ok bool)
 	Drop(series uint32)
+	// Adopt is Put of a series that a proxy before this one gave; false: it is gone.
+	Adopt(series uint32, call *rpc.Call, serialization uint8) bool
 	// Opened says that a lane begins, Closed that it has ended.
 	Opened(number uint32, consumer netip.AddrPort)
 	Closed(number uint32, why tally.Reason)
@@ -39,6 +42,8 @@ type Dialer interface {
 	// Lane connects for a lane of a workload to an endpoint. Client is what the provider's
 	// application is to see as its consumer.
 	Lane(ctx context.Context, workload string, endpoint, client netip.AddrPort) (*sock.Conn, error)
+	// Near tells whether the short cut that it takes is open.
+	Near(ctx context.Context, workload string, endpoint netip.AddrPort) bool
 }
 
 // Options are what Lanes need.
@@ -46,6 +51,7 @@ type Options struct {
 	Dialer Dialer
 	Tally  Tally
 	Kernel Kernel // nil: this machine's
+	Keeper Keeper // nil: a lane ends with the proxy
 	// Tapped tells whether somebody looks at bodies: then no call takes a lane. Nil: never.
 	Tapped   func() bool
 	MaxFrame int // bytes of an answer, header included
@@ -71,15 +77,18 @@ type Lanes struct {
 	stats   Stats
 	barrier barrier
 	on      atomic.Bool
+	taking  sync.WaitGroup // of lanes that were left
 
 	mu     sync.Mutex
 	book   *book // nil: there is no memory
 	ways   map[wayKey]*way
 	rests  []*name // whose routes are removed, and maybe used still
 	live   map[*Lane]bool
-	next   uint32   // number that was never given
-	free   []uint32 // numbers
-	class  uint32   // given last
+	left   map[uint32]bool // numbers of lanes of a proxy before this one
+	round  int             // how often an agent came that has none of the lanes
+	next   uint32          // number that was never given
+	free   []uint32        // numbers
+	class  uint32          // given last
 	active actives
 }
 
@@ -104,8 +113,9 @@ func New(opts Options) *Lanes {
 func (ls *Lanes) Stats() *Stats { return &ls.stats }
 
 // Use makes lanes in a memory from now on, or, where mode says so, ends them all without
-// losing a call. Memory that is another than before is emptied; the one before, which must
-// stay mapped, is in use until its lanes have ended. Part of lent.User.
+// losing a call. In memory that is another than before may be lanes of a proxy before this
+// one, until Settle; the one before, which must stay mapped, is in use until its lanes have
+// ended. Part of lent.User.
 func (ls *Lanes) Use(m *lane.Memory, mode handoff.LaneMode) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -141,22 +151,23 @@ func (ls *Lanes) replace(m *lane.Memory) {
 		ls.forget(w)
 	}
 	clear(ls.ways)
-	ls.book, ls.rests, ls.next, ls.free = nil, nil, 0, nil
+	ls.book, ls.rests, ls.next, ls.free, ls.left = nil, nil, 0, nil, nil
 	if m == nil {
 		return
 	}
 	ls.book = &book{memory: m, names: make(map[uint32]*name)}
 	ls.active = newActives(len(m.Active))
-	for i := range m.Lanes {
-		m.Lanes[i] = lane.Lane{}
+	// In the lanes that are there calls go on, until Settle.
+	before := left.Read(m)
+	ls.left, ls.class = before.Lanes, max(ls.class, before.Class)
+	for number := range ls.left {
+		ls.next = max(ls.next, number+1)
 	}
-	for i := range m.Routes {
-		m.Remove(uint32(i))
+	for number := range ls.next {
+		if !ls.left[number] {
+			ls.free = append(ls.free, number)
+		}
 	}
-	for i := range m.Flights {
-		atomic.StoreUint64(&m.Flights[i].Key, 0)
-	}
-	clear(m.Active)
 }
 
 // On tells whether there may be lanes.

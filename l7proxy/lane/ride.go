@@ -8,6 +8,7 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -56,6 +57,7 @@ type Ride struct {
 	base   uint32 // sequence number of the connection's first byte
 	place  atomic.Uint64
 	moved  uint64 // requests of the lane, of Moved
+	skip   int    // of Catch
 
 	mu   sync.Mutex
 	lane *Lane // nil: none
@@ -139,10 +141,26 @@ func (r *Ride) begin() {
 	}
 }
 
+// Got says that bytes were read from the connection. Where their frames end is written down
+// at once: a proxy that comes after this one goes on there.
+func (r *Ride) Got() {
+	l := r.get()
+	if l == nil {
+		return
+	}
+	if ahead, ok := left.Ahead(r.protocol.Frames, r.conn.Bytes()); ok {
+		atomic.StoreUint64(&l.at.Reading, lane.At(r.base+r.conn.Taken()+ahead))
+	}
+}
+
 // Read says that whole frames were taken from the connection. Where nothing is left the
 // consumer's next request may take the lane.
 func (r *Ride) Read() {
-	if !r.ready || len(r.conn.Bytes()) > 0 {
+	if !r.ready {
+		return
+	}
+	if len(r.conn.Bytes()) > 0 {
+		r.Got()
 		return
 	}
 	at := lane.At(r.base + r.conn.Taken())

@@ -51,6 +51,7 @@ type name struct {
 	counts        bool // lane.CountsActive
 	ends          uint32
 	edges         [lane.Ends]*upstream.Edge
+	rest          *upstream.Edge // of a proxy's before this one: of what was sent to other ends
 	series        []uint32
 
 	path, version, method string
@@ -66,6 +67,14 @@ type asked struct {
 
 // names are the request's, as they are on the wire.
 func (a *asked) names() []byte { return a.body[:a.prefix.End] }
+
+// name is what becomes of a request's names.
+func (a *asked) name(v verdict.Verdict, now time.Time) *name {
+	return &name{
+		verdict: v, until: now.Add(askAgain), serialization: a.header.Serialization(),
+		path: strings.Clone(a.prefix.Path), version: strings.Clone(a.prefix.Version), method: strings.Clone(a.prefix.Method),
+	}
+}
 
 // of finds or makes the way of a key. The caller locks.
 func (ls *Lanes) of(key wayKey) *way {
@@ -101,10 +110,7 @@ func (ls *Lanes) learn(key wayKey, a *asked, now time.Time) bool {
 	if len(names) >= maxNames && n == nil || !ls.On() {
 		return false
 	}
-	n = &name{
-		verdict: v, until: now.Add(askAgain), serialization: a.header.Serialization(),
-		path: strings.Clone(a.prefix.Path), version: strings.Clone(a.prefix.Version), method: strings.Clone(a.prefix.Method),
-	}
+	n = a.name(v, now)
 	names[string(a.names())] = n
 	if v.Reason == verdict.Lane {
 		n.verdict.Reason = ls.place(w, n, a.names(), now)
@@ -121,24 +127,24 @@ func (ls *Lanes) learn(key wayKey, a *asked, now time.Time) bool {
 	return n.placed
 }
 
-// place makes the route of a name. The caller locks.
-func (ls *Lanes) place(w *way, n *name, names []byte, now time.Time) verdict.Reason {
-	var r lane.Route
+// draft is the route of a name, without its series; its reason is Lane, or why there is none.
+// The caller locks.
+func (w *way) draft(n *name, names []byte, now time.Time) (r lane.Route, why verdict.Reason) {
 	if !walkable(n.serialization, names) {
-		return verdict.Undecodable
+		return r, verdict.Undecodable
 	}
 	if r.Name(w.class, n.serialization, names) != nil {
-		return verdict.LongNames
+		return r, verdict.LongNames
 	}
 	numbers := make(map[netip.AddrPort]uint8)
 	for _, s := range n.verdict.Shares {
 		for _, e := range s.Ends {
 			if now.Before(w.refused[e.Address]) {
-				return verdict.Remote
+				return r, verdict.Remote
 			}
 			k, ok := w.number(e.Address, n.ends)
 			if !ok {
-				return verdict.TooMany
+				return r, verdict.TooMany
 			}
 			numbers[e.Address] = k
 			n.edges[k] = e.Edge
@@ -146,7 +152,16 @@ func (ls *Lanes) place(w *way, n *name, names []byte, now time.Time) verdict.Rea
 		}
 	}
 	if !fill(&r, n.verdict.Shares, numbers) {
-		return verdict.TooMany
+		return r, verdict.TooMany
+	}
+	return r, verdict.Lane
+}
+
+// place makes the route of a name. The caller locks.
+func (ls *Lanes) place(w *way, n *name, names []byte, now time.Time) verdict.Reason {
+	r, why := w.draft(n, names, now)
+	if why != verdict.Lane {
+		return why
 	}
 	for k, e := range n.edges {
 		if e == nil {
@@ -283,4 +298,15 @@ func (n *name) drop(t Tally) {
 		t.Drop(s)
 	}
 	n.series = nil
+}
+
+// edge is the way of what was sent to an end; nil: there is none.
+func (n *name) edge(k uint32) *upstream.Edge {
+	if k >= lane.Ends {
+		return nil
+	}
+	if e := n.edges[k]; e != nil {
+		return e
+	}
+	return n.rest
 }

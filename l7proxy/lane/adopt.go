@@ -1,0 +1,311 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane/left"
+	"github.com/dubway/dubway/l7proxy/lane/outlet"
+	"github.com/dubway/dubway/l7proxy/lane/tally"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/upstream"
+)
+
+// ErrNotLeft says that a lane is this proxy's own, or nobody's.
+var ErrNotLeft = errors.New("nobody has left that lane")
+
+// Why a lane that was left cannot be gone on with. What its consumer's connection carries
+// nobody can tell then: it ends.
+var (
+	errInAnswer = errors.New("the proxy before this one died within an answer, or as it closed the lane")
+	errInFrame  = errors.New("the proxy before this one died within a frame of the consumer's")
+	errDeparted = errors.New("the consumer has gone")
+)
+
+// Left is a lane that a proxy before this one has left: its calls go on, and nobody reads
+// what the programs leave to the proxy.
+type Left struct {
+	lane *Lane
+	conn *sock.Conn
+	skip int // bytes of a frame of which the proxy before this one had read a part
+	base uint32
+}
+
+// Heir plans requests as the proxy before this one did. It is a *plan.Planner.
+type Heir interface {
+	Planner
+	Edge(h codec.Header, body []byte) (*upstream.Edge, rpc.Why)
+}
+
+// Inherit begins to take a lane that was left, before Settle: a Ride goes on with it by
+// Adopt, or Drop gives it up. The connections, the consumer's first, are in the order of the
+// message; on an error they stay the caller's.
+func (ls *Lanes) Inherit(said *handoff.Lane, conns []*sock.Conn) (*Left, error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if !ls.left[said.Number] || len(conns) != 1+len(said.Ends) {
+		return nil, ErrNotLeft
+	}
+	at := &ls.book.memory.Lanes[said.Number]
+	state, err := ls.opts.Kernel.Ask(conns[0], lane.AskState, 0)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // ours
+	}
+	skip, ok := lane.Behind(at.Resume, at.Reading, state.Copied, ls.opts.MaxFrame)
+	switch flags := atomic.LoadUint32(&at.Flags); {
+	case flags&lane.Answers == 0 || flags&lane.Paused != 0:
+		return nil, errInAnswer
+	case state.Peer == 0:
+		return nil, errDeparted
+	case !ok:
+		return nil, errInFrame
+	}
+	key := wayKey{said.Workload, said.Destination}
+	w := ls.ways[key]
+	if w == nil {
+		w = ls.of(key)
+		w.class = atomic.LoadUint32(&at.Class)
+	}
+	l := &Lane{
+		ls: ls, book: ls.book, way: w, number: said.Number, at: at, joined: true,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), looked: time.Now(), since: time.Now(),
+	}
+	for i, e := range said.Ends {
+		if a := w.ends[e.Number]; a.IsValid() && a != e.Address {
+			_ = conns[1+i].Close() // it has another number by now
+			continue
+		}
+		w.ends[e.Number] = e.Address
+		l.ends[e.Number] = &end{lane: l, number: e.Number, address: e.Address, conn: conns[1+i], done: make(chan struct{})}
+	}
+	delete(ls.left, said.Number)
+	w.lanes[l] = true
+	ls.taking.Add(1)
+	return &Left{lane: l, conn: conns[0], skip: skip, base: state.Copied}, nil
+}
+
+// Drop gives a lane up that was to be taken, and its connections.
+func (ls *Lanes) Drop(left *Left) {
+	defer ls.taking.Done()
+	_ = left.conn.Reset()
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, e := range left.lane.ends {
+		if e != nil {
+			e.hangUp()
+		}
+	}
+	delete(left.lane.way.lanes, left.lane)
+	if left.lane.book == ls.book {
+		ls.left[left.lane.number] = true
+	}
+}
+
+// Adopt goes on with a lane that was left, before anything is read or written, under the
+// lock of those that plan. Routes that lead where the heir's requests go stay as they are;
+// others are removed, and learned anew. Catch comes next.
+func (r *Ride) Adopt(from *Left, heir Heir) {
+	l, ls := from.lane, from.lane.ls
+	defer ls.taking.Done()
+	l.ride = r
+	r.base, r.ready, r.skip = from.base, true, from.skip
+	ls.claim(l, heir)
+	ls.opts.Tally.Opened(l.number, r.source.Remote)
+	r.conn.Divert(outlet.New(r.conn.TCP(), r.protocol.Frames, &gate{l}))
+	r.mu.Lock()
+	r.lane = l
+	r.mu.Unlock()
+	ls.mu.Lock()
+	ls.live[l] = true
+	atomic.StoreUint32(&l.at.Class, l.way.class)
+	ends := l.ends
+	for k, e := range ends {
+		if e == nil {
+			atomic.StoreUint32(&l.at.Ends[k].Flags, 0)
+			continue
+		}
+		e.active = ls.active.keep(e.address, l.at.Ends[k].Endpoint)
+		atomic.StoreUint32(&l.at.Ends[k].Endpoint, e.active)
+	}
+	if !ls.On() {
+		l.quit(tally.Off)
+	}
+	ls.mu.Unlock()
+	for _, e := range ends {
+		if e != nil {
+			go e.adopt()
+		}
+	}
+	go l.keepOn(ends)
+}
+
+// Catch reads past the frame of which the proxy before this one had read a part.
+func (r *Ride) Catch() error {
+	if err := pass(r.conn, r.skip); err != nil {
+		return err
+	}
+	r.Read()
+	return nil
+}
+
+// pass reads past n bytes.
+func pass(c *sock.Conn, n int) error {
+	for n > 0 {
+		if err := c.Fill(); err != nil {
+			return err //nolint:wrapcheck // the connection's end
+		}
+		some := min(n, len(c.Bytes()))
+		c.Discard(some)
+		n -= some
+	}
+	return nil
+}
+
+// keepOn is keep of a lane that was adopted. What is in flight at ends that are gone is
+// refused, and those to which the short cut is not open any more are closed.
+func (l *Lane) keepOn(ends [lane.Ends]*end) {
+	_ = l.ls.barrier.wait()
+	l.each(func(_ uint64, f lane.Flight) bool {
+		return f.End >= lane.Ends || ends[f.End] == nil
+	}, func(f *exchange.Flight) { l.decline(f, rpc.WhyUpstreamClosed) })
+	go l.prove(ends)
+	l.keep()
+}
+
+func (l *Lane) prove(ends [lane.Ends]*end) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
+	defer cancel()
+	for _, e := range ends {
+		if e != nil && !l.ls.opts.Dialer.Near(ctx, l.way.key.workload, e.address) {
+			l.ls.Leave(l.way.key.workload, e.address)
+		}
+	}
+}
+
+// adopt is run of an end that was left.
+func (e *end) adopt() {
+	at, options := e.lane.at, &e.lane.ls.opts
+	state, err := options.Kernel.Ask(e.conn, lane.AskState, 0)
+	reading := lane.At(atomic.LoadUint32(&at.EndsReading[e.number]))
+	skip, ok := lane.Behind(atomic.LoadUint64(&at.Ends[e.number].Resume), reading, state.Copied, options.MaxFrame)
+	e.base = state.Copied
+	if err != nil || !ok || pass(e.conn, skip) != nil || !e.take() {
+		e.hangUp() // or where its next answer begins nobody can tell
+	}
+	e.run()
+}
+
+// claim finds whose the routes of a lane that was left are.
+func (ls *Lanes) claim(l *Lane, heir Heir) {
+	for place := range left.Routes(l.book.memory, l.number) {
+		ls.mu.Lock()
+		known := l.book.names[place] != nil
+		ls.mu.Unlock()
+		if known {
+			continue
+		}
+		old := l.book.memory.Routes[place]
+		a := asked{plans: heir}
+		a.header, a.body = left.Request(&old)
+		var state codec.State
+		if a.prefix, state = l.ride.protocol.Requests.Prefix(a.header, a.body); state != codec.Complete {
+			continue // Settle removes it
+		}
+		rest, _ := heir.Edge(a.header, a.body)
+		n := a.name(heir.Lane(a.header, a.body), time.Now())
+		n.place, n.rest = place, rest
+		ls.own(l.way, n, &old, a.names())
+	}
+}
+
+// own makes a name of a route that was left: its route stays if it is what would be made now,
+// and the calls that are counted by it are the name's.
+func (ls *Lanes) own(w *way, n *name, old *lane.Route, names []byte) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.book.names[n.place] != nil {
+		return // another connection was faster
+	}
+	ls.book.names[n.place] = n
+	same := false
+	if n.verdict.Reason == verdict.Lane {
+		r, why := w.draft(n, names, time.Now())
+		same = why == verdict.Lane && old.Hash != 0 && w.class == old.Class && left.Same(&r, old)
+	}
+	n.counts = old.Flags&lane.CountsActive != 0
+	for k, series := range old.Series {
+		if e := n.edge(uint32(k)); series != 0 && e != nil {
+			if ls.opts.Tally.Adopt(series, e.SameNode, n.serialization) {
+				n.series = append(n.series, series)
+			} else {
+				same = false
+			}
+		}
+	}
+	byName := w.names[0]
+	if n.serialization == lane.Fastjson2 {
+		byName = w.names[1]
+	}
+	if known := byName[string(names)]; known != nil {
+		same = false // it was learned of a new connection
+	} else {
+		byName[string(names)] = n
+	}
+	n.placed = true
+	w.reckon()
+	if !same || ls.tapped() || !n.verdict.Stands() {
+		ls.remove(w, n)
+	}
+}
+
+// Settle ends what a proxy before this one has left and nobody has taken. It returns at
+// once, and does so when those are done who are taking.
+func (ls *Lanes) Settle() {
+	go func() {
+		ls.taking.Wait()
+		ls.settle()
+	}()
+}
+
+func (ls *Lanes) settle() {
+	ls.mu.Lock()
+	b, gone := ls.book, ls.left
+	if b == nil {
+		ls.mu.Unlock()
+		return
+	}
+	for number := range gone {
+		left.Clear(b.memory, number)
+	}
+	for place := range uint32(len(b.memory.Routes)) {
+		if atomic.LoadUint64(&b.memory.Routes[place].Hash) != 0 && b.names[place] == nil {
+			n := &name{place: place}
+			b.names[place] = n
+			b.memory.Remove(place)
+			ls.rests = append(ls.rests, n)
+		}
+	}
+	ls.mu.Unlock()
+	if len(gone) == 0 || ls.barrier.wait() != nil {
+		return // their numbers stay unused
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if b != ls.book {
+		return
+	}
+	for number := range gone {
+		left.Forget(b.memory, number)
+		ls.free = append(ls.free, number)
+	}
+	ls.left = nil
+	ls.active.rest(b.memory.Active)
+}
