@@ -1,0 +1,115 @@
+package scenario
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/testnet"
+)
+
+// kills is how often the proxy dies.
+const kills = 30
+
+// laneLoad is connections that call one after the other, in lanes.
+type laneLoad struct {
+	*mesh
+
+	each  int
+	waits []func() callsResult
+}
+
+// startLoad begins so many connections, and returns when each has a lane that the agent keeps.
+func (m *mesh) startLoad(consumer *testnet.Pod, conns, each int) *laneLoad {
+	m.t.Helper()
+	l := &laneLoad{mesh: m, each: each}
+	for range conns {
+		l.waits = append(l.waits, m.background(consumer, callsOf{
+			Target: vip4 + ":20880", N: each, Pause: time.Millisecond, Timeout: 20 * time.Second,
+		}))
+	}
+	l.carried()
+	return l
+}
+
+// carried waits until requests take all lanes, and the agent keeps them.
+func (l *laneLoad) carried() {
+	l.t.Helper()
+	l.eventually("all calls are in lanes", func() bool {
+		before, after := l.lanes(), admin.LaneList{}
+		time.Sleep(50 * time.Millisecond)
+		after = l.lanes()
+		if len(before.Items) != len(l.waits) || len(after.Items) != len(l.waits) {
+			return false
+		}
+		for i := range after.Items {
+			one, other := &before.Items[i], &after.Items[i]
+			if other.State != admin.LaneOpen || other.Requests <= one.Requests || other.Slow != one.Slow || len(other.Providers) != 2 {
+				return false
+			}
+		}
+		s, err := l.AgentStatus(l.ctx)
+		return err == nil && s.Lanes != nil && s.Lanes.Kept == len(l.waits)
+	})
+}
+
+// ended waits for the load, of which every call must have its own answer.
+func (l *laneLoad) ended() {
+	l.t.Helper()
+	for i, wait := range l.waits {
+		if r := wait(); r.Answers["v1"]+r.Answers["v2"] != l.each {
+			l.t.Errorf("connection %d: %v %v", i, r.Answers, r.Errors)
+		}
+	}
+}
+
+// TestLaneProxyKilled: while proxies die one after the other, calls in lanes go on, on the
+// same connections, also while there is none.
+func TestLaneProxyKilled(t *testing.T) {
+	m, consumer, v1, v2 := shop(t)
+	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
+	_, proxy := m.startLane(consumer, v1, v2)
+	load := m.startLoad(consumer, 4, 40_000)
+	for n := range kills {
+		m.must(proxy.Kill())
+		<-proxy.Done()
+		if n%5 == 0 {
+			time.Sleep(200 * time.Millisecond) // calls have nobody but the kernel
+		}
+		var err error
+		proxy, err = m.StartProxy(m.ctx, "--access-log", "stdout", "--log-level", "debug")
+		m.must(err)
+		load.carried()
+		if taken := strings.Count(proxy.Output(), "lane taken over"); taken != len(load.waits) {
+			t.Fatalf("proxy %d took %d lanes over", n, taken)
+		}
+	}
+	load.ended()
+}
+
+// TestLaneAgentKilled: lanes go on without an agent, and the next one keeps them, so that
+// they outlive the proxy again. When both die at once their connections end, and calls on
+// new ones are answered.
+func TestLaneAgentKilled(t *testing.T) {
+	m, consumer, v1, v2 := shop(t)
+	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
+	agent, proxy := m.startLane(consumer, v1, v2)
+	load := m.startLoad(consumer, 2, 5000)
+	m.must(agent.Kill())
+	<-agent.Done()
+	agent, err := m.StartAgent(m.ctx, "--lane", "on")
+	m.must(err)
+	m.must(m.WaitEnrolled(m.ctx, consumer, v1, v2))
+	load.carried()
+	m.must(proxy.Kill())
+	proxy, err = m.StartProxy(m.ctx, "--access-log", "stdout", "--log-level", "debug")
+	m.must(err)
+	load.carried()
+	load.ended()
+
+	m.must(agent.Kill())
+	m.must(proxy.Kill())
+	m.startLane(consumer, v1, v2)
+	m.startLoad(consumer, 2, 3000).ended()
+}
