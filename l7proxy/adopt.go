@@ -42,14 +42,11 @@ func (p *Proxy) adopt(l *handoff.Lane, conns []*sock.Conn) error {
 	if err != nil {
 		return fmt.Errorf("adopt lane: %w", err)
 	}
-	in := &downstream.Accepted{Conn: conns[0]}
+	in := &downstream.Accepted{Conn: conns[0], Left: left}
 	in.Original, in.Remote = l.Destination, l.Consumer
-	err = p.listeners.Adopt(l.Workload, in, func(in *downstream.Accepted, started func(downstream.Live)) {
-		downstream.Adopt(p.env, in, left, started)
-	})
-	if err != nil {
+	if err = p.listeners.Adopt(l.Workload, in); err != nil {
 		p.riders.Drop(left)
-		return err //nolint:wrapcheck // ours
+		return err
 	}
 	return nil
 }

@@ -43,6 +43,8 @@ type Left struct {
 type Heir interface {
 	Planner
 	Edge(h codec.Header, body []byte) (*upstream.Edge, rpc.Why)
+	// Forget drops what was remembered of requests.
+	Forget()
 }
 
 // Inherit begins to take a lane that was left, before Settle: a Ride goes on with it by
@@ -57,7 +59,7 @@ func (ls *Lanes) Inherit(said *handoff.Lane, conns []*sock.Conn) (*Left, error) 
 	at := &ls.book.memory.Lanes[said.Number]
 	state, err := ls.opts.Kernel.Ask(conns[0], lane.AskState, 0)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // ours
+		return nil, err
 	}
 	skip, ok := lane.Behind(at.Resume, at.Reading, state.Copied, ls.opts.MaxFrame)
 	switch flags := atomic.LoadUint32(&at.Flags); {
@@ -109,8 +111,8 @@ func (ls *Lanes) Drop(left *Left) {
 	}
 }
 
-// Adopt goes on with a lane that was left, before anything is read or written, under the
-// lock of those that plan. Routes that lead where the heir's requests go stay as they are;
+// Adopt goes on with a lane that was left, before anything is read or written and before
+// anybody else knows the host. Routes that lead where the heir's requests go stay as they are;
 // others are removed, and learned anew. Catch comes next.
 func (r *Ride) Adopt(from *Left, heir Heir) {
 	l, ls := from.lane, from.lane.ls
@@ -118,6 +120,7 @@ func (r *Ride) Adopt(from *Left, heir Heir) {
 	l.ride = r
 	r.base, r.ready, r.skip = from.base, true, from.skip
 	ls.claim(l, heir)
+	heir.Forget() // requests say more than the names
 	ls.opts.Tally.Opened(l.number, r.source.Remote)
 	r.conn.Divert(outlet.New(r.conn.TCP(), r.protocol.Frames, &gate{l}))
 	r.mu.Lock()
@@ -147,20 +150,26 @@ func (r *Ride) Adopt(from *Left, heir Heir) {
 	go l.keepOn(ends)
 }
 
-// Catch reads past the frame of which the proxy before this one had read a part.
-func (r *Ride) Catch() error {
-	if err := pass(r.conn, r.skip); err != nil {
-		return err
+// Catch reads past the frame of which the proxy before this one had read a part, and tells
+// whether there was one: whether a lane was adopted. Where the frame's rest does not come the
+// connection ends.
+func (r *Ride) Catch() bool {
+	if !r.Busy() {
+		return false
+	}
+	if pass(r.conn, r.skip) != nil {
+		_ = r.conn.Reset()
+		return true
 	}
 	r.Read()
-	return nil
+	return true
 }
 
 // pass reads past n bytes.
 func pass(c *sock.Conn, n int) error {
 	for n > 0 {
 		if err := c.Fill(); err != nil {
-			return err //nolint:wrapcheck // the connection's end
+			return err
 		}
 		some := min(n, len(c.Bytes()))
 		c.Discard(some)

@@ -132,7 +132,8 @@ func (e *end) isExcused() bool {
 // run reads until the connection ends, and ends what was in flight there.
 func (e *end) run() {
 	defer close(e.done)
-	for e.fill() && e.take() {
+	for more := true; more; {
+		more = e.fill() && e.take()
 	}
 	l := e.lane
 	l.ls.mu.Lock()

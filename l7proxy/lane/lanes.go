@@ -21,13 +21,19 @@ import (
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
-// Tally counts what the programs do. It is a *tally.Table.
-type Tally interface {
+// Series are the numbers by which the programs count calls.
+type Series interface {
 	// Put returns the series of the calls of one way, until Drop; false: there is no room.
 	Put(call *rpc.Call, serialization uint8) (series uint32, ok bool)
 	Drop(series uint32)
 	// Adopt is Put of a series that a proxy before this one gave; false: it is gone.
 	Adopt(series uint32, call *rpc.Call, serialization uint8) bool
+}
+
+// Tally counts what the programs do. It is a *tally.Table.
+type Tally interface {
+	Series
+
 	// Opened says that a lane begins, Closed that it has ended.
 	Opened(number uint32, consumer netip.AddrPort)
 	Closed(number uint32, why tally.Reason)

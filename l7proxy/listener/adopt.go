@@ -13,9 +13,8 @@ var (
 )
 
 // Adopt goes on with a connection that a proxy before this one accepted from a workload: its
-// Conn, Original and Remote are set. Serve is called as Options.Serve is. On an error the
-// connection stays the caller's.
-func (s *Set) Adopt(uid string, in *downstream.Accepted, serve func(in *downstream.Accepted, started func(downstream.Live))) error {
+// Conn, Original, Remote and Left are set. On an error the connection stays the caller's.
+func (s *Set) Adopt(uid string, in *downstream.Accepted) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.pods[uid]
@@ -27,6 +26,6 @@ func (s *Set) Adopt(uid string, in *downstream.Accepted, serve func(in *downstre
 	}
 	in.Workload, in.Quota = p.workload.Load(), p.quota
 	in.Conn.Limit(in.Quota)
-	s.serving.Go(func() { s.served(p, in, serve) })
+	s.serving.Go(func() { s.served(p, in) })
 	return nil
 }

@@ -249,14 +249,14 @@ func (s *Set) handle(p *pod, c net.Conn, inbound bool) {
 	if in == nil {
 		return
 	}
-	s.served(p, in, s.opts.Serve)
+	s.served(p, in)
 }
 
 // served has a connection served until its end.
-func (s *Set) served(p *pod, in *downstream.Accepted, serve func(*downstream.Accepted, func(downstream.Live))) {
+func (s *Set) served(p *pod, in *downstream.Accepted) {
 	p.active.Add(1)
 	s.stats.Active.Add(1)
-	s.serve(in, serve)
+	s.serve(in)
 	s.leave(p, in)
 }
 
@@ -318,9 +318,9 @@ func (s *Set) admit(p *pod, c net.Conn, inbound bool) *downstream.Accepted {
 	return in
 }
 
-func (s *Set) serve(in *downstream.Accepted, serve func(*downstream.Accepted, func(downstream.Live))) {
+func (s *Set) serve(in *downstream.Accepted) {
 	var live downstream.Live
-	serve(in, func(l downstream.Live) {
+	s.opts.Serve(in, func(l downstream.Live) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		live = l

@@ -37,9 +37,9 @@ func (m *mesh) startLoad(consumer *testnet.Pod, conns, each int) *laneLoad {
 func (l *laneLoad) carried() {
 	l.t.Helper()
 	l.eventually("all calls are in lanes", func() bool {
-		before, after := l.lanes(), admin.LaneList{}
+		before := l.lanes()
 		time.Sleep(50 * time.Millisecond)
-		after = l.lanes()
+		after := l.lanes()
 		if len(before.Items) != len(l.waits) || len(after.Items) != len(l.waits) {
 			return false
 		}
