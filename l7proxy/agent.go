@@ -113,7 +113,13 @@ func (p *Proxy) SnapshotEnd() error {
 }
 
 // Lanes keeps the memory of the lanes, or says that there are none. Part of handoff.Handler.
-func (p *Proxy) Lanes(l *handoff.Lanes, files []*os.File) error { return p.lanes.Say(l, files) }
+func (p *Proxy) Lanes(l *handoff.Lanes, files []*os.File) error {
+	err := p.lanes.Say(l, files)
+	if p.connected.Load() {
+		p.riders.Settle() // what was left in it is nobody's to take any more
+	}
+	return err
+}
 
 // Yield stops accepting for all pods. Part of handoff.Handler.
 func (p *Proxy) Yield() {

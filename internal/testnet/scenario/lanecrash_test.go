@@ -109,8 +109,15 @@ func TestLaneAgentKilled(t *testing.T) {
 	load.carried()
 	load.ended()
 
+	cut := m.background(consumer, callsOf{Target: vip4 + ":20880", N: 5000, Pause: time.Millisecond, Timeout: 20 * time.Second})
+	m.eventually("it has a lane", func() bool { list := m.lanes().Items; return len(list) == 1 && list[0].State == admin.LaneOpen })
 	m.must(agent.Kill())
 	m.must(proxy.Kill())
+	if r := cut(); r.Answers["error"] == 0 {
+		t.Errorf("the connection goes on, and nobody has it: %v", r.Answers)
+	}
 	m.startLane(consumer, v1, v2)
-	m.startLoad(consumer, 2, 3000).ended()
+	if r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: 50, Timeout: 20 * time.Second}); r.Answers["v1"]+r.Answers["v2"] != 50 {
+		t.Errorf("after both: %v %v", r.Answers, r.Errors)
+	}
 }
