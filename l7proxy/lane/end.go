@@ -70,7 +70,7 @@ func (l *Lane) attach(e *end) error {
 	defer l.ls.mu.Unlock()
 	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
-	at.Endpoint = e.active
+	atomic.StoreUint32(&at.Endpoint, e.active)
 	atomic.StoreUint64(&at.Resume, lane.At(state.Copied))
 	atomic.StoreUint32(&at.Flags, lane.EndOpen)
 	l.ends[e.number] = e

@@ -39,7 +39,7 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 		return f, false // the programs and we do not agree: there is nobody to blame
 	}
 	if n.Counts {
-		atomic.AddUint64(&l.book.Memory.Active[l.at.Ends[got.End].Endpoint], ^uint64(0))
+		atomic.AddUint64(&l.book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
 	}
 	l.ride.host.Asked()
 	age := time.Duration(l.ls.opts.Kernel.Now() - got.Start)

@@ -97,7 +97,7 @@ func TestAnswers(t *testing.T) {
 	if !l.flying(first) || l.flying(second) { // that of step 3 is still out
 		t.Error("what is in flight is not what was not answered")
 	}
-	if n := atomic.LoadUint64(&r.memory.Active[l.at.Ends[1].Endpoint]); n != 0 {
+	if n := atomic.LoadUint64(&r.memory.Active[atomic.LoadUint32(&l.at.Ends[1].Endpoint)]); n != 0 {
 		t.Errorf("%d requests are counted at provider 1", n)
 	}
 	if atomic.LoadUint32(&l.at.Flags)&lane.Paused != 0 {

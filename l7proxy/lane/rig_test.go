@@ -345,7 +345,7 @@ func (r *rig) fly(l *Lane, id uint64, end uint8) {
 		}
 	}
 	f.Start, f.Route, f.Bytes, f.End = r.kernel.Now(), place, 100, uint32(end)
-	atomic.AddUint64(&r.memory.Active[l.at.Ends[end].Endpoint], 1)
+	atomic.AddUint64(&r.memory.Active[atomic.LoadUint32(&l.at.Ends[end].Endpoint)], 1)
 	atomic.StoreUint64(&l.at.Last, f.Start)
 	atomic.StoreUint64(&f.Key, id+1)
 }
