@@ -30,7 +30,7 @@ type door struct {
 // Every import that is neither the standard library's nor ours needs a door,
 // and so do the packages of the standard library that give power.
 var doors = []door{
-	{"github.com/cilium/ebpf/...", []string{"bpf", "agent/datapath/..."}, []string{"internal/testnet/..."},
+	{"github.com/cilium/ebpf/...", []string{"bpf", "agent/datapath/...", "internal/testnet/cluster/capture"}, []string{"internal/testnet/..."},
 		"one writer of the maps: whoever else opened one could hold it after it was replaced"},
 	{"github.com/vishvananda/netlink/...", []string{"agent/...", "internal/testnet/..."}, nil,
 		"links, netns ids and sock_diag need privileges that only the agent has"},
@@ -144,6 +144,7 @@ var floors = []string{
 	"l7proxy/lane/outlet",
 	"l7proxy/lane/kernel",
 	"l7proxy/lane/tally",
+	"l7proxy/lane/outlet",
 	"l7proxy/lane/lent",
 	"l7proxy/relay",
 	"l7proxy/greeting",
@@ -273,6 +274,9 @@ var floors = []string{
 	"agent/cniserver",
 	"agent/server",
 	"agent/authority",
+	"agent/lanes/loaded",
+	"agent/lanes",
+	"agent/lanes/kept",
 	"agent/reach",
 	"agent/kubelet",
 	"agent/enroll",

@@ -27,6 +27,7 @@ import (
 	"github.com/dubway/dubway/agent/ground"
 	"github.com/dubway/dubway/agent/kubelet"
 	"github.com/dubway/dubway/agent/lanes"
+	"github.com/dubway/dubway/agent/lanes/loaded"
 	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/pods/kube"
@@ -83,7 +84,7 @@ type Agent struct {
 	dialer   *server.Dialer
 	kubelet  *kubelet.Follower
 	lanes    *lanes.Lanes
-	laned    *laned
+	loaded   *loaded.Datapath // datapath, with the programs of lanes
 	server   *server.Server
 	counts   *server.Counts
 	member   *cluster.Member // nil where pods come from files
@@ -141,7 +142,7 @@ func New(opts Options) (*Agent, error) {
 		Cgroup: opts.KubeletCgroup, Attached: opts.Cgroup, PinPath: opts.PinPath, Pods: e.Cgroups, Log: opts.Logger,
 	})
 	node := conflict.Node{Cgroup: opts.Cgroup, PinPath: opts.PinPath, ConfDir: opts.CNIConfDir}
-	a.conflicts = conflicts.New(node, a.laned, opts.Logger)
+	a.conflicts = conflicts.New(node, a.loaded, opts.Logger)
 	if err := a.join(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

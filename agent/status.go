@@ -22,7 +22,7 @@ import (
 // handler answers on the admin socket. Everything on it only reads.
 func (a *Agent) handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(append(a.counts.Collectors(), a, a.lanes, a.server.Desk.Counts())...)
+	registry.MustRegister(a.collectors()...)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, a.status())
@@ -125,7 +125,7 @@ func (a *Agent) status() admin.AgentStatus {
 
 // addDatapath fills in what the kernel tells.
 func (a *Agent) addDatapath(s *admin.AgentStatus, problems []string) []string {
-	loaded, err := a.laned.Status()
+	loaded, err := a.loaded.Status()
 	if err != nil {
 		problems = append(problems, err.Error())
 	}

@@ -102,6 +102,9 @@ func (p *Proxy) SnapshotEnd() error {
 	}
 	p.afresh.Store(true)
 	p.connected.Store(true)
+	if p.control != nil && p.generation.Load() == 0 {
+		p.apply() // no pod is there: that nobody is steered is told too, and the agent is ready
+	}
 	p.identities.TellAll()
 	p.askPublish()
 	return nil

@@ -84,12 +84,12 @@ func newCommand(e *env) *cobra.Command {
 	)
 	proxy, agent := &ask.Params{Client: e.proxy, Write: e.writeRows}, &ask.Params{Client: e.agent, Write: e.writeRows}
 	root.AddCommand(
-		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy), lanes.Command(proxy),
-		unknown.Command(agent), lane.Command(agent), echo.Command(e.writeRows),
+		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy),
+		lanes.Command(proxy), unknown.Command(agent), lane.Command(agent), echo.Command(e.writeRows),
 		dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
 	root.AddCommand(live.Commands(&live.Params{
-		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
+		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
 	})...)
 	root.AddCommand(
 		plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}),

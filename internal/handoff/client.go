@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 
+	"github.com/dubway/dubway/internal/handoff/holding"
+	"github.com/dubway/dubway/internal/handoff/rights"
 	"github.com/dubway/dubway/internal/version"
 )
 
@@ -62,7 +64,7 @@ type Client struct {
 	seq     uint64
 	pending map[uint64]chan answer
 
-	held holdings
+	held holding.Set[*Workload]
 }
 
 // answer is a DialResult, a SignResult or an Ack, with the descriptor of the former.
@@ -79,7 +81,7 @@ func NewClient(path, node string, h Handler, log *slog.Logger) *Client {
 
 // Close drops the listeners that the Client holds, and takes no more. It does not
 // end Run, which its context does.
-func (c *Client) Close() { c.held.close() }
+func (c *Client) Close() { c.held.Close() }
 
 // Run connects once and serves the connection until it ends or ctx does. It
 // always returns an error that says why; when to come back is the caller's
@@ -120,7 +122,7 @@ func (c *Client) greet(conn *Conn) error {
 	if err := conn.Send(&Message{Kind: KindHello, Hello: hello}); err != nil {
 		return err
 	}
-	if err := c.held.each(func(w *Workload, fds []int) error {
+	if err := c.held.Each(func(w *Workload, fds []int) error {
 		return conn.Send(&Message{Kind: KindWorkload, Workload: w}, fds...)
 	}); err != nil {
 		return err
@@ -132,7 +134,7 @@ func (c *Client) greet(conn *Conn) error {
 	if err != nil {
 		return err
 	}
-	closeFDs(fds)
+	rights.Close(fds)
 	if m.Kind != KindHello {
 		return fmt.Errorf("receive hello: got %s", m.Kind)
 	}
@@ -171,36 +173,36 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		return ErrReplaced
 	case KindYield:
 		c.yielded = true
-		c.held.yield()
+		c.held.Yield()
 		c.handler.Yield()
 		return nil
 	case KindHello, KindDial, KindDestinations, KindSign, KindCertified, KindLaneGone:
 	}
-	closeFDs(fds)
+	rights.Close(fds)
 	return fmt.Errorf("receive message: unexpected %s", m.Kind)
 }
 
 func (c *Client) workload(w *Workload, fds []int) error {
-	if err := c.held.put(w, fds); err != nil {
-		closeFDs(fds)
+	if err := c.held.Put(w.UID, w, fds); err != nil {
+		rights.Close(fds)
 		return err
 	}
 	if c.yielded { // for the next connection
-		closeFDs(fds)
+		rights.Close(fds)
 		fds = nil
 	}
 	return c.handler.Workload(w, named(fds, "listener"))
 }
 
 func (c *Client) gone(uid string) error {
-	c.held.drop(uid)
+	c.held.Drop(uid)
 	return c.handler.WorkloadGone(uid)
 }
 
 // snapshotEnd forgets the pods that left while no agent was connected.
 func (c *Client) snapshotEnd(told map[string]bool) error {
 	var errs []error
-	for _, uid := range c.held.uids() {
+	for _, uid := range c.held.UIDs() {
 		if !told[uid] {
 			errs = append(errs, c.gone(uid))
 		}

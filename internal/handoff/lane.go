@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 
+	"github.com/dubway/dubway/internal/handoff/field"
+	"github.com/dubway/dubway/internal/handoff/rights"
 	"github.com/dubway/dubway/internal/lane"
 )
 
@@ -82,7 +84,7 @@ func (l *Lanes) validate() error {
 	}
 	s := &l.Sizes
 	if *s == (lane.Sizes{}) {
-		return validateText("why", l.Why)
+		return field.Text("why", l.Why)
 	}
 	switch {
 	case l.Maps == 0:
@@ -90,7 +92,7 @@ func (l *Lanes) validate() error {
 	case min(s.Version, s.Lanes, s.Routes, s.Series, s.CPUs, s.Active, s.Log) <= 0:
 		return fmt.Errorf("sizes %+v", *s)
 	}
-	return validateText("why", l.Why)
+	return field.Text("why", l.Why)
 }
 
 func (l *Lane) validate() error {
@@ -100,8 +102,8 @@ func (l *Lane) validate() error {
 	case n > lane.Ends:
 		return fmt.Errorf("%d ends", n)
 	}
-	if err := errors.Join(validateName("workload", l.Workload), validateAddrPort("destination", l.Destination),
-		validateAddrPort("consumer", l.Consumer)); err != nil {
+	if err := errors.Join(field.Name("workload", l.Workload), field.AddrPort("destination", l.Destination),
+		field.AddrPort("consumer", l.Consumer)); err != nil {
 		return err
 	}
 	for i, e := range l.Ends {
@@ -111,7 +113,7 @@ func (l *Lane) validate() error {
 		case slices.ContainsFunc(l.Ends[:i], func(other LaneEnd) bool { return other.Number == e.Number }):
 			return fmt.Errorf("two ends %d", e.Number)
 		}
-		if err := errors.Join(validateName("workload", e.Workload), validateAddrPort("address", e.Address)); err != nil {
+		if err := errors.Join(field.Name("workload", e.Workload), field.AddrPort("address", e.Address)); err != nil {
 			return err
 		}
 	}
@@ -154,7 +156,7 @@ func (c *Client) lanes(l *Lanes, fds []int) error {
 func (c *Client) lane(l *Lane, fds []int) error {
 	adopter, ok := c.handler.(Adopter)
 	if !ok {
-		closeFDs(fds)
+		rights.Close(fds)
 		return errors.New("this proxy adopts no lanes")
 	}
 	return adopter.Lane(l, named(fds, "lane"))

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/internal/handoff/rights"
 	"github.com/dubway/dubway/internal/lane"
 )
 
@@ -101,7 +102,7 @@ func TestClientTellsLanes(t *testing.T) {
 	y.must(y.client.Lane(l, fds...))
 	m, got, err := y.conn.Receive()
 	y.must(err)
-	defer closeFDs(got)
+	defer rights.Close(got)
 	if !reflect.DeepEqual(m.Lane, l) || len(got) != 3 || !slices.EqualFunc(got, fds, sameFile) {
 		t.Errorf("the agent got %s with %d", show(t, m), len(got))
 	}

@@ -22,7 +22,7 @@ func Lanes(totals func() tally.Totals, routes func() int) []Counter {
 			func(all *tally.Totals) uint64 { return all.Slow }),
 		count("dubway_lane_returned_total", "Messages of providers of a lane that went to the proxy.",
 			func(all *tally.Totals) uint64 { return all.Returned }),
-		count("dubway_lane_resyncs_total", "Messages that the kernel could not read for what was before them, until the proxy had read that.",
+		count("dubway_lane_resyncs_total", "Messages that the kernel could not read until the proxy had read what was before them.",
 			func(all *tally.Totals) uint64 { return all.Behind }),
 		count("dubway_lane_full_total", "Requests that went to the proxy because too many were in flight, or the provider was behind.",
 			func(all *tally.Totals) uint64 { return all.Full }),

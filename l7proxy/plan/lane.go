@@ -22,8 +22,9 @@ func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 	}
 	c := verdict.Case{
 		Node: &p.env.Lane, Workloads: p.env.Workloads, Protocol: p.protocol, Header: h, Body: body, Prefix: prefix,
-		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own, Listener: p.listener, Access: pl.verdict, Judged: pl.judged,
+		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own,
 		Pinned: pl.dialled.pinned && p.dialled.Own, Ending: p.doomed, Line: p.line, Mode: p.mode, Shed: p.source.Quota.Shedding,
+		Listener: p.listener, Access: pl.verdict, Judged: pl.judged,
 		Now: p.current, Snapshot: p.snap, Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain,
 		Rightful: func(r *snapshot.Route, t snapshot.WeightedCluster) snapshot.WeightedCluster {
 			return p.rightful(pl, r, t)

@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -390,4 +393,113 @@ func TestLaneLeavesThePlan(t *testing.T) {
 	if r.Limit() != limit || r.Held() != nil {
 		t.Error("the plan of the request is another")
 	}
+}
+
+// TestLaneOfMoments: what may be otherwise in a moment.
+func TestLaneOfMoments(t *testing.T) {
+	h, body := call("echo")
+	for _, tt := range []struct {
+		name   string
+		change func(r *rig)
+		want   verdict.Reason
+	}{
+		{"nothing", func(*rig) {}, verdict.Lane},
+		{"observed", func(r *rig) {
+			w := &mode.Workload{UID: "shop/consumer", Namespace: "shop", Name: "consumer", Labels: map[string]string{mode.Key: "observe"}}
+			r.env.Modes = new(mode.Table)
+			if err := r.env.Modes.Put(w); err != nil {
+				t.Fatal(err)
+			}
+			r.mode = r.env.Modes.Of(w.UID)
+		}, verdict.Mode},
+		{"a tap", func(r *rig) { r.env.Lane.Tapped = func() bool { return true } }, verdict.Tapped},
+		{"a node without lanes", func(r *rig) { r.env.Lane = verdict.Node{} }, verdict.Guarded},
+		{"an endpoint that could not be reached", func(r *rig) { endpoint(r, pod1).Failed() }, verdict.Avoided},
+		{"a pod that is not enrolled for the port", func(r *rig) {
+			r.env.Workloads.Put(workload.New(handoff.Workload{UID: "shop/p0", Addresses: []netip.Addr{pod1.Addr()}, Ports: []uint16{1}}))
+		}, verdict.Remote},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := laneRig(t, vip, pod1, pod2)
+			r.Edge(h, body)
+			tt.change(r)
+			if v := r.lane(t, h, body); v.Reason != tt.want || v.Stands() != (tt.want == verdict.Lane) {
+				t.Errorf("%q, want %q; stands: %v", v.Reason, tt.want, v.Stands())
+			}
+		})
+	}
+}
+
+// TestLaneAfterAnAnswer: a provider among others may not export the interface yet. The lane,
+// in which nothing is sent again, waits until it has answered for it.
+func TestLaneAfterAnAnswer(t *testing.T) {
+	h, body := call("echo")
+	r := laneRig(t, vip, pod1, pod2)
+	r.env.Pool = upstream.NewPool(somebody{t}, upstream.Limits{MaxFrame: 1 << 20})
+	t.Cleanup(r.env.Pool.Close)
+	r.Edge(h, body)
+	v := r.Lane(h, body)
+	if v.Reason != verdict.Unanswered {
+		t.Fatalf("%q for providers that nobody has asked", v.Reason)
+	}
+	for range 3 { // two providers, and once more
+		r.Edge(h, body)
+		v = r.Lane(h, body)
+		for _, pl := range r.plans {
+			for _, e := range pl.edges {
+				answered(t, e)
+			}
+		}
+	}
+	if v.Reason != verdict.Lane || !v.Stands() {
+		t.Fatalf("%q once they have answered", v.Reason)
+	}
+	end := v.Shares[0].Ends[0].Edge
+	end.Export.Unknown()
+	if v.Stands() {
+		t.Error("a provider that knows the interface no more is in the lane")
+	}
+	answered(t, end)
+	if !v.Stands() {
+		t.Error("it knows it again")
+	}
+	end.Group.Rotate()
+	if v.Stands() {
+		t.Error("the connection on which it has answered takes no requests any more")
+	}
+}
+
+// answered says that an edge's provider has answered for the interface on the connection
+// that is used at present.
+func answered(t *testing.T, e *upstream.Edge) {
+	t.Helper()
+	e.Group.Conn()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for n := range uint64(16) {
+			if e.Export.Answered(n + 1); e.Group.Answers(e.Export) {
+				return
+			}
+		}
+	}
+	t.Fatal("no connection is made")
+}
+
+// somebody takes connections and says nothing.
+type somebody struct{ t *testing.T }
+
+func (s somebody) Dial(ctx context.Context, _ upstream.Key, _ netip.AddrPort) (upstream.Way, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return upstream.Way{}, err
+	}
+	s.t.Cleanup(func() { _ = l.Close() }) // what waits in its backlog is connected
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+	if err != nil {
+		return upstream.Way{}, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return upstream.Way{}, net.ErrClosed
+	}
+	return upstream.Way{TCP: tcp, SameNode: true}, nil
 }

@@ -117,7 +117,7 @@ var known = map[string]judged{
 
 // walk names the fields of a type and of all types that they lead to, as "Type.Field".
 func walk(t reflect.Type, seen map[reflect.Type]bool, tell func(string)) {
-	switch t.Kind() { //nolint:exhaustive // others lead nowhere
+	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		walk(t.Elem(), seen, tell)
 		return
@@ -133,8 +133,7 @@ func walk(t reflect.Type, seen map[reflect.Type]bool, tell func(string)) {
 		return
 	}
 	seen[t] = true
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if !f.IsExported() {
 			continue // made of the others, by Seal
 		}

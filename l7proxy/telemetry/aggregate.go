@@ -80,7 +80,7 @@ func (c *cell) aggregate(a *rpc.Aggregate, of report.Set) {
 }
 
 // Ways returns how many calls with the labels of some calls took the lane and how many did
-// not, once where several have the same labels.
+// not, once where several have the same labels: as the consumers' side counts them.
 func (r *Recorder) Ways(calls ...*rpc.Call) (lane, proxy uint64) {
 	var seen []*group
 	for _, call := range calls {
@@ -95,9 +95,11 @@ func (r *Recorder) Ways(calls ...*rpc.Call) (lane, proxy uint64) {
 			}
 			seen = append(seen, g)
 			for _, c := range g.all() {
-				if c.outcome.lane {
+				switch {
+				case c.outcome.reporter&rpc.ReporterSource == 0:
+				case c.outcome.lane:
 					lane += c.records()
-				} else {
+				default:
 					proxy += c.records()
 				}
 			}

@@ -24,11 +24,10 @@ RETURNED those of its providers. A PROVIDER in brackets takes no requests at pre
 // Command returns the command.
 func Command(p *ask.Params) *cobra.Command {
 	return &cobra.Command{
-		Use:     "lanes [CONSUMER]",
-		Aliases: []string{"lane"},
-		Short:   "List the connections whose calls the kernel routes",
-		Long:    long,
-		Args:    cobra.MaximumNArgs(1),
+		Use:   "lanes [CONSUMER]",
+		Short: "List the connections whose calls the kernel routes",
+		Long:  long,
+		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var list admin.LaneList
 			if err := p.Get(c.Context(), admin.PathLanes, &list); err != nil {
@@ -48,7 +47,9 @@ func table(list *admin.LaneList) [][]any {
 	if len(list.Items) == 0 {
 		return [][]any{{none(list)}}
 	}
-	rows := [][]any{{"LANE", "CONSUMER", "ADDRESS", "DESTINATION", "PROVIDERS", "REQUESTS", "SLOW", "RETURNED", "IN FLIGHT", "STATE", "SINCE"}}
+	rows := [][]any{{
+		"LANE", "CONSUMER", "ADDRESS", "DESTINATION", "PROVIDERS", "REQUESTS", "SLOW", "RETURNED", "IN FLIGHT", "STATE", "SINCE",
+	}}
 	for i := range list.Items {
 		l := &list.Items[i]
 		rows = append(rows, []any{
@@ -63,7 +64,8 @@ func table(list *admin.LaneList) [][]any {
 func none(list *admin.LaneList) string {
 	switch list.Mode {
 	case admin.LaneOn:
-		return "No lanes: they begin when a consumer calls a provider of its own node often enough; dubwayctl routes has the reasons of names."
+		return "No lanes: they begin when a consumer calls a provider of its own node often enough. " +
+			"dubwayctl routes says of names why they have none."
 	case admin.LaneObserve:
 		return "No lanes: " + because("names are learned and no call takes one", list.Reason) + ". dubwayctl routes shows what would."
 	}

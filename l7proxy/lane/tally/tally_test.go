@@ -16,7 +16,7 @@ import (
 func quiet() error { return nil }
 
 // TestOnce: each call is counted once, whoever collects and however often, while programs
-// go on on all CPUs.
+// of all CPUs go on.
 func TestOnce(t *testing.T) {
 	const each = 20000
 	r := newRig(t, 0)

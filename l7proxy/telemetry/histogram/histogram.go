@@ -45,10 +45,10 @@ func newLayout(unit float64, le [NumBounds]float64) *Layout {
 
 // Middle is the value in the middle of a bucket; of the last one its lower bound.
 func (l *Layout) Middle(bucket int) uint64 {
-	switch {
-	case bucket == 0:
+	switch bucket {
+	case 0:
 		return l.bounds[0] / 2
-	case bucket == NumBounds:
+	case NumBounds:
 		return l.bounds[NumBounds-1]
 	}
 	return (l.bounds[bucket-1] + l.bounds[bucket]) / 2

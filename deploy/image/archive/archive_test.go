@@ -1,4 +1,4 @@
-package image_test
+package archive_test
 
 import (
 	"archive/tar"
@@ -12,7 +12,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
+	"github.com/dubway/dubway/deploy/image/archive"
 )
 
 // TestWrite reads an archive as a runtime does: the manifest names the others.
@@ -27,24 +27,28 @@ func TestWrite(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	own := image.Image{
-		Name: "test/a:1", Files: map[string]string{"usr/bin/program": program, "tree": filepath.Join(dir, "tree")},
-		Empty: []string{"run/empty"}, Entrypoint: []string{"/usr/bin/program"}, User: "65532:65532",
+	files, err := archive.Copy(map[string]string{"usr/bin/program": program, "tree": filepath.Join(dir, "tree")})
+	if err != nil {
+		t.Fatal(err)
 	}
-	first, second := filepath.Join(dir, "first.tar"), filepath.Join(dir, "second.tar")
+	own := archive.Image{
+		Name: "test/a:1", Arch: "amd64", Files: append(files, archive.File{Path: "run/empty/", Mode: 0o700}),
+		Entrypoint: []string{"/usr/bin/program"}, User: "65532:65532",
+	}
+	first, second := filepath.Join(dir, "new", "first.tar"), filepath.Join(dir, "second.tar")
 	if err := errors.Join(own.Write(first), own.Write(second)); err != nil {
 		t.Fatal(err)
 	}
-	archive := read(t, first)
-	if !maps.EqualFunc(archive, read(t, second), bytes.Equal) {
+	image := read(t, first)
+	if !maps.EqualFunc(image, read(t, second), bytes.Equal) {
 		t.Error("the same image has other bytes")
 	}
 	var manifest []struct {
 		Config           string
 		RepoTags, Layers []string
 	}
-	if err := json.Unmarshal(archive["manifest.json"], &manifest); err != nil || len(manifest) != 1 || len(manifest[0].Layers) != 1 {
-		t.Fatalf("the manifest is %s (%v)", archive["manifest.json"], err)
+	if err := json.Unmarshal(image["manifest.json"], &manifest); err != nil || len(manifest) != 1 || len(manifest[0].Layers) != 1 {
+		t.Fatalf("the manifest is %s (%v)", image["manifest.json"], err)
 	}
 	var config struct {
 		Config struct {
@@ -52,25 +56,32 @@ func TestWrite(t *testing.T) {
 			User       string
 		}
 	}
-	if err := json.Unmarshal(archive[manifest[0].Config], &config); err != nil || config.Config.User != "65532:65532" || config.Config.Entrypoint[0] != "/usr/bin/program" {
-		t.Errorf("the configuration is %s (%v)", archive[manifest[0].Config], err)
+	if err := json.Unmarshal(image[manifest[0].Config], &config); err != nil || config.Config.User != "65532:65532" || config.Config.Entrypoint[0] != "/usr/bin/program" {
+		t.Errorf("the configuration is %s (%v)", image[manifest[0].Config], err)
 	}
-	layer := entries(t, archive[manifest[0].Layers[0]])
+	layer := entries(t, image[manifest[0].Layers[0]])
 	names := slices.Sorted(maps.Keys(layer))
 	if want := []string{"run/", "run/empty/", "tree/", "tree/a/", "tree/a/b", "usr/", "usr/bin/", "usr/bin/program"}; !slices.Equal(names, want) {
 		t.Errorf("the layer has %q, want %q", names, want)
 	}
-	if layer["usr/bin/program"] != 0o755 || layer["tree/a/b"] != 0o644 {
+	if layer["usr/bin/program"] != 0o755 || layer["tree/a/b"] != 0o644 || layer["run/"] != 0o755 || layer["run/empty/"] != 0o700 {
 		t.Errorf("modes are %v", layer)
 	}
 }
 
-// TestWriteFails: what is not there is named.
+// TestWriteFails: what is not there is named, and nothing is left.
 func TestWriteFails(t *testing.T) {
+	nothing := map[string]string{"a": filepath.Join(t.TempDir(), "nothing")}
+	if _, err := archive.Copy(nothing); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the error of a copy is %v", err)
+	}
 	dir := t.TempDir()
-	own := image.Image{Name: "test/a:1", Files: map[string]string{"a": filepath.Join(dir, "nothing")}}
+	own := archive.Image{Name: "test/a:1", Files: []archive.File{{Path: "a", From: nothing["a"]}}}
 	if err := own.Write(filepath.Join(dir, "a.tar")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the error is %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it left %v (%v)", left, err)
 	}
 }
 
