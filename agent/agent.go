@@ -26,6 +26,8 @@ import (
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/ground"
 	"github.com/dubway/dubway/agent/kubelet"
+	"github.com/dubway/dubway/agent/lanes"
+	"github.com/dubway/dubway/agent/lanes/loaded"
 	"github.com/dubway/dubway/agent/leaving"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/pods/kube"
@@ -40,22 +42,24 @@ import (
 
 // Options of an Agent. StateDir, Logger and one of Workloads and Kubernetes must be given.
 type Options struct {
-	StateDir      string            // holds the sockets of both processes
-	PinPath       string            // where the datapath is pinned; datapath.DefaultPinPath
-	Cgroup        string            // where the programs are attached; the host's cgroup2 root
-	KubeletCgroup string            // kubelet's own; found by its process, or kubelet.Off
-	Workloads     string            // directory of workload files
-	Kubernetes    *kube.Options     // the API server that tells of pods, in place of Workloads; without Node and Logger
-	Source        pods.Source       // whom pods are known from, in place of both
-	NodeDir       string            // of the node, outlives pods: one agent takes over from another there; "" for none
-	CNI           *install.Options  // where the CNI plugin is chained; nil: nowhere
-	Leave         leaving.Plan      // how the agent leaves the node for good
-	NodeName      string            // for people and labels; the host's name
-	NodeAddresses []netip.Addr      // of the node, beside those of its network namespace
-	ProxyUID      int               // the user, and the group, that dubway-proxy runs as
-	CheckInterval time.Duration     // between checks that enrolled pods still are; one minute
-	CNIConfDir    string            // the node's CNI configurations, looked at for conflicts; none without it
-	Authority     authority.Options // whom certificates are asked of; none without its Address
+	StateDir      string                      // holds the sockets of both processes
+	PinPath       string                      // where the datapath is pinned; datapath.DefaultPinPath
+	Cgroup        string                      // where the programs are attached; the host's cgroup2 root
+	KubeletCgroup string                      // kubelet's own; found by its process, or kubelet.Off
+	Workloads     string                      // directory of workload files
+	Kubernetes    *kube.Options               // the API server that tells of pods, in place of Workloads; without Node and Logger
+	Source        pods.Source                 // whom pods are known from, in place of both
+	NodeDir       string                      // of the node, outlives pods: one agent takes over from another there; "" for none
+	CNI           *install.Options            // where the CNI plugin is chained; nil: nowhere
+	Leave         leaving.Plan                // how the agent leaves the node for good
+	NodeName      string                      // for people and labels; the host's name
+	NodeAddresses []netip.Addr                // of the node, beside those of its network namespace
+	ProxyUID      int                         // the user, and the group, that dubway-proxy runs as
+	CheckInterval time.Duration               // between checks that enrolled pods still are; one minute
+	CNIConfDir    string                      // the node's CNI configurations, looked at for conflicts; none without it
+	Lane          lanes.Choice                // whether same-node calls take lanes; lanes.Auto
+	LaneTest      func(context.Context) error // whether they work on this kernel; nil: nobody can tell
+	Authority     authority.Options           // whom certificates are asked of; none without its Address
 	Logger        *slog.Logger
 
 	cluster *cluster.Cluster // of Kubernetes; the same for all turns
@@ -79,6 +83,8 @@ type Agent struct {
 	served   *atomic.Bool // once: what it enrolled, a proxy serves
 	dialer   *server.Dialer
 	kubelet  *kubelet.Follower
+	lanes    *lanes.Lanes
+	loaded   *loaded.Datapath // datapath, with the programs of lanes
 	server   *server.Server
 	counts   *server.Counts
 	member   *cluster.Member // nil where pods come from files
@@ -126,8 +132,9 @@ func New(opts Options) (*Agent, error) {
 		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer, turn: turn.New(), served: new(atomic.Bool),
 		ready: make(chan struct{}),
 	}
+	a.useLanes()
 	a.server = server.New(&server.Options{
-		Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Ways: e, Dialer: dialer, Ledger: tables,
+		Lanes: a.lanes, Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Ways: e, Dialer: dialer, Ledger: tables,
 		Desk: authority.NewDesk(signer, e.Runs, opts.Logger), Counts: a.counts, Log: opts.Logger,
 	})
 	prober.Connected = func() bool { _, _, ok := a.server.Connected(); return ok }
@@ -135,7 +142,7 @@ func New(opts Options) (*Agent, error) {
 		Cgroup: opts.KubeletCgroup, Attached: opts.Cgroup, PinPath: opts.PinPath, Pods: e.Cgroups, Log: opts.Logger,
 	})
 	node := conflict.Node{Cgroup: opts.Cgroup, PinPath: opts.PinPath, ConfDir: opts.CNIConfDir}
-	a.conflicts = conflicts.New(node, d, opts.Logger)
+	a.conflicts = conflicts.New(node, a.loaded, opts.Logger)
 	if err := a.join(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -170,6 +177,9 @@ func (o *Options) prepare() (authority.Signer, error) {
 func (o *Options) complete() (err error) {
 	if o.PinPath == "" {
 		o.PinPath = datapath.DefaultPinPath
+	}
+	if o.Lane == "" {
+		o.Lane = lanes.Auto
 	}
 	if o.CheckInterval <= 0 {
 		o.CheckInterval = time.Minute
@@ -214,6 +224,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	run(func() error {
 		return a.turn.Run(ctx, func(ctx context.Context) error { a.kubelet.Run(ctx); return nil })
 	})
+	run(func() error {
+		return a.turn.Run(ctx, func(ctx context.Context) error { a.lanes.Run(ctx, a.opts.CheckInterval); return nil })
+	})
 	run(func() error { a.housekeep(ctx); return nil })
 	if a.member != nil {
 		run(func() error {
@@ -236,7 +249,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // close lets go of all sockets and maps.
 func (a *Agent) close() error {
 	a.enroller.Close()
-	return a.datapath.Close()
+	return errors.Join(a.lanes.Close(), a.datapath.Close())
 }
 
 // watch enrols what the source tells of, and closes a.ready after the first time.
@@ -252,12 +265,13 @@ func (a *Agent) watch(ctx context.Context) error {
 }
 
 // serveProxy waits until the pods are known: what a proxy gives back must find
-// the pod that it belongs to.
+// the pod that it belongs to. And until it is decided whether there are lanes.
 func (a *Agent) serveProxy(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-a.ready:
+		a.lanes.Decide(ctx)
 		return a.server.Run(ctx, handoff.Socket(a.opts.StateDir))
 	}
 }
@@ -275,6 +289,7 @@ func (a *Agent) housekeep(ctx context.Context) {
 				a.log.Warn("read the node's addresses", "error", err)
 			}
 			a.dialer.Forget()
+			a.lanes.Kept.Forget(func(uid string) bool { return a.enroller.Workload(uid) != nil })
 		}
 	}
 }

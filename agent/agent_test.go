@@ -191,11 +191,12 @@ type relay struct {
 
 	client *handoff.Client
 	end    chan struct{}
+	told   chan laneTold
 }
 
 func startRelay(m *mesh) *relay {
 	m.Helper()
-	r := &relay{T: m.T, end: make(chan struct{}, 100)}
+	r := &relay{T: m.T, end: make(chan struct{}, 100), told: make(chan laneTold, 100)}
 	r.client = handoff.NewClient(handoff.Socket(m.opts.StateDir), "node-a", r, m.opts.Logger)
 	ctx, cancel := context.WithCancel(m.Context())
 	done := make(chan struct{})

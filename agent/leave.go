@@ -15,6 +15,9 @@ import (
 // it.
 const settle = time.Second
 
+// laneDrain is how long the proxy may take to close its lanes, before their programs go.
+const laneDrain = 10 * time.Second
+
 // errLeaving is why nobody may take over.
 var errLeaving = errors.New("the mesh leaves this node")
 
@@ -34,6 +37,7 @@ func (a *Agent) withdraw(ctx context.Context) error {
 	if err := a.enroller.Withdraw(); err != nil {
 		return err
 	}
+	a.lanes.Drain(ctx, laneDrain)
 	// What was steered a moment ago asks the programs where it was to go.
 	leaving.Pause(ctx, settle)
 	if err := datapath.Uninstall(a.opts.PinPath); err != nil {

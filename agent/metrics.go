@@ -30,6 +30,15 @@ var (
 
 var _ prometheus.Collector = (*Agent)(nil)
 
+// collectors are all that the agent's metrics come from.
+func (a *Agent) collectors() []prometheus.Collector {
+	all := append(a.counts.Collectors(), a, a.lanes, a.server.Desk.Counts())
+	if a.chain != nil {
+		all = append(all, a.chain)
+	}
+	return all
+}
+
 // Describe is part of prometheus.Collector.
 func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -10,7 +11,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dubway/dubway/agent/authority"
+	"github.com/dubway/dubway/agent/chain"
+	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/agent/server"
+	"github.com/dubway/dubway/cni/entry"
+	"github.com/dubway/dubway/cni/install"
 )
 
 var (
@@ -18,21 +23,33 @@ var (
 	metricDesc = regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 )
 
-// TestMetricsAreDocumented compares the agent's table in docs/metrics.md with
-// what the agent registers.
+// TestMetricsAreDocumented compares the agent's tables in docs/metrics.md with
+// what an agent registers that has a part in the CNI chain.
 func TestMetricsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile("../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## dubway-agent\n")
-	section, _, _ = strings.Cut(section, "\n## ")
 	documented := map[string]string{}
-	for _, row := range metricRow.FindAllStringSubmatch(section, -1) {
-		documented[row[1]] = sorted(strings.NewReplacer("`", "", " ", "").Replace(row[2]))
+	for _, heading := range []string{"dubway-agent", "The CNI plugin's end"} {
+		_, section, _ := strings.Cut(string(text), "\n## "+heading+"\n")
+		section, _, _ = strings.Cut(section, "\n## ")
+		for _, row := range metricRow.FindAllStringSubmatch(section, -1) {
+			documented[row[1]] = sorted(strings.NewReplacer("`", "", " ", "").Replace(row[2]))
+		}
+	}
+	chained, err := chain.New(chain.Options{NodeDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Install: install.Options{
+		ConfDir: t.TempDir(), BinDir: t.TempDir(), Source: os.Args[0], Socket: "/run/dubway/cni.sock", Mode: entry.Closed,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Agent{
+		counts: server.NewCounts(), chain: chained, lanes: new(lanes.Lanes),
+		server: server.New(&server.Options{Desk: authority.NewDesk(nil, nil, nil)}),
 	}
 	descs := make(chan *prometheus.Desc, 100)
-	for _, c := range append(server.NewCounts().Collectors(), (*Agent)(nil), authority.NewDesk(nil, nil, nil).Counts()) {
+	for _, c := range a.collectors() {
 		c.Describe(descs)
 	}
 	close(descs)

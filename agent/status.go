@@ -22,7 +22,7 @@ import (
 // handler answers on the admin socket. Everything on it only reads.
 func (a *Agent) handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(append(a.counts.Collectors(), a, a.server.Desk.Counts())...)
+	registry.MustRegister(a.collectors()...)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, a.status())
@@ -38,6 +38,7 @@ func (a *Agent) handler() http.Handler {
 		}
 		admin.WriteJSON(w, list)
 	})
+	mux.Handle(admin.PathNodeLanes, a.lanes.Handler())
 	mux.HandleFunc("GET "+admin.PathReady, func(w http.ResponseWriter, _ *http.Request) {
 		sayReady(w, a.turn.Now(), a.lacks())
 	})
@@ -93,6 +94,10 @@ func (a *Agent) status() admin.AgentStatus {
 	named := a.sourceStatus(&s)
 	s.Problems, s.Conflicts = a.addDatapath(&s, s.Problems), a.conflicts.Found()
 	a.kubelet.Report(&s)
+	nodeLanes := a.lanes.Status()
+	if s.Lanes = &nodeLanes; a.lanes.Problem() != "" {
+		s.Problems = append(s.Problems, a.lanes.Problem())
+	}
 	if pid, refused, ok := a.server.Connected(); ok {
 		s.ProxyConnected, s.ProxyPID = true, pid
 		for uid, text := range refused {
@@ -120,7 +125,7 @@ func (a *Agent) status() admin.AgentStatus {
 
 // addDatapath fills in what the kernel tells.
 func (a *Agent) addDatapath(s *admin.AgentStatus, problems []string) []string {
-	loaded, err := a.datapath.Status()
+	loaded, err := a.loaded.Status()
 	if err != nil {
 		problems = append(problems, err.Error())
 	}

@@ -25,6 +25,7 @@ func (p *Proxy) adminHandler() http.Handler {
 	m.HandleFunc("GET "+admin.PathRoutes, func(w http.ResponseWriter, _ *http.Request) {
 		admin.WriteJSON(w, routesOf(p.sight.Views(), p.generation.Load()))
 	})
+	m.HandleFunc("GET "+admin.PathLanes, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.laneList()) })
 	m.HandleFunc("GET "+admin.PathClusters, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, clusterList(p.clusters)) })
 	m.HandleFunc("GET "+admin.PathMode, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.modes()) })
 	m.HandleFunc("POST "+admin.PathMode, p.setMode)
@@ -38,7 +39,7 @@ func (p *Proxy) adminHandler() http.Handler {
 }
 
 func (p *Proxy) metricsHandler() http.Handler {
-	return p.recorder.Handler(p.metrics, admin.NewClient(admin.AgentSocket(p.opts.StateDir)), p.log)
+	return p.counted(p.recorder.Handler(p.metrics, admin.NewClient(admin.AgentSocket(p.opts.StateDir)), p.log))
 }
 
 // healthHandler says ready when the proxy knows its pods and its routes, and accepts or

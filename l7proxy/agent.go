@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/identity"
+	"github.com/dubway/dubway/l7proxy/lane/lent"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/proof"
 	"github.com/dubway/dubway/l7proxy/steering"
@@ -22,10 +23,12 @@ const comeBack = 200 * time.Millisecond
 
 // openAgent makes what asks the agent. It asks nothing yet.
 func (p *Proxy) openAgent() (err error) {
+	p.lanes = lent.New(laneUser{p}, p.log)
 	p.agent = handoff.NewClient(p.opts.HandoffSocket, p.opts.Node, p, p.log)
 	p.steering = steering.New(steering.Options{Agent: p.agent, Unknown: p.opts.Unknown, Viewed: p.control != nil})
 	p.dialer = witness.New(p.agent, p.workloads, p.wayChanged)
 	p.dialer.Guard(p.guarded)
+	p.openLanes()
 	p.identities, err = proof.New(p.agent, p.opts.Secured, p.log)
 	return err
 }
@@ -87,6 +90,7 @@ func (p *Proxy) WorkloadGone(uid string) error {
 	p.env.Modes.Forget(uid)
 	p.env.Policies.Workloads.Forget(uid)
 	p.env.Breakers.Forget(uid)
+	p.riders.Forget(uid)
 	p.log.Info("workload gone", "uid", uid)
 	return nil
 }
@@ -98,10 +102,16 @@ func (p *Proxy) SnapshotEnd() error {
 	}
 	p.afresh.Store(true)
 	p.connected.Store(true)
+	if p.control != nil && p.generation.Load() == 0 {
+		p.apply() // no pod is there: that nobody is steered is told too, and the agent is ready
+	}
 	p.identities.TellAll()
 	p.askPublish()
 	return nil
 }
+
+// Lanes keeps the memory of the lanes, or says that there are none. Part of handoff.Handler.
+func (p *Proxy) Lanes(l *handoff.Lanes, files []*os.File) error { return p.lanes.Say(l, files) }
 
 // Yield stops accepting for all pods. Part of handoff.Handler.
 func (p *Proxy) Yield() {

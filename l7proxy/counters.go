@@ -15,8 +15,9 @@ func (p *Proxy) counters() prometheus.Collector {
 		Connections: p.pool.Count, Rejections: p.rejections, Generation: p.generation.Load,
 		Workloads: func() int { return len(p.workloads.All()) },
 	})
+	lanes := counters.Lanes(p.tally.Totals, p.tally.Routes)
 	if p.control == nil {
-		return counters.Collector(list)
+		return counters.Collector(list, lanes)
 	}
-	return counters.Collector(list, counters.Control(p.control.Totals))
+	return counters.Collector(list, lanes, counters.Control(p.control.Totals))
 }

@@ -47,6 +47,7 @@ func (p *Proxy) setMode(w http.ResponseWriter, r *http.Request) {
 // leave ends the live connections of a workload that is off now, so that they are
 // dialled anew and passed on as they are.
 func (p *Proxy) leave(uid string) {
+	p.riders.Look()
 	if p.env.Modes.Of(uid).Mode() == mode.Off {
 		p.listeners.Drain(uid)
 	}

@@ -30,6 +30,10 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/downstream"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/lane"
+	"github.com/dubway/dubway/l7proxy/lane/lent"
+	"github.com/dubway/dubway/l7proxy/lane/tally"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/listener"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -78,6 +82,7 @@ type Options struct {
 	HealthAddress   string // "" for none
 	AccessLog       io.Writer
 	Sample          float64       // share of requests that are logged, as of telemetry.Options
+	LaneLog         uint32        // calls in the lane that are logged or shown by a tap, a second; 0: none
 	Applications    bool          // consumers' own names are a label
 	TapBodies       bool          // root and our own user may read what calls say
 	MaxFrame        int           // bytes
@@ -113,6 +118,9 @@ type Proxy struct {
 	listeners  *listener.Set
 	quotas     *quota.Node
 	agent      *handoff.Client
+	lanes      *lent.Memory
+	riders     *lane.Lanes
+	tally      *tally.Table
 	memory     *overload.Monitor
 	identities *proof.Proof
 	steering   *steering.Steering
@@ -132,7 +140,9 @@ type Proxy struct {
 
 // New puts the proxy together. It opens nothing yet.
 func New(opts Options) (*Proxy, error) {
-	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1), tap: &tap.Hub{}}
+	p := &Proxy{opts: opts, log: opts.Logger, started: time.Now(), publish: make(chan struct{}, 1)}
+	p.tally = tally.New(opts.LaneLog)
+	p.tap = &tap.Hub{Collect: p.tally.Collect}
 	p.metrics = telemetry.NewRegistry()
 	if err := opts.SameNodeEncrypt.check(); err != nil {
 		return nil, err
@@ -192,14 +202,14 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 			Env: plan.Env{
 				View: p.sight.Of, Changes: p.sight.Changes, Clusters: p.clusters, Pool: p.pool, Recorder: p.recorder, Tracer: p.tracer,
 				Workloads: p.workloads, Stale: &stale.List{}, Inverted: &inverted.List{}, Breakers: &breaker.Breakers{},
-				Applications: p.opts.Applications,
-				Policies:     new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
+				Applications: p.opts.Applications, Lane: verdict.Node{Guarded: p.guarded, Tapped: p.tap.Bodies},
+				Policies: new(filter.Policies), Modes: new(mode.Table), Identities: p.identities,
 			},
 			Dialer: dialer, Logger: p.log, PassUnknown: p.opts.Unknown != handoff.UnknownRefuse,
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
 		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: p.opts.MaxFrame,
-		Ends: p.ends,
+		Ends: p.ends, Lanes: p.riders,
 	}
 }
 
@@ -208,7 +218,7 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 func (p *Proxy) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	failed := make(chan error, 9)
+	failed := make(chan error, 11)
 	run := func(what string, f func(context.Context) error) {
 		go func() {
 			if err := f(serving); err != nil && serving.Err() == nil {
@@ -226,6 +236,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	})
 	run("watch connections", p.listeners.Run)
 	run("watch memory", p.memory.Run)
+	run("watch lanes", p.riders.Run)
+	run("count lanes", p.tally.Run)
 	run("follow agent", p.followAgent)
 	run("publish destinations", p.publishDestinations)
 	run("serve admin", func(ctx context.Context) error {
@@ -256,6 +268,7 @@ func (p *Proxy) drain() {
 	if !p.listeners.Wait(p.opts.Drain) {
 		p.log.Warn("requests still pending at the end of the drain are refused")
 	}
+	p.riders.Close()
 	p.pool.Close()
 	p.listeners.Wait(time.Second)
 	p.dialer.Close()
@@ -264,6 +277,10 @@ func (p *Proxy) drain() {
 	p.clusters.Close()
 	p.identities.Close()
 	p.agent.Close()
+	p.tally.Use(nil)
+	if err := p.lanes.Close(); err != nil {
+		p.log.Warn("close lanes", "error", err)
+	}
 }
 
 // apply makes workloads see what the source says at the moment. Clusters that are new are
@@ -276,6 +293,7 @@ func (p *Proxy) apply() {
 	p.clusters.Prepare(all...)
 	before := p.sight.Put(views)
 	p.regard(before)
+	p.riders.Look()
 	p.clusters.Update(all...)
 	p.limits.Keep(all...)
 	p.tracer.Keep(all...)
@@ -292,6 +310,7 @@ func (p *Proxy) wayChanged(workload string, endpoint netip.AddrPort) {
 	p.pool.Rotate(func(k upstream.Key) bool {
 		return k.Workload == workload && k.Endpoint == endpoint && !k.Inbound
 	})
+	p.riders.Leave(workload, endpoint)
 }
 
 // serveHTTP serves until ctx ends.

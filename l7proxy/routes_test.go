@@ -124,6 +124,11 @@ func TestExplain(t *testing.T) {
 			if len(e.Endpoints) < test.endpoints || test.endpoints == 0 && len(e.Endpoints) > 0 {
 				t.Errorf("endpoints %v, want %d", e.Endpoints, test.endpoints)
 			}
+			if n := len(e.Steps); test.outcome == "route" && n > 0 && e.Steps[n-1].Object == "lane" {
+				e.Steps = e.Steps[:n-1]
+			} else if test.outcome == "route" {
+				t.Errorf("the steps are %+v, want that they end with the lane", e.Steps)
+			}
 			if len(e.Steps) == 0 || !strings.HasPrefix(e.Steps[len(e.Steps)-1].Object, test.last) {
 				t.Errorf("the steps are %+v, want that they end with %q", e.Steps, test.last)
 			}

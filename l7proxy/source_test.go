@@ -115,6 +115,44 @@ func TestLacks(t *testing.T) {
 	want("in another connection", lack.Table)
 }
 
+// TestNobody: of a node without pods the agent is told that nobody is steered. A generation of
+// 0 would be refused (internal/handoff), and an agent that heard of none is never ready.
+func TestNobody(t *testing.T) {
+	p, err := controlled(t, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.pool.Close()
+	told := make(chan uint64, 1)
+	p.steering = steering.New(steering.Options{Agent: tells(told), Viewed: true})
+	if err := p.SnapshotEnd(); err != nil {
+		t.Fatal(err)
+	}
+	var run sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	run.Go(func() { _ = p.publishDestinations(ctx) })
+	t.Cleanup(func() { cancel(); run.Wait() })
+	select {
+	case generation := <-told:
+		if generation == 0 {
+			t.Error("it was told without a generation")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it was told nothing")
+	}
+}
+
+// tells is an agent that takes everything, and says of which generation the first was.
+type tells chan uint64
+
+func (a tells) Destinations(_ context.Context, generation uint64, _ handoff.DestinationTable) error {
+	select {
+	case a <- generation:
+	default:
+	}
+	return nil
+}
+
 // agrees is an agent that takes everything.
 type agrees struct{}
 

@@ -16,17 +16,18 @@ import (
 	"github.com/dubway/dubway/internal/admin"
 )
 
-// datapaths tell which programs are the mesh's; datapath.Datapath does.
-type datapaths interface {
+// Datapath tells which programs are the mesh's; package datapath's does.
+type Datapath interface {
+	// Status has them.
 	Status() (datapath.Status, error)
 }
 
-var _ datapaths = (*datapath.Datapath)(nil)
+var _ Datapath = (*datapath.Datapath)(nil)
 
 // Watch looks again and again. Its methods may be called concurrently.
 type Watch struct {
 	node     conflict.Node
-	datapath datapaths
+	datapath Datapath
 	log      *slog.Logger
 
 	mu    sync.Mutex
@@ -34,7 +35,7 @@ type Watch struct {
 }
 
 // New looks for the first time. The ids of the mesh's programs are asked of d each time.
-func New(node conflict.Node, d datapaths, log *slog.Logger) *Watch {
+func New(node conflict.Node, d Datapath, log *slog.Logger) *Watch {
 	w := &Watch{node: node, datapath: d, log: log}
 	w.look()
 	return w

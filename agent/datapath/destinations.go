@@ -17,13 +17,22 @@ import (
 type Destination struct {
 	Prefix netip.Prefix
 	Port   uint16
+	Lane   bool // requests to it may take a lane
+}
+
+// standing is what the programs are told of it.
+func (d Destination) standing() bpf.SteerStanding {
+	if d.Lane {
+		return bpf.SteerStandingLaned
+	}
+	return bpf.SteerStandingKnown
 }
 
 // asked are the destinations that every table has, by which agent/reach asks whether the
 // way works.
 func asked() (all []Destination) {
 	for _, to := range lack.Asked() {
-		all = append(all, Destination{netip.PrefixFrom(to.Addr(), to.Addr().BitLen()), to.Port()})
+		all = append(all, Destination{Prefix: netip.PrefixFrom(to.Addr(), to.Addr().BitLen()), Port: to.Port()})
 	}
 	return all
 }

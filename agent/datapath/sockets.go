@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/bpf"
@@ -25,6 +26,10 @@ func (d *Datapath) MarkSocket(fd int, client netip.AddrPort) error {
 	}
 	return nil
 }
+
+// Sockets is the map of what is known of sockets, which the lanes' programs share. It is
+// the Datapath's.
+func (d *Datapath) Sockets() *ebpf.Map { return d.maps.Sockets }
 
 // NetnsCookie returns the identity of a socket's network namespace, by which
 // the programs know it: the kernel's cookie, or the namespace's inode number

@@ -149,10 +149,10 @@ func TestPublishFlipsAtOnce(t *testing.T) {
 	r := newRig(t)
 	d := r.open()
 	a, _ := r.steer(d)
-	always := Destination{prefix("10.128.0.1/32"), 20880}
+	always := Destination{Prefix: prefix("10.128.0.1/32"), Port: 20880}
 	many := []Destination{always}
 	for i := range 500 {
-		many = append(many, Destination{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 129, byte(i / 250), byte(i % 250)}), 32), 20880})
+		many = append(many, Destination{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 129, byte(i / 250), byte(i % 250)}), 32), Port: 20880})
 	}
 	must(t, publish(d, 2, many))
 	stop := hammer(t, a, "10.128.0.1:20880")
@@ -163,7 +163,7 @@ func TestPublishFlipsAtOnce(t *testing.T) {
 		}
 		must(t, publish(d, generation, set))
 	}
-	bad := Destination{prefix("127.0.0.0/8"), 20880}
+	bad := Destination{Prefix: prefix("127.0.0.0/8"), Port: 20880}
 	if err := publish(d, 1000, []Destination{bad}); err == nil || !strings.Contains(err.Error(), "loopback") {
 		t.Errorf("publish loopback: %v", err)
 	}
@@ -190,22 +190,22 @@ func TestDestinationsMatch(t *testing.T) {
 		set      Destination
 		to, want string // the outcome
 	}{
-		{Destination{prefix("10.96.0.0/12"), 0}, "10.111.1.1:1", "steered"},
-		{Destination{prefix("10.96.0.0/12"), 0}, "10.112.1.1:1", "no_destination"},
-		{Destination{prefix("10.96.0.0/12"), 20880}, "10.97.0.1:20880", "steered"},
-		{Destination{prefix("10.96.0.0/12"), 20880}, "10.97.0.1:20881", "no_destination"},
-		{Destination{prefix("10.96.0.0/12"), 0}, "10.97.0.1:2181", "no_destination"},
-		{Destination{prefix("10.96.0.0/12"), 0}, "10.97.0.1:9848", "no_destination"},
-		{Destination{prefix("10.96.0.0/12"), 8848}, "10.97.0.1:8848", "steered"},
-		{Destination{prefix("0.0.0.0/0"), 0}, "10.97.0.1:1", "steered"},
-		{Destination{prefix("0.0.0.0/0"), 0}, "[fd96::1]:1", "no_destination"},
-		{Destination{prefix("::/0"), 0}, "[fd96::1]:1", "steered"},
-		{Destination{prefix("::/0"), 0}, "10.97.0.1:1", "no_destination"},
-		{Destination{prefix("fd96::/64"), 1}, "[fd96::9]:1", "steered"},
-		{Destination{prefix("fd96::/64"), 1}, "[fd96:0:0:1::9]:1", "no_destination"},
-		{Destination{prefix("::ffff:10.96.0.10/128"), 1}, "10.96.0.10:1", "steered"},
-		{Destination{prefix("0.0.0.0/0"), 0}, "127.0.0.1:1", "loopback"},
-		{Destination{prefix("::/0"), 0}, "[::1]:1", "loopback"},
+		{Destination{Prefix: prefix("10.96.0.0/12"), Port: 0}, "10.111.1.1:1", "steered"},
+		{Destination{Prefix: prefix("10.96.0.0/12"), Port: 0}, "10.112.1.1:1", "no_destination"},
+		{Destination{Prefix: prefix("10.96.0.0/12"), Port: 20880}, "10.97.0.1:20880", "steered"},
+		{Destination{Prefix: prefix("10.96.0.0/12"), Port: 20880}, "10.97.0.1:20881", "no_destination"},
+		{Destination{Prefix: prefix("10.96.0.0/12"), Port: 0}, "10.97.0.1:2181", "no_destination"},
+		{Destination{Prefix: prefix("10.96.0.0/12"), Port: 0}, "10.97.0.1:9848", "no_destination"},
+		{Destination{Prefix: prefix("10.96.0.0/12"), Port: 8848}, "10.97.0.1:8848", "steered"},
+		{Destination{Prefix: prefix("0.0.0.0/0"), Port: 0}, "10.97.0.1:1", "steered"},
+		{Destination{Prefix: prefix("0.0.0.0/0"), Port: 0}, "[fd96::1]:1", "no_destination"},
+		{Destination{Prefix: prefix("::/0"), Port: 0}, "[fd96::1]:1", "steered"},
+		{Destination{Prefix: prefix("::/0"), Port: 0}, "10.97.0.1:1", "no_destination"},
+		{Destination{Prefix: prefix("fd96::/64"), Port: 1}, "[fd96::9]:1", "steered"},
+		{Destination{Prefix: prefix("fd96::/64"), Port: 1}, "[fd96:0:0:1::9]:1", "no_destination"},
+		{Destination{Prefix: prefix("::ffff:10.96.0.10/128"), Port: 1}, "10.96.0.10:1", "steered"},
+		{Destination{Prefix: prefix("0.0.0.0/0"), Port: 0}, "127.0.0.1:1", "loopback"},
+		{Destination{Prefix: prefix("::/0"), Port: 0}, "[::1]:1", "loopback"},
 	} {
 		must(t, publish(d, 1, []Destination{test.set}))
 		to := netip.MustParseAddrPort(test.to)
@@ -219,13 +219,13 @@ func TestDestinationsMatch(t *testing.T) {
 	w := a.workload(d)
 	w.Listeners = []syscall.Conn{a.out["tcp4"]} // a pod without IPv6 on lo
 	must(t, d.SetWorkload(w))
-	must(t, publish(d, 1, []Destination{{prefix("::/0"), 0}}))
+	must(t, publish(d, 1, []Destination{{Prefix: prefix("::/0"), Port: 0}}))
 	fd := a.socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	_ = connect(fd, sockaddr(netip.MustParseAddrPort("[fd96::1]:1")))
 	if n := counters(t, d)["no_listener"]; n != 1 {
 		t.Errorf("no_listener = %d, want 1", n)
 	}
-	for _, bad := range []Destination{{}, {prefix("127.0.0.1/32"), 1}, {prefix("::1/128"), 1}, {prefix("0.0.0.0/32"), 1}, {prefix("::ffff:0:0/80"), 1}} {
+	for _, bad := range []Destination{{}, {Prefix: prefix("127.0.0.1/32"), Port: 1}, {Prefix: prefix("::1/128"), Port: 1}, {Prefix: prefix("0.0.0.0/32"), Port: 1}, {Prefix: prefix("::ffff:0:0/80"), Port: 1}} {
 		if err := publish(d, 2, []Destination{bad}); err == nil {
 			t.Errorf("%v was published", bad)
 		}
@@ -255,7 +255,7 @@ func TestFullMapsAreReported(t *testing.T) {
 	const most = MaxDestinations
 	all := make([]Destination, most+1)
 	for i := range all {
-		all[i] = Destination{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), 20880}
+		all[i] = Destination{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), Port: 20880}
 	}
 	err := publish(d, 1, all)
 	if !errors.Is(err, ErrMapFull) || !strings.Contains(err.Error(), all[most].Prefix.String()) {
@@ -472,7 +472,7 @@ func TestOtherLayoutsAreReplaced(t *testing.T) {
 			t.Errorf("%s: left %+v (%v)", test.name, left, err)
 		}
 		must(t, again.SetWorkload(a.workload(again)))
-		must(t, publish(again, 1, []Destination{{prefix(vip4 + "/32"), 20880}}))
+		must(t, publish(again, 1, []Destination{{Prefix: prefix(vip4 + "/32"), Port: 20880}}))
 		c, err := a.dial("tcp4", vip4+":20880")
 		must(t, err)
 		if got := line(t, c); !strings.HasPrefix(got, "proxy4 "+vip4+":20880 ") {

@@ -24,8 +24,8 @@ func (r *rig) steer(d *Datapath) (a, b *pod) {
 	a, b = r.pods()
 	must(r.t, d.SetWorkload(a.workload(d)))
 	must(r.t, publish(d, 1, []Destination{
-		{prefix(vip4 + "/32"), 20880}, {prefix(vip6 + "/128"), 20880},
-		{prefix("10.77.0.2/32"), 0}, {prefix("10.128.0.0/16"), 20880},
+		{Prefix: prefix(vip4 + "/32"), Port: 20880}, {Prefix: prefix(vip6 + "/128"), Port: 20880},
+		{Prefix: prefix("10.77.0.2/32"), Port: 0}, {Prefix: prefix("10.128.0.0/16"), Port: 20880},
 	}))
 	greet(r.t, "proxy4", a.out["tcp4"])
 	greet(r.t, "proxy6", a.out["tcp6"])
@@ -141,7 +141,7 @@ func TestUntouchedIsUntouched(t *testing.T) {
 	greet(t, "app", app)
 	local := a.serve("tcp4", "127.0.0.1:20880")
 	greet(t, "local", local)
-	must(t, publish(d, 2, []Destination{{prefix("0.0.0.0/0"), 20880}, {prefix("::/0"), 20880}}))
+	must(t, publish(d, 2, []Destination{{Prefix: prefix("0.0.0.0/0"), Port: 20880}, {Prefix: prefix("::/0"), Port: 20880}}))
 
 	// wantOne runs f and wants exactly one more of an outcome, and none steered.
 	wantOne := func(t *testing.T, outcome string, f func()) {
@@ -274,7 +274,7 @@ func TestReconnectShowsNothingStale(t *testing.T) {
 	if err := connect(fd, sockaddr(netip.MustParseAddrPort(vip4+":20880"))); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Fatalf("connect without a listener = %v, want refused", err)
 	}
-	must(t, publish(d, 2, []Destination{{prefix("10.128.0.0/16"), 20880}}))
+	must(t, publish(d, 2, []Destination{{Prefix: prefix("10.128.0.0/16"), Port: 20880}}))
 	direct := netip.MustParseAddrPort("10.77.0.2:9000")
 	must(t, connect(fd, sockaddr(direct)))
 	if peer := peername(t, fd); peer != direct {

@@ -151,7 +151,7 @@ func (d *Datapath) newTable(t Table) (*ebpf.Map, error) {
 	ask := asked()
 	for i, to := range slices.Concat(ask, t.Destinations) {
 		if i >= len(ask) {
-			value.Standing = bpf.SteerStandingKnown
+			value.Standing = to.standing()
 		}
 		key, err := destinationKey(to)
 		if err == nil {

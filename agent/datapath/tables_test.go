@@ -37,7 +37,7 @@ func TestTablesSteerTheirOwn(t *testing.T) {
 	a.do(func() { must(t, defaultRoute()) })
 	w := b.workload(d)
 	must(t, d.SetWorkload(w))
-	must(t, d.Publish(7, Table{Number: 3, Generation: 5, Destinations: []Destination{{prefix("10.99.0.1/32"), 1}}}))
+	must(t, d.Publish(7, Table{Number: 3, Generation: 5, Destinations: []Destination{{Prefix: prefix("10.99.0.1/32"), Port: 1}}}))
 
 	// want is what a connect of each becomes.
 	want := func(step string, outcomes map[*pod]string) {
@@ -91,7 +91,7 @@ func TestMovesAreOneStep(t *testing.T) {
 	d := r.open()
 	a, _ := r.steer(d)
 	must(t, publish(d, 1, nil)) // whoever meets the wrong table is not steered
-	always := []Destination{{prefix("10.128.0.0/16"), 20880}}
+	always := []Destination{{Prefix: prefix("10.128.0.0/16"), Port: 20880}}
 	must(t, d.Publish(1, Table{Generation: 1, Destinations: always}))
 	must(t, d.Move(a.cookie, 1))
 	stop := hammer(t, a, "10.128.0.1:20880")
@@ -142,7 +142,7 @@ func TestUnknownDestinations(t *testing.T) {
 		greet(t, "own", a.serve("tcp4", "10.77.0.1:9000"))
 		greet(t, "own", a.serve("tcp6", "[fd77::1]:9000"))
 		greet(t, "own", a.serve("tcp4", "127.0.0.1:9000"))
-		entries := []Destination{{prefix("10.96.0.0/16"), 0}, {prefix("10.98.0.1/32"), 20880}}
+		entries := []Destination{{Prefix: prefix("10.96.0.0/16"), Port: 0}, {Prefix: prefix("10.98.0.1/32"), Port: 20880}}
 		const refused, counted, passes, steered = "unknown_refused", "unknown_counted", "no_destination", "steered"
 		for _, test := range []struct {
 			to            string
@@ -206,7 +206,7 @@ func TestUnknownIsRefusedByEveryWay(t *testing.T) {
 	bothErrnos(t, func(t *testing.T, d *Datapath, r *rig, errno unix.Errno) {
 		a, b := r.steer(d)
 		greet(t, "app", b.serve("tcp4", ":9000"))
-		must(t, publishUnknown(d, RefuseUnknown, []Destination{{prefix(vip4 + "/32"), 20880}}))
+		must(t, publishUnknown(d, RefuseUnknown, []Destination{{Prefix: prefix(vip4 + "/32"), Port: 20880}}))
 		to := netip.MustParseAddrPort("10.77.0.2:9000")
 		refused := func(what string, fd int, connect func() error) {
 			t.Helper()

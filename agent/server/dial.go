@@ -21,11 +21,19 @@ type Marker interface {
 	MarkSocket(fd int, client netip.AddrPort) error
 }
 
+// LaneMarker makes a socket a lane's end to a provider; package lanes has it.
+type LaneMarker interface {
+	// MarkLane does so before the socket connects, for the provider's workload. Its errors
+	// say why that one has no lanes.
+	MarkLane(w *enroll.Workload, fd int) error
+}
+
 // Dialer makes the sockets that the proxy asks for. The proxy is the part of the
 // mesh that an attacker would take over: nothing that it says is believed, and
 // what it may reach is limited to what a service mesh has business with.
 type Dialer struct {
 	mark     Marker
+	lanes    LaneMarker // nil where there are none
 	workload func(uid string) *enroll.Workload
 	node     atomic.Pointer[map[netip.Addr]bool] // never nil
 	quota    *limit.Quota
@@ -44,6 +52,9 @@ func NewDialer() *Dialer {
 func (d *Dialer) Use(mark Marker, workload func(uid string) *enroll.Workload) {
 	d.mark, d.workload = mark, workload
 }
+
+// UseLanes sets how sockets are marked for lanes. Before the first dial.
+func (d *Dialer) UseLanes(mark LaneMarker) { d.lanes = mark }
 
 // Forget drops what is counted of workloads that are no more.
 func (d *Dialer) Forget() {
@@ -78,6 +89,9 @@ func (d *Dialer) dial(ask *handoff.Dial) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	if ask.Lane && (!own || d.lanes == nil) {
+		return -1, deny(to, "a lane leads to a pod of this node at its own address, where there are lanes")
+	}
 	client := netip.AddrPort{}
 	if own {
 		client = ask.Client
@@ -88,7 +102,13 @@ func (d *Dialer) dial(ask *handoff.Dial) (int, error) {
 				return err
 			}
 		}
-		return d.mark.MarkSocket(fd, client)
+		if err := d.mark.MarkSocket(fd, client); err != nil || !ask.Lane {
+			return err
+		}
+		if err := d.lanes.MarkLane(w, fd); err != nil {
+			return deny(to, err.Error())
+		}
+		return nil
 	})
 	if _, ok := errors.AsType[*handoff.DialError](err); err != nil && !ok {
 		err = &handoff.DialError{Code: handoff.DialFailed, Text: err.Error()}

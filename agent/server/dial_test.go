@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,5 +130,54 @@ func TestRefreshNode(t *testing.T) {
 	node := *d.node.Load()
 	if !node[fixed] || !node[netip.MustParseAddr("127.0.0.1")] {
 		t.Errorf("the node has %v", node)
+	}
+}
+
+// marker is a LaneMarker that counts.
+type marker struct {
+	marked int
+	fail   error
+}
+
+func (m *marker) MarkLane(*enroll.Workload, int) error {
+	if m.fail == nil {
+		m.marked++
+	}
+	return m.fail
+}
+
+// TestDialLane: a lane's end is marked as the mesh's own and as a lane's, only at the pod's
+// own address. What cannot be marked is denied, and nobody is reached.
+func TestDialLane(t *testing.T) {
+	a, b := netnstest.Pods(t)
+	stub, lanes := &stub{}, &marker{}
+	w := &enroll.Workload{Pod: describe("a", a, "10.97.0.1"), Netns: a.Namespace}
+	d := NewDialer()
+	d.Use(stub, func(string) *enroll.Workload { return w })
+	own, peer := setTrap(t, a, "10.97.0.1:20880"), setTrap(t, b, "10.97.0.2:20880")
+	dial := func(to string, code handoff.DialCode, want string) {
+		t.Helper()
+		fd, err := d.dial(&handoff.Dial{Workload: "shop/a", Destination: netip.MustParseAddrPort(to), Lane: true})
+		if code == "" {
+			if err != nil {
+				t.Fatalf("%s: %v", to, err)
+			}
+			unix.Close(fd)
+			return
+		}
+		var refused *handoff.DialError
+		if !errors.As(err, &refused) || refused.Code != code || !strings.Contains(refused.Text, want) || fd != -1 {
+			t.Errorf("%s: %d, %v; want %s, %q", to, fd, err, code, want)
+		}
+	}
+	dial("10.97.0.1:20880", handoff.DialDenied, "where there are lanes")
+	d.UseLanes(lanes)
+	dial("10.97.0.1:20880", "", "")
+	own.wait(t, 1)
+	dial("10.97.0.2:20880", handoff.DialDenied, "at its own address")
+	lanes.fail = errors.New("the pod wants none")
+	dial("10.97.0.1:20880", handoff.DialDenied, "the pod wants none")
+	if lanes.marked != 1 || len(stub.clients) != 2 || own.count() != 1 || peer.count() != 0 {
+		t.Errorf("%d marked for lanes, %d for the mesh; %d and %d connections", lanes.marked, len(stub.clients), own.count(), peer.count())
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/handoff"
@@ -50,11 +51,12 @@ type Ways interface {
 	AskMissing()
 }
 
-// Options of a Server. All but Ways must be given.
+// Options of a Server. All but Ways and Lanes must be given.
 type Options struct {
-	Ways     Ways   // nil where nothing is enrolled
-	Node     string // its name
-	ProxyUID int    // the user that may connect
+	Ways     Ways         // nil where nothing is enrolled
+	Lanes    *lanes.Lanes // nil where there are none
+	Node     string       // its name
+	ProxyUID int          // the user that may connect
 	Roster   Roster
 	Ledger   Ledger
 	Dialer   *Dialer
@@ -69,7 +71,8 @@ type Options struct {
 type Server struct {
 	Options
 
-	yielded atomic.Bool // proxies are told not to accept
+	yielded atomic.Bool   // proxies are told not to accept
+	yields  chan struct{} // closed then
 	serving sync.Once
 	served  chan struct{} // see Served
 
@@ -82,12 +85,16 @@ type Server struct {
 }
 
 // New makes a Server. Nobody is served before Run.
-func New(o *Options) *Server { return &Server{Options: *o, served: make(chan struct{})} }
+func New(o *Options) *Server {
+	return &Server{Options: *o, served: make(chan struct{}), yields: make(chan struct{})}
+}
 
 // Yield makes this the server of a proxy that does not accept: the one that is
 // connected, and those that come.
 func (s *Server) Yield() {
-	s.yielded.Store(true)
+	if s.yielded.CompareAndSwap(false, true) {
+		close(s.yields)
+	}
 	if p := s.proxy(); p != nil {
 		p.yield()
 	}
@@ -168,11 +175,13 @@ func (s *Server) serve(ctx context.Context, conn *handoff.Conn) {
 	}
 	s.Counts.proxies.WithLabelValues("accepted").Inc()
 	s.replace(session)
+	s.beginLanes(session)
 	s.Roster.Adopt(held)
 	s.askAgain()
 	log.Info("proxy connected", "release", session.release, "holds", len(held))
 	err = session.run(ctx)
 	s.leave(session)
+	s.endLanes(session)
 	s.askAgain()
 	log.Info("proxy gone", "error", err)
 }

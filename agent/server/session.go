@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/agent/enroll"
+	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/agent/limit"
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/table"
@@ -31,6 +32,7 @@ type session struct {
 	conn    *handoff.Conn
 	log     *slog.Logger
 	release string
+	lanes   laneTalk
 	dials   chan *handoff.Message
 	signing sync.WaitGroup // certificates that are being asked for
 
@@ -47,6 +49,7 @@ func newSession(s *Server, conn *handoff.Conn, log *slog.Logger) *session {
 		server: s, conn: conn, log: log,
 		dials:   make(chan *handoff.Message, limit.DialsOutstanding),
 		unacked: make(map[uint64]string), refused: make(map[string]string),
+		lanes: laneTalk{yields: s.yields, asked: make(map[uint64]func(text string))},
 	}
 }
 
@@ -98,6 +101,7 @@ func (s *session) hello() error {
 		return fmt.Errorf("greet proxy: got %s before hello", m.Kind)
 	}
 	s.release = m.Hello.Release
+	s.lanes.proxy = lanes.Proxy{Instance: m.Hello.Instance, Maps: m.Hello.Maps}
 	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.Node}
 	if m.Hello.Version != handoff.Version {
 		return errors.Join(fmt.Errorf("greet proxy: release %s speaks version %d, not %d",
@@ -148,6 +152,7 @@ func (s *session) yield() {
 // goodbye tells the proxy that another took its place. It returns at once: an old
 // proxy that does not read does not hold the new one up.
 func (s *session) goodbye() {
+	s.lanes.replaced.Store(true)
 	go func() {
 		_ = s.conn.Send(&handoff.Message{Kind: handoff.KindGoodbye})
 		// It hangs up when it has read that. To close first could reset the
@@ -172,6 +177,10 @@ func (s *session) readAll(ctx context.Context) error {
 			err = s.destinations(m)
 		case handoff.KindCertified:
 			s.server.Desk.Certified(m.Certified)
+		case handoff.KindLane:
+			s.keepLane(m.Lane, keep(fds))
+		case handoff.KindLaneGone:
+			s.dropLane(m.LaneGone.Number)
 		case handoff.KindAck:
 			s.acked(m)
 		default:
@@ -184,16 +193,23 @@ func (s *session) readAll(ctx context.Context) error {
 	}
 }
 
-// tellAll keeps the proxy's view equal to what is enrolled: everything once,
+// tellAll keeps the proxy's view equal to what is enrolled: lanes, everything else once,
 // SnapshotEnd, then what changes.
 func (s *session) tellAll(ctx context.Context) error {
 	told := make(map[string]*enroll.Workload)
 	for first := true; ; first = false {
+		lanesChanged, err := s.tellLanes()
+		if err != nil {
+			return err
+		}
 		workloads, changed := s.server.Roster.Workloads()
 		if err := s.tell(told, workloads); err != nil {
 			return err
 		}
 		if first {
+			if err := s.tellLeft(told); err != nil {
+				return err
+			}
 			end := &handoff.Message{Kind: handoff.KindSnapshotEnd, Seq: s.expectAck("")}
 			if err := s.conn.Send(end); err != nil {
 				return err
@@ -203,6 +219,9 @@ func (s *session) tellAll(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-lanesChanged:
+		case <-s.lanes.yields:
+			s.lanes.yields = nil // once
 		}
 	}
 }
@@ -271,6 +290,13 @@ func (s *session) expectAck(uid string) uint64 {
 func (s *session) acked(m *handoff.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if refused, ok := s.lanes.asked[m.Seq]; ok {
+		delete(s.lanes.asked, m.Seq)
+		if m.Ack != nil && m.Ack.Error != "" {
+			refused(m.Ack.Error)
+		}
+		return
+	}
 	uid, ok := s.unacked[m.Seq]
 	if !ok {
 		return

@@ -31,7 +31,7 @@ func (p *Parts) Add(d *handoff.Destinations) (*Generation, error) {
 	}
 	g.Workloads = append(g.Workloads, d.Workloads...)
 	for _, e := range d.Entries {
-		g.Destinations = append(g.Destinations, datapath.Destination{Prefix: e.Prefix, Port: e.Port})
+		g.Destinations = append(g.Destinations, datapath.Destination{Prefix: e.Prefix, Port: e.Port, Lane: e.Lane})
 	}
 	if !d.Last {
 		return nil, nil

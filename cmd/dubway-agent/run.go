@@ -16,6 +16,7 @@ import (
 	"github.com/dubway/dubway/agent"
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/datapath"
+	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/agent/pods/kube"
 	"github.com/dubway/dubway/agent/pods/leave"
 	"github.com/dubway/dubway/cni/entry"
@@ -33,6 +34,7 @@ type flags struct {
 	order         leave.Options
 	cni           string
 	plugin        install.Options
+	lane          string
 }
 
 func runCommand() *cobra.Command {
@@ -67,6 +69,8 @@ func runCommand() *cobra.Command {
 		"directory of the host in which a new agent takes over from an old one (default: none, there is one agent at a time)")
 	set.StringVar(&f.order.DaemonSet, "daemonset", "",
 		"DaemonSet in POD_NAMESPACE whose annotation dubway.io/leave: \"true\" makes the agent leave its node for good")
+	set.StringVar(&f.lane, "lane", string(lanes.Auto),
+		"whether same-node calls take lanes, past the proxy: auto (where it is known to work), on, observe or off")
 	ca := &o.Authority
 	set.StringVar(&ca.Address, "ca-address", "",
 		"HOST:PORT of the authority that signs pods' certificates, istiod's secured port 15012; without it pods have no identities")
@@ -163,6 +167,10 @@ func (f *flags) complete() (agent.Options, error) {
 	}
 	if err := f.chained(&opts); err != nil {
 		return opts, err
+	}
+	var err error
+	if opts.Lane, err = lanes.Parse(f.lane); err != nil {
+		return opts, fmt.Errorf("read --lane: %w", err)
 	}
 	if opts.CheckInterval < time.Second {
 		return opts, fmt.Errorf("read --check-interval: %s is less than a second", opts.CheckInterval)

@@ -18,11 +18,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/version"
 	"github.com/dubway/dubway/l7proxy"
+	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/overload"
 )
 
@@ -105,15 +107,23 @@ func command() *cobra.Command {
 	s.Int64Var(&o.MaxDecoded, "max-decoded-values", 10_000_000,
 		"values of one workload's requests that rules may read in a second; its connections wait beyond that; 0 is any number")
 	s.DurationVar(&o.Drain, "drain", 25*time.Second, "how long pending requests may take when the proxy stops")
+	f.telling(s)
+	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	s.BoolVar(&f.allowCapabilities, "allow-capabilities", false, "run even with effective capabilities")
+	return c
+}
+
+// telling are the flags of what is told of calls.
+func (f *flags) telling(s *pflag.FlagSet) {
+	o := &f.options
 	s.Float64Var(&o.Sample, "access-log-sample", 1,
 		"share of requests that are logged, 0 to 1, where the configuration says nothing of it; with --xds-server 0 unless given")
+	s.Uint32Var(&o.LaneLog, "lane-log", tally.DefaultLimit,
+		"calls in the lane that are told of in a second, by the access log and dubwayctl tap; further ones are counted alone; 0 is none")
 	s.BoolVar(&o.Applications, "metrics-consumer-application", false,
 		"label metrics with the consumers' own names (attachment remote.application)")
 	s.BoolVar(&o.TapBodies, "tap-bodies", true, "let root and the proxy's own user read arguments by dubwayctl tap --decode")
 	s.StringVar(&f.accessLog, "access-log", "stdout", "where the access log goes: stdout, off, or a file")
-	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	s.BoolVar(&f.allowCapabilities, "allow-capabilities", false, "run even with effective capabilities")
-	return c
 }
 
 func (f *flags) run(ctx context.Context) error {

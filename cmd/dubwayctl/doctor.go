@@ -197,6 +197,9 @@ func (d *diagnosis) agent(a *admin.AgentStatus) {
 		d.add(k.Passes, finding{"kubelet's probes", warning, kubelet(k), "see docs/probes.md: until then probes of ports with " +
 			"PeerAuthentication STRICT or an AuthorizationPolicy fail; probe by exec, or by a port that is not enrolled"})
 	}
+	if a.Lanes != nil { // without them all calls take the proxy: that is no fault
+		d.add(true, finding{Name: "lanes", Detail: a.Lanes.String()})
+	}
 	for _, problem := range a.Problems {
 		d.add(false, finding{"agent's problem", warning, problem, "see dubwayctl workloads and the agent's log"})
 	}

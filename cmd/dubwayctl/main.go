@@ -32,6 +32,8 @@ import (
 	"github.com/dubway/dubway/cmd/dubwayctl/echo"
 	"github.com/dubway/dubway/cmd/dubwayctl/generate"
 	"github.com/dubway/dubway/cmd/dubwayctl/kubectl"
+	"github.com/dubway/dubway/cmd/dubwayctl/lane"
+	"github.com/dubway/dubway/cmd/dubwayctl/lanes"
 	"github.com/dubway/dubway/cmd/dubwayctl/live"
 	"github.com/dubway/dubway/cmd/dubwayctl/modes"
 	"github.com/dubway/dubway/cmd/dubwayctl/plan"
@@ -83,11 +85,11 @@ func newCommand(e *env) *cobra.Command {
 	proxy, agent := &ask.Params{Client: e.proxy, Write: e.writeRows}, &ask.Params{Client: e.agent, Write: e.writeRows}
 	root.AddCommand(
 		accesslog.Command(proxy), timeouts.Command(proxy), modes.Command(proxy), views.Command(proxy), clusters.Command(proxy),
-		unknown.Command(agent), echo.Command(e.writeRows),
+		lanes.Command(proxy), unknown.Command(agent), lane.Command(agent), echo.Command(e.writeRows),
 		dump.Command(&dump.Params{Stdout: e.stdout, Proxy: e.proxy, Pods: e.completeWorkloads}),
 	)
 	root.AddCommand(live.Commands(&live.Params{
-		Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
+		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Proxy: e.proxy, Pods: e.completeWorkloads, JSON: e.json,
 	})...)
 	root.AddCommand(
 		plan.Command(&plan.Params{Cluster: &e.cluster, Write: e.writeRows}),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubway/dubway/cmd/dubwayctl/lanes"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/l7proxy"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -20,8 +21,10 @@ func (e *env) routesCommand() *cobra.Command {
 		Use:     "routes",
 		Aliases: []string{"route"},
 		Short:   "List the routes in the order in which they are tried",
-		Long:    "List the routes in the order in which they are tried: those that the proxy uses, or with --xds those of files.",
-		Args:    cobra.NoArgs,
+		Long: "List the routes in the order in which they are tried: those that the proxy uses, or with --xds those of files.\n" +
+			"Below those that the proxy uses: what consumers of this node have called, by WAY of the lane or of the proxy and why,\n" +
+			"and which share of such calls took the lane.",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var list admin.RouteList
 			if len(paths) > 0 {
@@ -63,6 +66,12 @@ func routeTable(t *table, list *admin.RouteList) {
 			name = r.Origin
 		}
 		t.row(r.Address, name, r.Match, strings.Join(targets, ", "), r.Path)
+	}
+	for i, row := range lanes.Names(list.Names) {
+		if i == 0 {
+			t.gap()
+		}
+		t.row(row...)
 	}
 }
 

@@ -109,6 +109,9 @@ func (s *nodeStatus) agentTable(t *table) {
 	if k := a.Kubelet; k != nil {
 		t.row("  kubelet's probes", kubelet(k))
 	}
+	if a.Lanes != nil {
+		t.row("  lanes", a.Lanes)
+	}
 	t.row("  workloads", fmt.Sprintf("%d enrolled, %d not enrolled", a.Workloads.Enrolled, a.Workloads.NotEnrolled))
 	t.gap()
 	t.row("PROGRAM", "ID", "TAG", "ATTACHED")

@@ -127,6 +127,8 @@ func (s *server) guides(t *testing.T) {
 	const template = `"template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}}`
 	s.create(t, "/apis/apps/v1/namespaces/istio-system/deployments",
 		`{"metadata": {"name": "istiod"}, "spec": {"selector": {"matchLabels": {"app": "a"}}, `+template+`}}`)
+	s.create(t, "/apis/apps/v1/namespaces/shop/statefulsets",
+		`{"metadata": {"name": "orders"}, "spec": {"serviceName": "orders", "selector": {"matchLabels": {"app": "a"}}, `+template+`}}`)
 	for _, name := range []string{"orders-0", "batch-0"} {
 		s.create(t, pods, fmt.Sprintf(`{"metadata": {"name": %q}, "spec": {"containers": [{"name": "app", "image": "app"}]}}`, name))
 	}

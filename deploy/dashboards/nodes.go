@@ -55,6 +55,25 @@ func ofParts() []row {
 			rate("Sockets that proxies asked for", "dubway_dials_total", "result", ""),
 			gauge("Destinations", "short", "dubway_destinations", "In force, of all tables."),
 		}},
+		{"Lane", []panel{
+			{title: "Calls", unit: "reqps", stack: true, description: "Of the chosen nodes' consumers: in the kernel, and by the proxy.",
+				queries: []query{{
+					perSecond("dubway_serialization_requests_total", ofNode+`,reporter="source"`, "lane"), "lane {{lane}}",
+				}}},
+			graph("Share", "percentunit", query{
+				perSecond("dubway_serialization_requests_total", ofNode+`,reporter="source",lane="true"`, "") + " / " +
+					perSecond("dubway_serialization_requests_total", ofNode+`,reporter="source"`, ""), "in the lane",
+			}, "dubwayctl routes says of each name why it is not."),
+			gauge("Lanes", "short", "dubway_lanes", "Connections of consumers."),
+			rate("Closed", "dubway_lanes_closed_total", "reason", ""),
+			{title: "Not in the lane though there was one", unit: "ops", queries: []query{
+				{perSecond("dubway_lane_slow_total", ofNode, ""), "from consumers"},
+				{perSecond("dubway_lane_returned_total", ofNode, ""), "from providers"},
+				{perSecond("dubway_lane_resyncs_total", ofNode, ""), "behind others"},
+				{perSecond("dubway_lane_full_total", ofNode, ""), "no room"},
+			}},
+			rate("Not told of one by one", "dubway_lane_log_dropped_total", "instance", "Beyond --lane-log."),
+		}},
 		{"Configuration", []panel{
 			{title: "Views", unit: "short", description: "Kinds of workloads, each with its stream.", queries: []query{
 				{"sum(dubway_xds_views{" + ofNode + "})", "views"}, {"sum(dubway_xds_connected{" + ofNode + "})", "connected"},

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"regexp"
 	"strings"
@@ -25,20 +23,8 @@ func TestDockerfile(t *testing.T) {
 	if release == nil || !strings.Contains(dockerfile, "golang:"+string(release[1])+" AS build") {
 		t.Errorf("the compiler is not Go %s", release)
 	}
-	var image bytes.Buffer
-	if err := (&archive{arch: "amd64", tag: "dubway:test"}).write(&image); err != nil {
-		t.Fatal(err)
-	}
-	files, _ := untar(t, image.Bytes())
-	var manifests []manifest
-	var c configuration
-	if err := json.Unmarshal(files["manifest.json"], &manifests); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(files[manifests[0].Config], &c); err != nil {
-		t.Fatal(err)
-	}
-	for _, variable := range c.Config.Env {
+	own := image(&options{arch: "amd64", tag: "dubway:test"}, nil)
+	for _, variable := range own.Env {
 		if !strings.Contains(dockerfile, "\nENV "+variable+"\n") {
 			t.Errorf("it lacks ENV %s", variable)
 		}
@@ -48,8 +34,8 @@ func TestDockerfile(t *testing.T) {
 		t.Errorf("it has the labels %q", labels)
 	}
 	for _, label := range labels {
-		if c.Config.Labels[label[1]] != label[2] {
-			t.Errorf("its label %s is %q, the archive's %q", label[1], label[2], c.Config.Labels[label[1]])
+		if own.Labels[label[1]] != label[2] {
+			t.Errorf("its label %s is %q, the archive's %q", label[1], label[2], own.Labels[label[1]])
 		}
 	}
 	for _, word := range []string{"USER", "ENTRYPOINT", "CMD"} {

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dubway/dubway/deploy/image/archive"
 )
 
 // program builds a small program for a processor into a folder, under the names of the
@@ -63,6 +66,8 @@ func untar(t *testing.T, content []byte) (files map[string][]byte, list []string
 	}
 }
 
+func sum(content []byte) string { return fmt.Sprintf("%x", sha256.Sum256(content)) }
+
 // TestArchive reads an image as a container runtime does: every digest is followed.
 func TestArchive(t *testing.T) {
 	for arch := range machines {
@@ -80,7 +85,7 @@ func TestArchive(t *testing.T) {
 			if len(list) != 4 {
 				t.Errorf("the archive has %q, want a configuration, a layer in its folder and a manifest", list)
 			}
-			var manifests []manifest
+			var manifests []archive.Manifest
 			if err := json.Unmarshal(files["manifest.json"], &manifests); err != nil || len(manifests) != 1 {
 				t.Fatalf("manifest %s: %v", files["manifest.json"], err)
 			}
@@ -89,12 +94,12 @@ func TestArchive(t *testing.T) {
 				t.Errorf("manifest %+v", m)
 			}
 			config, layer := files[m.Config], files[m.Layers[0]]
-			var c configuration
+			var c archive.Configuration
 			if err := json.Unmarshal(config, &c); err != nil {
 				t.Fatal(err)
 			}
-			if m.Config != hexOf(config)+".json" || !slices.Equal(c.RootFS.DiffIDs, []string{"sha256:" + hexOf(layer)}) {
-				t.Errorf("digests: %s names a configuration of %s; %q a layer of %s", m.Config, hexOf(config), c.RootFS.DiffIDs, hexOf(layer))
+			if m.Config != sum(config)+".json" || !slices.Equal(c.RootFS.DiffIDs, []string{"sha256:" + sum(layer)}) {
+				t.Errorf("digests: %s names a configuration of %s; %q a layer of %s", m.Config, sum(config), c.RootFS.DiffIDs, sum(layer))
 			}
 			if c.Architecture != arch || c.OS != "linux" || len(c.History) != 1 || !slices.Contains(c.Config.Env, "PATH=/usr/bin") {
 				t.Errorf("configuration %s", config)
@@ -135,7 +140,7 @@ func TestReproducible(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Nothing of the files but their content may be seen.
-		if err := errors.Join(os.Chmod(filepath.Join(binaries, "dubwayctl"), 0o700), os.Chtimes(filepath.Join(binaries, "dubwayctl"), then, then)); err != nil {
+		if err := errors.Join(os.Chmod(filepath.Join(binaries, "dubwayctl"), 0o700), os.Chtimes(filepath.Join(binaries, "dubwayctl"), archive.Epoch, archive.Epoch)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -156,7 +161,7 @@ func TestRootfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		info, err := os.Stat(filepath.Join(dir, f.path))
+		info, err := os.Stat(filepath.Join(dir, f.Path))
 		if err != nil {
 			t.Error(err)
 			continue
@@ -165,11 +170,20 @@ func TestRootfs(t *testing.T) {
 		if info.Mode()&os.ModeSticky != 0 {
 			mode |= 0o1000
 		}
-		if mode != f.mode || info.IsDir() != strings.HasSuffix(f.path, "/") {
-			t.Errorf("%s has mode %o, want %o", f.path, mode, f.mode)
+		if mode != f.Mode || info.IsDir() != f.Folder() {
+			t.Errorf("%s has mode %o, want %o", f.Path, mode, f.Mode)
 		}
-		if content, err := os.ReadFile(filepath.Join(dir, f.path)); !info.IsDir() && (err != nil || !bytes.Equal(content, f.content)) {
-			t.Errorf("%s has other content (%v)", f.path, err)
+		if info.IsDir() {
+			continue
+		}
+		given, _, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := io.ReadAll(given)
+		content, wrong := os.ReadFile(filepath.Join(dir, f.Path))
+		if err := errors.Join(err, wrong, given.Close()); err != nil || !bytes.Equal(content, want) {
+			t.Errorf("%s has other content (%v)", f.Path, err)
 		}
 	}
 }

@@ -1,5 +1,5 @@
 // Command image makes Dubway's image without Docker: the static binaries of cmd/ and two
-// files that name the users, nothing else. What it writes is a docker-archive, which
+// files that name the users, nothing else. What it writes (package archive) is a docker-archive, which
 // `ctr -n k8s.io images import` and `docker load` take; the same sources make the same
 // bytes, whoever makes them, when and where. deploy/image/Dockerfile has it write the same
 // files as a folder.
@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/dubway/dubway/deploy/image/archive"
 	"github.com/dubway/dubway/internal/version"
 )
 
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if o.rootfs != "" {
 		return unpack(files, o.rootfs)
 	}
-	if err := write(o.output, &archive{arch: o.arch, tag: o.tag, files: files}); err != nil {
+	if err := image(&o, files).Write(o.output); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "made %s: %s for %s\n", o.output, o.tag, o.arch)
@@ -97,21 +98,16 @@ func build(ctx context.Context, dir, arch string) error {
 	return nil
 }
 
-// write writes the archive beside its place and moves it there: nobody reads half of one.
-func write(path string, a *archive) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make directory: %w", err)
+// image is Dubway's. It has no user and no entry point: the pod says which program runs as whom.
+func image(o *options, files []archive.File) *archive.Image {
+	return &archive.Image{
+		Name: o.tag, Arch: o.arch, Files: files, Env: []string{"PATH=/usr/bin"},
+		Labels: map[string]string{
+			"org.opencontainers.image.title":       "dubway",
+			"org.opencontainers.image.description": "Sidecarless service mesh for Dubbo: agent, proxy, CNI plugin and dubwayctl",
+			"org.opencontainers.image.version":     version.Version,
+			"org.opencontainers.image.licenses":    "Apache-2.0",
+			"org.opencontainers.image.source":      "https://github.com/dubway/dubway",
+		},
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".image-*")
-	if err != nil {
-		return fmt.Errorf("make archive: %w", err)
-	}
-	defer func() { _ = os.Remove(file.Name()) }() // it is gone if all went well
-	if err := errors.Join(a.write(file), file.Chmod(0o644), file.Close()); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	return nil
 }

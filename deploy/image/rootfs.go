@@ -4,18 +4,14 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-)
 
-// entry is a file or a folder of the image, owned by root.
-type entry struct {
-	path    string // without a leading slash; a folder ends in one
-	mode    int64
-	content []byte
-}
+	"github.com/dubway/dubway/deploy/image/archive"
+)
 
 // required are binaries without which the chart's pods do not start.
 var required = []string{"dubway-agent", "dubway-proxy", "dubwayctl"}
@@ -31,20 +27,20 @@ const (
 )
 
 // rootfs returns what is in the image, in the order of paths, with the binaries of a folder.
-func rootfs(binaries, arch string) ([]entry, error) {
+func rootfs(binaries, arch string) ([]archive.File, error) {
 	list, err := os.ReadDir(binaries)
 	if err != nil {
 		return nil, fmt.Errorf("read binaries: %w", err)
 	}
 	// /tmp is there for whoever runs it without the chart, whose root is read-only.
-	all := []entry{
-		{path: "etc/", mode: 0o755},
-		{path: "etc/group", mode: 0o644, content: []byte(groups)},
-		{path: "etc/passwd", mode: 0o644, content: []byte(users)},
-		{path: "run/", mode: 0o755},
-		{path: "tmp/", mode: 0o1777},
-		{path: "usr/", mode: 0o755},
-		{path: "usr/bin/", mode: 0o755},
+	all := []archive.File{
+		{Path: "etc/", Mode: 0o755},
+		{Path: "etc/group", Mode: 0o644, Content: []byte(groups)},
+		{Path: "etc/passwd", Mode: 0o644, Content: []byte(users)},
+		{Path: "run/", Mode: 0o755},
+		{Path: "tmp/", Mode: 0o1777},
+		{Path: "usr/", Mode: 0o755},
+		{Path: "usr/bin/", Mode: 0o755},
 	}
 	missing := slices.Clone(required)
 	for _, f := range list {
@@ -52,11 +48,7 @@ func rootfs(binaries, arch string) ([]entry, error) {
 		if err := static(path, arch); err != nil {
 			return nil, fmt.Errorf("use %s: %w", path, err)
 		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("read binary: %w", err)
-		}
-		all = append(all, entry{"usr/bin/" + f.Name(), 0o755, content})
+		all = append(all, archive.File{Path: "usr/bin/" + f.Name(), Mode: 0o755, From: path})
 		missing = slices.DeleteFunc(missing, func(name string) bool { return name == f.Name() })
 	}
 	if len(missing) > 0 {
@@ -88,7 +80,7 @@ func static(path, arch string) error {
 }
 
 // unpack writes the files into a new folder.
-func unpack(files []entry, dir string) error {
+func unpack(files []archive.File, dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
@@ -96,15 +88,15 @@ func unpack(files []entry, dir string) error {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	for _, f := range files {
-		path := filepath.Join(dir, f.path)
+		path := filepath.Join(dir, f.Path)
 		var err error
-		if strings.HasSuffix(f.path, "/") {
+		if f.Folder() {
 			err = os.Mkdir(path, 0o755)
 		} else {
-			err = os.WriteFile(path, f.content, 0o600)
+			err = unpackFile(f, path)
 		}
-		mode := os.FileMode(f.mode & 0o777)
-		if f.mode&0o1000 != 0 {
+		mode := os.FileMode(f.Mode & 0o777)
+		if f.Mode&0o1000 != 0 {
 			mode |= os.ModeSticky
 		}
 		// Whatever the umask was.
@@ -113,4 +105,18 @@ func unpack(files []entry, dir string) error {
 		}
 	}
 	return nil
+}
+
+func unpackFile(f archive.File, path string) error {
+	content, _, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make file: %w", err)
+	}
+	_, err = io.Copy(file, content)
+	return errors.Join(err, file.Close())
 }

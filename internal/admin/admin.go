@@ -18,9 +18,11 @@
 // and the proxy also
 //
 //	GET  /v1/routes     RouteList
+//	GET  /v1/lanes      LaneList
 //	POST /v1/explain    ExplainRequest -> Explanation
 //	GET  /v1/configdump?pod=POD  one envoy.admin.v3.ConfigDump for each view, secrets redacted
 //	GET  /v1/accesslog  AccessLog; POST changes it
+//	GET  /v1/nodelanes  NodeLanes; POST LaneChoice changes it
 //	GET  /v1/mode       ModeList; POST ModeRequest changes it
 //	POST /v1/tap        TapRequest -> one TapEvent a line, while they happen
 //	POST /v1/top        TopRequest -> one TopReport a line, after each interval
@@ -45,6 +47,7 @@ const (
 	PathStatus    = "/v1/status"
 	PathWorkloads = "/v1/workloads"
 	PathRoutes    = "/v1/routes"
+	PathLanes     = "/v1/lanes"
 	PathClusters  = "/v1/clusters"
 	PathUnknown   = "/v1/unknown"
 	PathReady     = "/v1/ready"

@@ -165,6 +165,7 @@ func TestFieldNames(t *testing.T) {
 		document any
 		want     string
 	}{
+		{admin.NodeLanes{}, "choice excluded kept left mode open workloads"},
 		{admin.AgentStatus{}, "apiVersion capabilities cgroup counters generation maps pid pinPath programs proxyConnected release role source started tables uid uptime workloads"},
 		{admin.ProxyStatus{}, "accessLog agentConnected apiVersion capabilities connections generation memory pid rejections release snapshot started uid uptime workloads"},
 		{admin.WorkloadStatus{}, "addresses enrolled name namespace uid"},

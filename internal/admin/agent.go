@@ -37,6 +37,7 @@ type AgentStatus struct {
 	Tables     []Table         `json:"tables"`
 	Workloads  WorkloadSummary `json:"workloads"`
 	Kubelet    *Kubelet        `json:"kubelet,omitempty"` // nil if its probes are not to pass
+	Lanes      *NodeLanes      `json:"lanes,omitempty"`
 	Source     Source          `json:"source"`
 	// Problems are sentences that an operator should act on; empty when all is well.
 	Problems []string `json:"problems,omitempty"`

@@ -161,6 +161,8 @@ type RouteList struct {
 	APIVersion string        `json:"apiVersion"`
 	Generation uint64        `json:"generation"`
 	Items      []RouteStatus `json:"items"`
+	// Names are what consumers of this node have called lately, and whether it takes the lane.
+	Names []LearnedName `json:"names,omitempty"`
 }
 
 // RouteStatus is one route of one listener, or the listener itself when it has
@@ -176,7 +178,7 @@ type RouteStatus struct {
 	Match       string        `json:"match"`
 	Clusters    []RouteTarget `json:"clusters"`
 	Origin      string        `json:"origin,omitempty"` // resource and field
-	Path        string        `json:"path"`             // "proxy", "tcp"; later "lane"
+	Path        string        `json:"path"`             // "proxy", "tcp"; Names have what takes the lane
 }
 
 // RouteTarget is one cluster that a route leads to.

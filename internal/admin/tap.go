@@ -64,6 +64,7 @@ type TapEvent struct {
 	Cluster       string    `json:"cluster,omitempty"`
 	Dialled       string    `json:"dialled,omitempty"` // by the consumer
 	SameNode      bool      `json:"sameNode,omitempty"`
+	Lane          bool      `json:"lane,omitempty"` // both ways
 
 	// Request and Response are what is behind the frames' headers.
 	Request  *TapBody `json:"request,omitempty"`
@@ -119,7 +120,8 @@ type TopReport struct {
 }
 
 // TopRow is the requests of one method, of one pair or of both. Counts are
-// exact; P50Ms and P99Ms are within a thirtieth of themselves.
+// exact; P50Ms and P99Ms are within a thirtieth of themselves. Of requests in the lane
+// they are those of the ones that its log tells of, if it is on.
 type TopRow struct {
 	Interface string `json:"interface,omitempty"`
 	Method    string `json:"method,omitempty"`
@@ -130,6 +132,7 @@ type TopRow struct {
 	Reporter       string  `json:"reporter"`
 	Calls          uint64  `json:"calls"`
 	CallsPerSecond float64 `json:"callsPerSecond"`
+	Lane           uint64  `json:"lane"`       // calls that took the lane both ways
 	Failed         uint64  `json:"failed"`     // no OK answer reached the consumer
 	Exceptions     uint64  `json:"exceptions"` // business exceptions
 	P50Ms          float64 `json:"p50Ms"`

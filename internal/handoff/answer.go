@@ -3,6 +3,8 @@ package handoff
 import (
 	"errors"
 	"fmt"
+
+	"github.com/dubway/dubway/internal/handoff/field"
 )
 
 // DialError is a Dial that the agent refused.
@@ -46,5 +48,5 @@ func NewDialResult(seq uint64, err error) *Message {
 // truncate keeps an error's text within what a message may hold. A character
 // cut in the middle becomes U+FFFD.
 func truncate(s string) string {
-	return string([]rune(s[:min(len(s), maxText/4)]))
+	return string([]rune(s[:min(len(s), field.MaxText/4)]))
 }

@@ -3,6 +3,8 @@ package handoff
 import (
 	"errors"
 	"fmt"
+
+	"github.com/dubway/dubway/internal/handoff/field"
 )
 
 // Certified says that the proxy has a certificate of a service account of this node, and
@@ -19,17 +21,11 @@ func (c *Certified) validate() error {
 	if c.Expires <= 0 {
 		return fmt.Errorf("expires is %d", c.Expires)
 	}
-	return errors.Join(validateName("namespace", c.Namespace), validateName("serviceAccount", c.ServiceAccount))
+	return errors.Join(field.Name("namespace", c.Namespace), field.Name("serviceAccount", c.ServiceAccount))
 }
 
 // Certified tells the agent of a certificate; ErrNotConnected if there is no agent. The
 // next one is told after its SnapshotEnd.
 func (c *Client) Certified(one *Certified) error {
-	c.mu.Lock()
-	conn := c.conn
-	c.mu.Unlock()
-	if conn == nil {
-		return ErrNotConnected
-	}
-	return conn.Send(&Message{Kind: KindCertified, Certified: one})
+	return c.tell(&Message{Kind: KindCertified, Certified: one})
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"sync"
 
+	"github.com/dubway/dubway/internal/handoff/holding"
+	"github.com/dubway/dubway/internal/handoff/rights"
 	"github.com/dubway/dubway/internal/version"
 )
 
@@ -36,26 +39,32 @@ type Handler interface {
 	// Yield says that another proxy accepts: the files of Workload are to be closed, and
 	// what was accepted goes on. It holds until Run returns.
 	Yield()
+	// Lanes says whether same-node calls may take lanes, and again when that changes. The
+	// files are those of their memory, in the order of package lane, and the Handler's to
+	// close; there are none where l has no Sizes.
+	Lanes(l *Lanes, files []*os.File) error
 }
 
 // Client is the proxy's end. It outlives its connections: what it holds of the
 // agent's listeners it gives back to the next agent. All methods are safe for
 // concurrent use, Run excepted, which one goroutine calls again and again.
 type Client struct {
-	path    string
-	node    string
-	handler Handler
-	log     *slog.Logger
+	path     string
+	node     string
+	instance uint64
+	handler  Handler
+	log      *slog.Logger
 
 	publish sync.Mutex // one generation of Destinations at a time
 	yielded bool       // in this connection; Run's
+	maps    uint64     // of lanes, that the handler took; Run's
 
 	mu      sync.Mutex
 	conn    *Conn // nil while there is none that has said Hello
 	seq     uint64
 	pending map[uint64]chan answer
 
-	held holdings
+	held holding.Set[*Workload]
 }
 
 // answer is a DialResult, a SignResult or an Ack, with the descriptor of the former.
@@ -66,13 +75,13 @@ type answer struct {
 
 // NewClient makes the client of the agent that listens at path.
 func NewClient(path, node string, h Handler, log *slog.Logger) *Client {
-	return &Client{path: path, node: node, handler: h, log: log,
+	return &Client{path: path, node: node, handler: h, log: log, instance: max(rand.Uint64(), 1),
 		pending: make(map[uint64]chan answer)}
 }
 
 // Close drops the listeners that the Client holds, and takes no more. It does not
 // end Run, which its context does.
-func (c *Client) Close() { c.held.close() }
+func (c *Client) Close() { c.held.Close() }
 
 // Run connects once and serves the connection until it ends or ctx does. It
 // always returns an error that says why; when to come back is the caller's
@@ -109,11 +118,11 @@ func (c *Client) Run(ctx context.Context) error {
 
 // greet says Hello and what is held, and waits for the agent's Hello.
 func (c *Client) greet(conn *Conn) error {
-	hello := &Hello{Version: Version, Release: version.Version, Node: c.node}
+	hello := &Hello{Version: Version, Release: version.Version, Node: c.node, Instance: c.instance, Maps: c.maps}
 	if err := conn.Send(&Message{Kind: KindHello, Hello: hello}); err != nil {
 		return err
 	}
-	if err := c.held.each(func(w *Workload, fds []int) error {
+	if err := c.held.Each(func(w *Workload, fds []int) error {
 		return conn.Send(&Message{Kind: KindWorkload, Workload: w}, fds...)
 	}); err != nil {
 		return err
@@ -125,7 +134,7 @@ func (c *Client) greet(conn *Conn) error {
 	if err != nil {
 		return err
 	}
-	closeFDs(fds)
+	rights.Close(fds)
 	if m.Kind != KindHello {
 		return fmt.Errorf("receive hello: got %s", m.Kind)
 	}
@@ -146,6 +155,10 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		return c.ack(conn, m, c.gone(m.WorkloadGone.UID))
 	case KindSnapshotEnd:
 		return c.ack(conn, m, c.snapshotEnd(told))
+	case KindLanes:
+		return c.ack(conn, m, c.lanes(m.Lanes, fds))
+	case KindLane:
+		return c.ack(conn, m, c.lane(m.Lane, fds))
 	case KindDialResult:
 		fd := -1
 		if len(fds) == 1 {
@@ -160,40 +173,36 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 		return ErrReplaced
 	case KindYield:
 		c.yielded = true
-		c.held.yield()
+		c.held.Yield()
 		c.handler.Yield()
 		return nil
-	case KindHello, KindDial, KindDestinations, KindSign, KindCertified:
+	case KindHello, KindDial, KindDestinations, KindSign, KindCertified, KindLaneGone:
 	}
-	closeFDs(fds)
+	rights.Close(fds)
 	return fmt.Errorf("receive message: unexpected %s", m.Kind)
 }
 
 func (c *Client) workload(w *Workload, fds []int) error {
-	if err := c.held.put(w, fds); err != nil {
-		closeFDs(fds)
+	if err := c.held.Put(w.UID, w, fds); err != nil {
+		rights.Close(fds)
 		return err
 	}
 	if c.yielded { // for the next connection
-		closeFDs(fds)
+		rights.Close(fds)
 		fds = nil
 	}
-	files := make([]*os.File, len(fds))
-	for i, fd := range fds {
-		files[i] = os.NewFile(uintptr(fd), "listener")
-	}
-	return c.handler.Workload(w, files)
+	return c.handler.Workload(w, named(fds, "listener"))
 }
 
 func (c *Client) gone(uid string) error {
-	c.held.drop(uid)
+	c.held.Drop(uid)
 	return c.handler.WorkloadGone(uid)
 }
 
 // snapshotEnd forgets the pods that left while no agent was connected.
 func (c *Client) snapshotEnd(told map[string]bool) error {
 	var errs []error
-	for _, uid := range c.held.uids() {
+	for _, uid := range c.held.UIDs() {
 		if !told[uid] {
 			errs = append(errs, c.gone(uid))
 		}

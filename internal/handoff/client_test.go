@@ -15,6 +15,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dubway/dubway/internal/handoff/field"
+	"github.com/dubway/dubway/internal/handoff/rights"
 )
 
 // recorder is a Handler that writes down what it is told.
@@ -53,6 +56,14 @@ func (r *recorder) WorkloadGone(uid string) error { r.notef("gone %s", uid); ret
 
 func (r *recorder) SnapshotEnd() error { r.notef("end"); r.end <- struct{}{}; return nil }
 func (r *recorder) Yield()             { r.notef("yield") }
+
+func (r *recorder) Lanes(l *Lanes, files []*os.File) error {
+	r.notef("lanes %s with %d", l.Mode, len(files))
+	for _, f := range files {
+		f.Close()
+	}
+	return nil
+}
 
 func (r *recorder) take() []string {
 	r.mu.Lock()
@@ -107,10 +118,10 @@ func (y *toy) connect() map[string]int {
 	for {
 		m, fds, err := conn.Receive()
 		y.must(err)
-		closeFDs(fds)
+		rights.Close(fds)
 		switch m.Kind {
 		case KindHello:
-			if m.Hello.Version != Version || m.Hello.Node != "node" {
+			if m.Hello.Version != Version || m.Hello.Node != "node" || m.Hello.Instance != y.client.instance {
 				y.Errorf("hello is %s", show(y.T, m))
 			}
 		case KindWorkload:
@@ -146,7 +157,7 @@ func (y *toy) receive() *Message {
 	y.Helper()
 	m, fds, err := y.conn.Receive()
 	y.must(err)
-	closeFDs(fds)
+	rights.Close(fds)
 	return m
 }
 
@@ -183,7 +194,7 @@ func TestClientAcks(t *testing.T) {
 	if got := y.workload("a", 1); !reflect.DeepEqual(got, NewAck(1, nil)) {
 		t.Errorf("workload answered with %s", show(t, got))
 	}
-	y.handler.failWith(errors.New("no room " + strings.Repeat("x", 2*maxText)))
+	y.handler.failWith(errors.New("no room " + strings.Repeat("x", 2*field.MaxText)))
 	if got := y.workload("b", 2); got.Seq != 2 || !strings.HasPrefix(got.Ack.Error, "no room") {
 		t.Errorf("refused workload answered with %s", show(t, got))
 	}
@@ -384,7 +395,7 @@ func TestClientDestinations(t *testing.T) {
 	}
 	var uids []string
 	for i := range 1000 { // the longest that there are, where each byte takes six
-		uids = append(uids, fmt.Sprint(i)+strings.Repeat("<", maxName-4))
+		uids = append(uids, fmt.Sprint(i)+strings.Repeat("<", field.MaxName-4))
 	}
 	done := make(chan error, 1)
 	publish := func(generation uint64, table DestinationTable) {

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/internal/handoff/rights"
+	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/internal/peer"
 )
 
@@ -23,7 +25,7 @@ const network = "unixpacket"
 const sendTimeout = 10 * time.Second
 
 // maxFDs is one more than any message has, so that too many are seen as such.
-const maxFDs = maxListeners + 1
+const maxFDs = max(maxListeners, lane.Files, 1+lane.Ends) + 1
 
 // Acceptor accepts connections of proxies.
 type Acceptor struct {
@@ -168,7 +170,7 @@ func (c *Conn) Receive() (*Message, []int, error) {
 		err = fmt.Errorf("receive %s: %d descriptors instead of %d", m.Kind, len(fds), m.fds())
 	}
 	if err != nil {
-		closeFDs(fds)
+		rights.Close(fds)
 		return nil, nil, err
 	}
 	return m, fds, nil
@@ -181,7 +183,7 @@ func (c *Conn) ReceivePacket() ([]byte, []int, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read packet: %w", err)
 	}
-	fds, err := parseRights(c.oob[:oobn])
+	fds, err := rights.Parse(c.oob[:oobn])
 	switch {
 	case err != nil:
 	case flags&syscall.MSG_TRUNC != 0:
@@ -190,34 +192,8 @@ func (c *Conn) ReceivePacket() ([]byte, []int, error) {
 		err = errors.New("too many descriptors, or no room for them in this process")
 	}
 	if err != nil {
-		closeFDs(fds)
+		rights.Close(fds)
 		return nil, nil, err
 	}
 	return c.buf[:n], fds, nil
-}
-
-// parseRights collects the descriptors of all control messages.
-func parseRights(oob []byte) ([]int, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	controls, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("parse control messages: %w", err)
-	}
-	var fds []int
-	for i := range controls {
-		got, err := unix.ParseUnixRights(&controls[i])
-		if err != nil {
-			continue // credentials and the like: not descriptors, nothing to close
-		}
-		fds = append(fds, got...)
-	}
-	return fds, nil
-}
-
-func closeFDs(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dubway/dubway/internal/handoff/field"
 )
 
 // pair connects two ends over a real socket.
@@ -103,7 +105,7 @@ func TestSendRefuses(t *testing.T) {
 	}
 	big := samples()["workload"]
 	for len(big.Workload.Labels) < 20 {
-		big.Workload.Labels[strings.Repeat("k", len(big.Workload.Labels)+1)] = strings.Repeat("v", maxText)
+		big.Workload.Labels[strings.Repeat("k", len(big.Workload.Labels)+1)] = strings.Repeat("v", field.MaxText)
 	}
 	if err := agent.Send(big, 0, 0, 0, 0); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too large a message: %v", err)

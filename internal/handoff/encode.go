@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"unicode/utf8"
+
+	"github.com/dubway/dubway/internal/lane"
 )
 
 // ErrTooLarge is returned for a message of more than MaxMessage bytes.
@@ -83,6 +85,9 @@ func (m *Message) normalise() {
 	if m.SignResult != nil {
 		m.SignResult.normalise()
 	}
+	if m.Lane != nil && len(m.Lane.Ends) == 0 {
+		m.Lane.Ends = nil
+	}
 }
 
 // fds returns how many file descriptors travel with m.
@@ -94,8 +99,14 @@ func (m *Message) fds() int {
 		if m.DialResult.Code == "" {
 			return 1
 		}
+	case KindLanes:
+		if m.Lanes.Sizes != (lane.Sizes{}) {
+			return lane.Files
+		}
+	case KindLane:
+		return 1 + len(m.Lane.Ends)
 	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindYield, KindAck, KindDial, KindDestinations,
-		KindSign, KindSignResult, KindCertified:
+		KindSign, KindSignResult, KindCertified, KindLaneGone:
 	}
 	return 0
 }

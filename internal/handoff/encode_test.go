@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/dubway/dubway/internal/lane"
 )
 
 // samples is one valid message of each kind and form.
@@ -23,6 +25,7 @@ func samples() map[string]*Message {
 	to := netip.MustParseAddrPort("10.0.0.2:20880")
 	return map[string]*Message{
 		"hello":         {Kind: KindHello, Hello: &Hello{Version: Version, Release: "0.1.0", Node: "node-a"}},
+		"hello_proxy":   {Kind: KindHello, Hello: &Hello{Version: Version, Release: "0.1.0", Instance: 1<<64 - 1}},
 		"workload":      {Kind: KindWorkload, Seq: 1, Workload: workload},
 		"workload_gone": {Kind: KindWorkloadGone, Seq: 2, WorkloadGone: &WorkloadGone{UID: "shop/consumer"}},
 		"snapshot_end":  {Kind: KindSnapshotEnd, Seq: 3},
@@ -34,17 +37,28 @@ func samples() map[string]*Message {
 		"dial":          {Kind: KindDial, Seq: 6, Dial: &Dial{Workload: "shop/consumer", Destination: to}},
 		"dial_client": {Kind: KindDial, Seq: 7, Dial: &Dial{Workload: "shop/consumer", Destination: to,
 			Client: netip.MustParseAddrPort("[fd00::9]:4711")}},
+		"dial_lane":   {Kind: KindDial, Seq: 16, Dial: &Dial{Workload: "shop/provider", Destination: to, Lane: true}},
 		"dial_result": NewDialResult(8, nil),
 		"dial_denied": NewDialResult(9, &DialError{Code: DialDenied, Text: "loopback"}),
 		"destinations": {Kind: KindDestinations, Seq: 10, Destinations: &Destinations{Generation: 3, Last: true,
 			Entries: []Destination{
 				{Prefix: netip.MustParsePrefix("10.0.0.0/8")},
-				{Prefix: netip.MustParsePrefix("fd00::1/128"), Port: 20880},
+				{Prefix: netip.MustParsePrefix("fd00::1/128"), Port: 20880, Lane: true},
 			}}},
 		"destinations_table": {Kind: KindDestinations, Destinations: &Destinations{Table: 7, Generation: 3,
 			Workloads: []string{"shop/consumer", "0b5f"}}},
 		"destinations_unknown": {Kind: KindDestinations, Seq: 12, Destinations: &Destinations{Table: 7, Generation: 3,
 			Unknown: UnknownRefuse, Last: true}},
+		"lanes": {Kind: KindLanes, Seq: 17, Lanes: &Lanes{Mode: LaneOn, Maps: 71,
+			Sizes: lane.Sizes{Version: 1, Lanes: 1024, Routes: 2048, Series: 2048, CPUs: 2, Active: 1024, Log: 1 << 20}}},
+		"lanes_again": {Kind: KindLanes, Seq: 18, Lanes: &Lanes{Mode: LaneObserve, Maps: 71}},
+		"lanes_off":   {Kind: KindLanes, Seq: 19, Lanes: &Lanes{Mode: LaneOff, Why: "kernel 6.1 is not in the list"}},
+		"lane": {Kind: KindLane, Seq: 20, Lane: &Lane{Number: 3, Maps: 71, Workload: "shop/consumer", Destination: to,
+			Consumer: netip.MustParseAddrPort("10.0.0.1:40000"),
+			Ends:     []LaneEnd{{Number: 7, Workload: "shop/provider", Address: to}, {Workload: "shop/other", Address: to}}}},
+		"lane_alone": {Kind: KindLane, Lane: &Lane{Maps: 71, Workload: "shop/consumer", Destination: to,
+			Consumer: netip.MustParseAddrPort("[fd00::1]:40000")}},
+		"lane_gone":         {Kind: KindLaneGone, LaneGone: &LaneGone{Number: 3}},
 		"sign":              {Kind: KindSign, Seq: 15, Sign: &Sign{Namespace: "shop", ServiceAccount: "consumer", Request: []byte{0x30, 0x00}, Seconds: 86400}},
 		"certified":         {Kind: KindCertified, Certified: &Certified{Namespace: "shop", ServiceAccount: "consumer", Expires: 1772323200}},
 		"sign_result":       NewSignResult(13, &SignResult{Chain: [][]byte{{0x30, 0x01}, {0x30, 0x02}}, Roots: [][]byte{{0x30, 0x03}}}, nil),
@@ -135,16 +149,29 @@ func TestDecodeRejects(t *testing.T) {
 		"sign, unknown code": {`{"kind":"signResult","seq":1,"signResult":{"code":"maybe"}}`, "unknown code"},
 		"certified, never":   {`{"kind":"certified","certified":{"namespace":"a","serviceAccount":"b","expires":0}}`, "expires is 0"},
 		"certified, nobody":  {`{"kind":"certified","certified":{"namespace":"a","serviceAccount":"","expires":1}}`, "serviceAccount is missing"},
-		"generation 0":       {`{"kind":"destinations","destinations":{"generation":0}}`, "generation is missing"},
-		"unknown word":       {`{"kind":"destinations","destinations":{"generation":1,"unknown":"drop","last":true}}`, "unknown is \"drop\""},
-		"unknown early":      {`{"kind":"destinations","destinations":{"generation":1,"unknown":"count"}}`, "before the last part"},
-		"table 0":            {`{"kind":"destinations","destinations":{"generation":1,"workloads":["a"]}}`, "table 0"},
-		"nameless":           {`{"kind":"destinations","destinations":{"table":1,"generation":1,"workloads":[""]}}`, "workload is missing"},
-		"negative table":     {`{"kind":"destinations","destinations":{"table":-1,"generation":1}}`, "cannot unmarshal"},
-		"loose prefix":       {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"10.0.0.1/8","port":0}]}}`, "beyond its length"},
-		"mapped prefix":      {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"::ffff:10.0.0.0/104","port":0}]}}`, "v4-mapped"},
-		"missing prefix":     {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"port":1}]}}`, "prefix is missing"},
-		"too large":          {`{"kind":"goodbye"` + strings.Repeat(" ", MaxMessage) + `}`, "too large"},
+		"lanes in no mode":   {`{"kind":"lanes","lanes":{"mode":"auto","maps":1}}`, "mode is \"auto\""},
+		"lanes of nothing":   {`{"kind":"lanes","lanes":{"mode":"on"}}`, "on without maps"},
+		"files of nothing":   {`{"kind":"lanes","lanes":{"mode":"off","sizes":{"version":1}}}`, "files without maps"},
+		"lanes of no size":   {`{"kind":"lanes","lanes":{"mode":"on","maps":1,"sizes":{"version":1,"lanes":1,"routes":1,"series":1,"cpus":1,"active":0,"log":1}}}`, "Active:0"},
+		"lane of no memory":  {`{"kind":"lane","lane":{"number":1,"workload":"a","destination":"10.0.0.1:1","consumer":"10.0.0.2:1"}}`, "maps are missing"},
+		"lane of nobody":     {`{"kind":"lane","lane":{"maps":1,"workload":"","destination":"10.0.0.1:1","consumer":"10.0.0.2:1"}}`, "workload is missing"},
+		"lane to nowhere":    {`{"kind":"lane","lane":{"maps":1,"workload":"a","consumer":"10.0.0.2:1"}}`, "port is missing"},
+		"lane from nowhere":  {`{"kind":"lane","lane":{"maps":1,"workload":"a","destination":"10.0.0.2:1"}}`, "consumer"},
+		"ninth end":          {`{"kind":"lane","lane":{"maps":1,"workload":"a","destination":"10.0.0.1:1","consumer":"10.0.0.2:1","ends":[{"number":8,"workload":"b","address":"10.0.0.1:1"}]}}`, "end 8"},
+		"two ends": {`{"kind":"lane","lane":{"maps":1,"workload":"a","destination":"10.0.0.1:1","consumer":"10.0.0.2:1","ends":[` +
+			`{"number":1,"workload":"b","address":"10.0.0.1:1"},{"number":1,"workload":"b","address":"10.0.0.1:1"}]}}`, "two ends 1"},
+		"nine ends": {`{"kind":"lane","lane":{"maps":1,"workload":"a","destination":"10.0.0.1:1","consumer":"10.0.0.2:1","ends":[` +
+			strings.Repeat(`{},`, 8) + `{}]}}`, "9 ends"},
+		"generation 0":   {`{"kind":"destinations","destinations":{"generation":0}}`, "generation is missing"},
+		"unknown word":   {`{"kind":"destinations","destinations":{"generation":1,"unknown":"drop","last":true}}`, "unknown is \"drop\""},
+		"unknown early":  {`{"kind":"destinations","destinations":{"generation":1,"unknown":"count"}}`, "before the last part"},
+		"table 0":        {`{"kind":"destinations","destinations":{"generation":1,"workloads":["a"]}}`, "table 0"},
+		"nameless":       {`{"kind":"destinations","destinations":{"table":1,"generation":1,"workloads":[""]}}`, "workload is missing"},
+		"negative table": {`{"kind":"destinations","destinations":{"table":-1,"generation":1}}`, "cannot unmarshal"},
+		"loose prefix":   {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"10.0.0.1/8","port":0}]}}`, "beyond its length"},
+		"mapped prefix":  {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"prefix":"::ffff:10.0.0.0/104","port":0}]}}`, "v4-mapped"},
+		"missing prefix": {`{"kind":"destinations","destinations":{"generation":1,"entries":[{"port":1}]}}`, "prefix is missing"},
+		"too large":      {`{"kind":"goodbye"` + strings.Repeat(" ", MaxMessage) + `}`, "too large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := Decode([]byte(c.packet))

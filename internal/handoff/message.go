@@ -4,9 +4,9 @@
 // It moves messages; it decides nothing about them.
 //
 // One message is one packet: a JSON object of at most MaxMessage bytes. The
-// proxy connects and says Hello; the agent answers Hello, then one Workload for
-// each enrolled pod, then SnapshotEnd, then changes as they happen. The proxy
-// acks Workload, WorkloadGone and SnapshotEnd; the agent answers each Dial with
+// proxy connects and says Hello; the agent answers Hello, then Lanes, then one Workload for
+// each enrolled pod, then a Lane for each that a dead proxy left, then SnapshotEnd, then
+// changes as they happen. The proxy acks all but the Hello; the agent answers each Dial with
 // a DialResult, each Sign with a SignResult and the last part of each Destinations
 // generation with an Ack.
 //
@@ -44,8 +44,8 @@ import (
 // Hello and refuse a peer of another version. 3 came with tables of destinations, and with
 // Sign: a proxy that proves who its pods are needs an agent that can ask for it. 4 came
 // with Yield: a proxy that did not know it would accept beside another; and with
-// Certified, by which an agent knows for whom neighbours may encrypt.
-const Version = 4
+// Certified, by which an agent knows for whom neighbours may encrypt. 5 came with lanes.
+const Version = 5
 
 // MaxMessage is the largest encoded message, in bytes; larger sets are sent in
 // parts (Destinations.Last).
@@ -69,6 +69,9 @@ const (
 	KindSign         Kind = "sign"         // proxy -> agent
 	KindSignResult   Kind = "signResult"   // agent -> proxy; Seq is the Sign's
 	KindCertified    Kind = "certified"    // proxy -> agent
+	KindLanes        Kind = "lanes"        // agent -> proxy, with the files of their memory
+	KindLane         Kind = "lane"         // proxy -> agent, with its sockets; agent -> proxy: one of a proxy that is gone
+	KindLaneGone     Kind = "laneGone"     // proxy -> agent
 )
 
 // Message is the envelope. Exactly the body named by Kind is set; SnapshotEnd,
@@ -88,6 +91,9 @@ type Message struct {
 	Sign         *Sign         `json:"sign,omitempty"`
 	SignResult   *SignResult   `json:"signResult,omitempty"`
 	Certified    *Certified    `json:"certified,omitempty"`
+	Lanes        *Lanes        `json:"lanes,omitempty"`
+	Lane         *Lane         `json:"lane,omitempty"`
+	LaneGone     *LaneGone     `json:"laneGone,omitempty"`
 }
 
 // Hello opens the conversation.
@@ -95,6 +101,12 @@ type Hello struct {
 	Version int    `json:"version"`
 	Release string `json:"release"` // internal/version.Version, for people
 	Node    string `json:"node,omitempty"`
+	// Instance is the proxy's, drawn when it starts: by it an agent knows one that comes
+	// back from another one.
+	Instance uint64 `json:"instance,omitempty"`
+	// Maps is the memory of lanes that the proxy has from an earlier connection, as of
+	// Lanes; 0: none.
+	Maps uint64 `json:"maps,omitempty"`
 }
 
 // Workload is an enrolled pod of this node. It replaces an earlier one of the
@@ -152,6 +164,9 @@ type Dial struct {
 	// connection is to see as its peer. Only honoured when Destination is the
 	// workload's own address.
 	Client netip.AddrPort `json:"client,omitzero"`
+	// Lane marks the socket as a lane's too. Only where Destination is the workload's own
+	// address, on a node that has lanes, of a workload that may have them; or it is denied.
+	Lane bool `json:"lane,omitempty"`
 }
 
 // DialCode tells the proxy what to do with a refused Dial.
@@ -212,4 +227,6 @@ const (
 type Destination struct {
 	Prefix netip.Prefix `json:"prefix"`
 	Port   uint16       `json:"port"`
+	// Lane says that requests which are read there may take a lane.
+	Lane bool `json:"lane,omitempty"`
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // What keeps a part of Destinations well below MaxMessage: an entry takes at most
-// 75 bytes, and a byte of a UID at most 6, as an escape. Parts have one of them only.
+// 87 bytes, and a byte of a UID at most 6, as an escape. Parts have one of them only.
 const (
 	entriesPerPart  = 500
 	uidBytesPerPart = 8 << 10

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/dubway/dubway/internal/handoff/field"
 )
 
 // Sign asks for a certificate of a service account of this node. The key stays with
@@ -109,7 +111,7 @@ func (s *Sign) validate() error {
 	case s.Seconds < 0 || s.Seconds > int64(maxValidity/time.Second):
 		return fmt.Errorf("%d seconds", s.Seconds)
 	}
-	return errors.Join(validateName("namespace", s.Namespace), validateName("serviceAccount", s.ServiceAccount))
+	return errors.Join(field.Name("namespace", s.Namespace), field.Name("serviceAccount", s.ServiceAccount))
 }
 
 func (r *SignResult) validate() error {
@@ -129,7 +131,7 @@ func (r *SignResult) validateRefusal() error {
 	if !slices.Contains(signCodes, r.Code) {
 		return fmt.Errorf("unknown code %q", r.Code)
 	}
-	return validateText("error", r.Error)
+	return field.Text("error", r.Error)
 }
 
 func validateCertificates(what string, all [][]byte) error {

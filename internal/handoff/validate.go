@@ -5,15 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
+
+	"github.com/dubway/dubway/internal/handoff/field"
 )
 
 // Limits of what one message may hold, beside MaxMessage.
 const (
 	maxListeners = 4 // two directions, two families
 	maxAddresses = 16
-	maxName      = 512 // bytes of a uid, a name, a namespace
-	maxText      = 4096
 )
 
 // validate checks that m holds exactly the body that Kind names, and the body.
@@ -27,7 +26,7 @@ func (m *Message) validate() error {
 	case KindWorkload:
 		return m.Workload.validate()
 	case KindWorkloadGone:
-		return validateName("uid", m.WorkloadGone.UID)
+		return field.Name("uid", m.WorkloadGone.UID)
 	case KindAck:
 		return m.Ack.validate()
 	case KindDial:
@@ -42,7 +41,11 @@ func (m *Message) validate() error {
 		return m.SignResult.validate()
 	case KindCertified:
 		return m.Certified.validate()
-	case KindSnapshotEnd, KindGoodbye, KindYield:
+	case KindLanes:
+		return m.Lanes.validate()
+	case KindLane:
+		return m.Lane.validate()
+	case KindSnapshotEnd, KindGoodbye, KindYield, KindLaneGone:
 	}
 	return nil
 }
@@ -63,6 +66,9 @@ func (m *Message) validateBody() error {
 		{KindSign, m.Sign != nil},
 		{KindSignResult, m.SignResult != nil},
 		{KindCertified, m.Certified != nil},
+		{KindLanes, m.Lanes != nil},
+		{KindLane, m.Lane != nil},
+		{KindLaneGone, m.LaneGone != nil},
 	}
 	known := m.Kind == KindSnapshotEnd || m.Kind == KindGoodbye || m.Kind == KindYield
 	for _, b := range bodies {
@@ -91,27 +97,27 @@ func (h *Hello) validate() error {
 	if h.Version < 1 {
 		return fmt.Errorf("version %d", h.Version)
 	}
-	return errors.Join(validateText("release", h.Release), validateText("node", h.Node))
+	return errors.Join(field.Text("release", h.Release), field.Text("node", h.Node))
 }
 
 func (w *Workload) validate() error {
-	if err := validateName("uid", w.UID); err != nil {
+	if err := field.Name("uid", w.UID); err != nil {
 		return err
 	}
-	if err := validateName("name", w.Name); err != nil {
+	if err := field.Name("name", w.Name); err != nil {
 		return err
 	}
-	if err := errors.Join(validateText("namespace", w.Namespace),
-		validateText("serviceAccount", w.ServiceAccount)); err != nil {
+	if err := errors.Join(field.Text("namespace", w.Namespace),
+		field.Text("serviceAccount", w.ServiceAccount)); err != nil {
 		return err
 	}
 	for k, v := range w.Labels {
-		if err := errors.Join(validateName("label", k), validateText("label "+k, v)); err != nil {
+		if err := errors.Join(field.Name("label", k), field.Text("label "+k, v)); err != nil {
 			return err
 		}
 	}
 	for k, v := range w.Annotations {
-		if err := errors.Join(validateName("annotation", k), validateText("annotation "+k, v)); err != nil {
+		if err := errors.Join(field.Name("annotation", k), field.Text("annotation "+k, v)); err != nil {
 			return err
 		}
 	}
@@ -122,7 +128,7 @@ func (w *Workload) validate() error {
 		return fmt.Errorf("%d addresses", n)
 	}
 	for _, a := range w.Addresses {
-		if err := validateAddr("address", a); err != nil {
+		if err := field.Addr("address", a); err != nil {
 			return err
 		}
 	}
@@ -156,20 +162,20 @@ func (a *Ack) validate() error {
 	if a == nil {
 		return nil
 	}
-	return validateText("error", a.Error)
+	return field.Text("error", a.Error)
 }
 
 func (d *Dial) validate() error {
-	if err := validateName("workload", d.Workload); err != nil {
+	if err := field.Name("workload", d.Workload); err != nil {
 		return err
 	}
-	if err := validateAddrPort("destination", d.Destination); err != nil {
+	if err := field.AddrPort("destination", d.Destination); err != nil {
 		return err
 	}
 	if d.Client == (netip.AddrPort{}) {
 		return nil
 	}
-	return validateAddrPort("client", d.Client)
+	return field.AddrPort("client", d.Client)
 }
 
 func (r *DialResult) validate() error {
@@ -182,7 +188,7 @@ func (r *DialResult) validate() error {
 	default:
 		return fmt.Errorf("unknown code %q", r.Code)
 	}
-	return validateText("error", r.Error)
+	return field.Text("error", r.Error)
 }
 
 func (d *Destinations) validate() error {
@@ -201,67 +207,14 @@ func (d *Destinations) validate() error {
 		return errors.New("workloads of table 0, which is that of all others")
 	}
 	for _, uid := range d.Workloads {
-		if err := validateName("workload", uid); err != nil {
+		if err := field.Name("workload", uid); err != nil {
 			return err
 		}
 	}
 	for _, e := range d.Entries {
-		if err := validatePrefix(e.Prefix); err != nil {
+		if err := field.Prefix(e.Prefix); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func validatePrefix(p netip.Prefix) error {
-	if !p.IsValid() {
-		return errors.New("prefix is missing")
-	}
-	if err := validateAddr("prefix", p.Addr()); err != nil {
-		return err
-	}
-	if p != p.Masked() {
-		return fmt.Errorf("prefix %s has bits beyond its length", p)
-	}
-	return nil
-}
-
-func validateAddrPort(what string, a netip.AddrPort) error {
-	if a.Port() == 0 {
-		return fmt.Errorf("%s %s: port is missing", what, a)
-	}
-	return validateAddr(what, a.Addr())
-}
-
-// validateAddr refuses the forms that would let one address have two
-// spellings: v4-mapped addresses and zones. Who has one normalises it first.
-func validateAddr(what string, a netip.Addr) error {
-	switch {
-	case !a.IsValid():
-		return fmt.Errorf("%s is missing", what)
-	case a.Is4In6():
-		return fmt.Errorf("%s %s is v4-mapped", what, a)
-	case a.Zone() != "":
-		return fmt.Errorf("%s %s has a zone", what, a)
-	}
-	return nil
-}
-
-func validateName(what, s string) error {
-	switch {
-	case s == "":
-		return fmt.Errorf("%s is missing", what)
-	case len(s) > maxName:
-		return fmt.Errorf("%s is %d bytes long", what, len(s))
-	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return fmt.Errorf("%s has control characters", what)
-	}
-	return nil
-}
-
-func validateText(what, s string) error {
-	if len(s) > maxText {
-		return fmt.Errorf("%s is %d bytes long", what, len(s))
 	}
 	return nil
 }

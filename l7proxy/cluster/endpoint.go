@@ -40,6 +40,9 @@ func (e *Endpoint) End(o rpc.Outcome) {
 	}
 }
 
+// Succeeded tells of n requests that ended well and were not begun here.
+func (e *Endpoint) Succeeded(n uint64) { e.monitor.Succeeded(n) }
+
 // Active is the number of requests in flight.
 func (e *Endpoint) Active() int64 { return e.health.active.Load() }
 
@@ -99,7 +102,6 @@ func (e *Endpoint) weight() uint64 { return uint64(max(e.Info.Weight, 1)) }
 // health is what is known of an address of a cluster beyond its configuration.
 type health struct {
 	active  atomic.Int64
-	used    atomic.Bool // ORIGINAL_DST only: chosen since the last sweep
 	backoff backoff.Backoff
 	// ready is since when the endpoint counts as ready, zero while it does not; the
 	// Manager's lock guards it.

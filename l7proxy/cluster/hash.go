@@ -2,21 +2,10 @@ package cluster
 
 import (
 	"encoding/json"
-	"sync"
 
 	"github.com/dubway/dubway/l7proxy/cluster/hashring"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
-
-// hashed is the table of endpoints that share the hashes. It is made by the first
-// request that needs it: most clusters of a snapshot are used by no consumer of this
-// node, and a table takes up to half a megabyte.
-type hashed struct {
-	once    sync.Once
-	config  *snapshot.Cluster
-	members []hashring.Member // nil once the table is made
-	table   hashring.Table
-}
 
 // hashAttempts bounds the endpoints that are tried for one hash. Of n endpoints the
 // next one is the same in one of n cases.
@@ -26,7 +15,7 @@ const hashAttempts = 16
 // portion has its locality's share of the hashes, otherwise all endpoints are equal
 // but for their own weights.
 func newHashPool(c *snapshot.Cluster, portions []portion, weighted bool) *pool {
-	p := &pool{hash: &hashed{config: c}}
+	p, members := &pool{}, []hashring.Member(nil)
 	var all float64
 	sums, shares := make([]float64, len(portions)), make([]float64, len(portions))
 	for i, at := range portions {
@@ -42,10 +31,11 @@ func newHashPool(c *snapshot.Cluster, portions []portion, weighted bool) *pool {
 	for i, at := range portions {
 		for _, e := range at.endpoints {
 			weight := shares[i] / all * float64(e.weight()) / sums[i]
-			p.hash.members = append(p.hash.members, hashring.Member{Key: hashKey(c, e), Weight: weight})
+			members = append(members, hashring.Member{Key: hashKey(c, e), Weight: weight})
 			p.endpoints = append(p.endpoints, e)
 		}
 	}
+	p.hash = hashring.NewLazy(c.Policy == snapshot.Maglev, c.Hashing, members)
 	return p
 }
 
@@ -62,19 +52,6 @@ func hashKey(c *snapshot.Cluster, e *Endpoint) string {
 	return e.Address.String()
 }
 
-// at returns the index of the endpoint that a hash belongs to.
-func (h *hashed) at(hash uint64, attempt int) int {
-	h.once.Do(func() {
-		if h.config.Policy == snapshot.Maglev {
-			h.table = hashring.NewMaglev(h.members, h.config.Hashing.TableSize)
-		} else {
-			h.table = hashring.NewRing(h.members, h.config.Hashing.MinRing, h.config.Hashing.MaxRing)
-		}
-		h.members = nil
-	})
-	return h.table.At(hash, attempt)
-}
-
 // byHash chooses the endpoint of a hash; a request without one has a random one, as
 // in Envoy. If the endpoint cannot be used the same other one is chosen each time.
 func (t *table) byHash(c *Choice, random uint64) *Endpoint {
@@ -85,7 +62,7 @@ func (t *table) byHash(c *Choice, random uint64) *Endpoint {
 	if tier := t.tier(uint32(hash % 100)); tier != nil {
 		p := tier.pools[0]
 		for attempt := range hashAttempts {
-			if e := usable(p.endpoints[p.hash.at(hash, attempt)], c); e != nil {
+			if e := usable(p.endpoints[p.hash.At(hash, attempt)], c); e != nil {
 				return e
 			}
 		}

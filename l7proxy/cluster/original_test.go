@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/dubway/dubway/l7proxy/cluster/original"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
@@ -37,7 +38,7 @@ func TestOriginalDestinationsAreForgotten(t *testing.T) {
 	for i := range 20_000 {
 		pick(t, s, Choice{Original: address(10 + i)})
 	}
-	if n := len(s.originals.all()); n > 4*sweepMin {
+	if n := len(s.originals.All()); n > 4*original.SweepMin {
 		t.Errorf("%d addresses are kept", n)
 	}
 	if pick(t, s, Choice{Original: address(1)}) != busy {

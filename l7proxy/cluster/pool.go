@@ -3,6 +3,7 @@ package cluster
 import (
 	"math"
 
+	"github.com/dubway/dubway/l7proxy/cluster/hashring"
 	"github.com/dubway/dubway/l7proxy/cluster/wheel"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -12,7 +13,7 @@ type pool struct {
 	endpoints []*Endpoint
 	weights   []uint64 // nil: all are equal
 	wheel     *wheel.Wheel
-	hash      *hashed // with a policy that hashes, which needs no wheel
+	hash      *hashring.Lazy // with a policy that hashes, which needs no wheel
 }
 
 func newPool(endpoints []*Endpoint, w weights) *pool {

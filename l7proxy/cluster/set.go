@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/cluster/checkup"
+	"github.com/dubway/dubway/l7proxy/cluster/original"
 	"github.com/dubway/dubway/l7proxy/cluster/outlier"
 	"github.com/dubway/dubway/l7proxy/cluster/zone"
 	"github.com/dubway/dubway/l7proxy/retry"
@@ -19,7 +20,7 @@ type Set struct {
 	name string
 	// state is nil when the cluster is gone.
 	state     atomic.Pointer[state]
-	originals originals
+	originals original.Book[Endpoint]
 	stale     atomic.Bool // is about to be prepared anew
 	retries   retry.Budget
 
@@ -37,6 +38,7 @@ type state struct {
 	known   map[netip.AddrPort]*Endpoint
 	table   *table
 	subsets *subsets // nil: metadata is not honoured
+	starts  bool     // an endpoint starts slowly
 }
 
 // Name is the cluster's name.
@@ -58,7 +60,7 @@ func (s *Set) Pick(c Choice) (*Endpoint, error) {
 	}
 	var e *Endpoint
 	if st.dials(&c) {
-		e = s.originals.pick(&c)
+		e = s.original(&c)
 	} else if t := st.choose(c.Subset); t != nil {
 		e = t.pick(&c)
 	}
@@ -78,7 +80,7 @@ func (s *Set) At(addr netip.AddrPort, subset snapshot.Metadata) *Endpoint {
 		return nil
 	}
 	if st.dials(&Choice{Original: addr, Own: true}) {
-		return s.originals.pick(&Choice{Original: addr})
+		return s.original(&Choice{Original: addr})
 	}
 	e := st.known[addr]
 	if e == nil || !e.Fit() || e.Avoided() || st.subsets != nil && !carries(e.Info, subset) {
@@ -87,13 +89,6 @@ func (s *Set) At(addr netip.AddrPort, subset snapshot.Metadata) *Endpoint {
 	return e
 }
 
-// The bounds of a cluster's retries in flight, where it gives none: a share of its
-// requests in flight, and what is allowed at least (Envoy's retry_budget).
-const (
-	retryPercent = 20
-	retryLeast   = 3
-)
-
 // Retry begins a retry of a request to the cluster; nil if there are as many in flight
 // as may be.
 func (s *Set) Retry() *retry.Token {
@@ -101,18 +96,12 @@ func (s *Set) Retry() *retry.Token {
 	if st == nil || st.config.Retries.None {
 		return nil
 	}
-	limit := int64(st.config.Retries.Max)
-	if limit == 0 {
-		share, least := int64(st.config.Retries.Percent), int64(st.config.Retries.Least)
-		if share == 0 && least == 0 {
-			share, least = retryPercent, retryLeast
-		}
+	return s.retries.Take(retry.Limit(st.config.Retries, func() (active int64) {
 		for _, e := range st.known {
-			limit += e.Active()
+			active += e.Active()
 		}
-		limit = max(limit*share/100, least)
-	}
-	return s.retries.Take(limit)
+		return active
+	}))
 }
 
 // RetriesActive is the number of retries in flight.
@@ -151,6 +140,7 @@ func (st *state) choose(subset snapshot.Metadata) *table {
 // prepare makes the choice among st.places, for a proxy that is somewhere.
 func (st *state) prepare(w weights, where zone.Zone) *state {
 	r := newRecipe(st.config, w)
+	st.starts = w.config != nil
 	if st.config.Subsets != nil {
 		st.subsets = newSubsets(r, st.places)
 	} else {

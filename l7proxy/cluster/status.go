@@ -62,7 +62,7 @@ func (m *Manager) status(set *Set, st *state) Status {
 			cs.Endpoints = append(cs.Endpoints, es)
 		}
 	}
-	for _, e := range set.originals.all() {
+	for _, e := range set.originals.All() {
 		cs.Endpoints = append(cs.Endpoints, e.State())
 	}
 	for name := range names.All(st.config) {

@@ -8,8 +8,10 @@ import (
 
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/directory"
 	"github.com/dubway/dubway/l7proxy/filter/subject"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -62,7 +64,19 @@ func Explain(s *snapshot.Snapshot, q admin.ExplainRequest, from Caller) (admin.E
 	for _, step := range d.Steps {
 		e.Steps = append(e.Steps, admin.ExplainStep(step))
 	}
+	if d.Outcome == router.OutcomeRoute {
+		names := codec.Prefix{Path: q.Interface, Method: q.Method, Version: q.Version}
+		e.Steps = append(e.Steps, laneStep(verdict.Explained(s, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), names)))
+	}
 	return e, nil
+}
+
+// laneStep tells whether the kernel may route such calls by itself.
+func laneStep(r verdict.Reason) admin.ExplainStep {
+	if r == verdict.Lane {
+		return admin.ExplainStep{Object: "lane", Verdict: "may", Why: "the kernel routes such calls between enrolled pods of one node"}
+	}
+	return admin.ExplainStep{Object: "lane", Verdict: "proxy", Why: string(r)}
 }
 
 func targets(list []router.Target) []admin.RouteTarget {

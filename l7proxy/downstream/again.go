@@ -2,8 +2,6 @@ package downstream
 
 import (
 	"cmp"
-	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -65,7 +63,7 @@ func (s *Session) another(h codec.Header, r *exchange.Request) (*upstream.Edge, 
 	case !r.Until.IsZero() && !time.Now().Before(r.Until):
 		return nil, rpc.WhyTimeout
 	}
-	edge, why := s.plans.Elsewhere(h, body, s.tried(r)...)
+	edge, why := s.plans.Elsewhere(h, body, r.Excepted()...)
 	if why == rpc.WhyNoEndpoint && r.Last != nil && !r.Last.Unknown {
 		edge, why = s.plans.Elsewhere(h, body) // there is no other
 	}
@@ -91,19 +89,6 @@ func (s *Session) another(h codec.Header, r *exchange.Request) (*upstream.Edge, 
 	stats.Retries.Add(1)
 	r.Frame = s.plans.Marked(r.Frame, strconv.Itoa(int(r.Failed)+1))
 	return edge, rpc.WhyNone
-}
-
-// tried are the endpoints that another try is not for.
-func (s *Session) tried(r *exchange.Request) []netip.AddrPort {
-	switch {
-	case r.Last == nil:
-		return nil
-	case r.Last.Unknown:
-		return append(slices.Clip(r.Tried), r.Last.Call.Endpoint)
-	case r.Edge.Retry != nil && r.Edge.Retry.Elsewhere:
-		return r.Tried
-	}
-	return nil
 }
 
 // giveUp ends a request that cannot be sent again, with how its last try ended: the

@@ -85,7 +85,9 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 			why = rpc.WhyOverflow
 		}
 	}
-	s.forward(h, &r, edge, why)
+	if s.forward(h, &r, edge, why); why == rpc.WhyNone {
+		s.ride.Came(&s.plans, h, frame)
+	}
 }
 
 // forward takes a request the way that was planned for it last, lets it wait, or refuses

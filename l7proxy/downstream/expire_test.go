@@ -103,6 +103,7 @@ func TestIdleTimeout(t *testing.T) {
 	if !open(t, beating, silent) {
 		t.Error("it ends although a request is pending")
 	}
+	p.kill() // or the connection would wait for the answer after its consumer has left
 }
 
 // pendings is how many requests wait for an answer.

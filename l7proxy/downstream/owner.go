@@ -4,6 +4,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -12,6 +13,7 @@ import (
 
 var (
 	_ callback.Host  = (*Session)(nil)
+	_ lane.Host      = (*Session)(nil)
 	_ plan.Host      = (*Session)(nil)
 	_ upstream.Bound = (*Session)(nil)
 )
@@ -43,6 +45,9 @@ func (s *Session) Settled(n int) {
 
 // Pending tells whether a request has no answer yet. Part of plan.Host.
 func (s *Session) Pending() bool { return s.pending.Load() != 0 }
+
+// Flying is how many requests have no answer yet. Part of lane.Host.
+func (s *Session) Flying() int64 { return s.pending.Load() }
 
 // Asked says that a provider waits for an answer of the consumer. Part of
 // callback.Host.

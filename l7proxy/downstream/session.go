@@ -13,6 +13,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/lane"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -33,6 +34,7 @@ type Env struct {
 	Asker     Asker // nil: services of global rate limits do not answer
 	MaxFrame  int   // bytes, header included
 	Ends      *mtls.Ends
+	Lanes     *lane.Lanes // nil: there are none
 	Stopping  atomic.Bool
 
 	patient time.Duration // instead of lastLook, for tests
@@ -91,6 +93,7 @@ type Session struct {
 	mode    sync.Mutex // of relayed
 	relayed bool
 	line    callback.Line
+	ride    lane.Ride
 	quiet   int        // ticks without one; of Tick
 	stall   sock.Stall // of Tick
 	silent  int        // ticks in which nothing moved; of Tick
@@ -100,6 +103,7 @@ type Session struct {
 
 func newSession(env *Env, in *Accepted) *Session {
 	s := &Session{env: env, in: in, idle: make(chan struct{}, 1)}
+	s.ride.Init(env.Lanes, s, in.Conn, &in.Source)
 	s.speak(env.Protocols.Of(rpc.ProtocolDubbo))
 	s.plans.Init(&env.Env.Env, &in.Source, s, &s.line)
 	s.line.Init(s, env.Pool.Stats())
@@ -110,6 +114,7 @@ func newSession(env *Env, in *Accepted) *Session {
 func (s *Session) speak(p *codec.Protocol) {
 	s.protocol = p
 	s.plans.Speak(p)
+	s.ride.Speak(p)
 }
 
 // serve reads requests until the connection ends. The connection is closed when
@@ -124,11 +129,12 @@ func (s *Session) serve() {
 		if s.line.Parted() || s.plans.Off() || s.expired.Load() {
 			s.bye()
 		}
-	case errors.Is(err, errFraming) && s.Pending():
+	case errors.Is(err, errFraming) && (s.Pending() || s.ride.Busy()):
 		s.linger() // what came before is answered
 		s.bye()
 	}
 	_ = s.in.Conn.Close()
+	s.ride.End()
 	s.again.Lock() // what Again has begun is over, and it begins nothing more
 	s.gone.Store(true)
 	s.dropHolds()
@@ -213,7 +219,7 @@ func (s *Session) Tick() bool {
 	if n := s.in.Conn.Writes(); n != s.written {
 		s.written, s.silent = n, 0
 	}
-	if s.busy {
+	if s.ride.Moved() || s.busy {
 		s.busy, s.quiet, s.silent = false, 0, 0
 	}
 	if s.silent > 0 && s.pending.Load() == 0 {
@@ -232,13 +238,14 @@ func (s *Session) loop() error {
 	for {
 		if s.env.Stopping.Load() || s.line.Parted() || s.plans.Off() {
 			// Requests still come while others are pending: they are answered too.
+			s.ride.Leave()
 			s.in.Conn.Within(s.env.lastLook())
 		}
 		if s.overdue() {
 			return os.ErrDeadlineExceeded
 		}
 		if err := s.fill(); err != nil {
-			if !errors.Is(err, os.ErrDeadlineExceeded) || s.pending.Load() == 0 && !s.justParted() {
+			if !errors.Is(err, os.ErrDeadlineExceeded) || !s.Pending() && !s.justParted() && !s.ride.Busy() {
 				return err
 			}
 			if !s.env.Stopping.Load() {
@@ -274,6 +281,7 @@ func (s *Session) round() (more bool, err error) {
 	doomed := s.doomed()
 	s.again.Unlock()
 	s.in.Conn.Discard(used)
+	s.ride.Read()
 	if err != nil {
 		return false, err
 	}
@@ -302,6 +310,7 @@ func (s *Session) doomed() bool {
 // linger waits for pending answers of a consumer that sends no more.
 func (s *Session) linger() {
 	end := time.Now().Add(lingering)
+	s.ride.Finish(lingering)
 	for s.pending.Load() > 0 && time.Now().Before(end) && s.in.Conn.Err() == nil {
 		s.waitIdle(time.Second)
 	}

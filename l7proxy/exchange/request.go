@@ -128,6 +128,19 @@ func (r *Request) Repeatable(conn uint64) bool {
 	return x != nil && !x.Answers(conn) && (r.Last == nil || !r.Last.Unknown) || p != nil && uint32(r.Failed) < p.Num
 }
 
+// Excepted are the endpoints that another try is not for.
+func (r *Request) Excepted() []netip.AddrPort {
+	switch {
+	case r.Last == nil:
+		return nil
+	case r.Last.Unknown:
+		return append(slices.Clip(r.Tried), r.Last.Call.Endpoint)
+	case r.Edge.Retry != nil && r.Edge.Retry.Elsewhere:
+		return r.Tried
+	}
+	return nil
+}
+
 // copies are of requests that were answered, so that keeping one allocates nothing.
 var copies = sync.Pool{New: func() any { return new(Request) }}
 

@@ -65,6 +65,13 @@ func (v *Verdict) Count() {
 	}
 }
 
+// CountMany is Count for n requests.
+func (v *Verdict) CountMany(n uint64) {
+	for _, c := range v.counts {
+		c.AddMany(n)
+	}
+}
+
 // Kept returns a copy that stays as it is when v is used again, to be given to other
 // requests of the same kind (PerRequest). It allocates.
 func (v *Verdict) Kept() *Verdict {

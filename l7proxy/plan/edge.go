@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"cmp"
+
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
@@ -101,10 +103,7 @@ func (p *Planner) call(pl *plan, k edgeKey) *rpc.Call {
 		c.Listener = p.listener.Name
 	}
 	if k.route != nil {
-		c.Route = k.route.Name
-		if c.Route == "" {
-			c.Route = k.route.Origin
-		}
+		c.Route = cmp.Or(k.route.Name, k.route.Origin)
 	}
 	if cl := p.snap.Clusters[k.cluster]; cl != nil {
 		c.Service = rpc.Service(cl.Service)

@@ -14,6 +14,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/telemetry/inverted"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
@@ -34,7 +35,7 @@ type plan struct {
 	undecodable bool
 	attached    bool // their consumer reads answers with attachments
 	dialled     dialled
-	inverted    inversion
+	inverted    inverted.Last
 	verdict     *filter.Verdict // of policies, that holds for all of the plan; nil: judge
 	judged      *snapshot.Route // that verdict is of
 	seen        bool            // that verdict is of a workload that is only observed

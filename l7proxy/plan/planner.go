@@ -19,6 +19,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter/global"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/identity"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/principal"
 	"github.com/dubway/dubway/l7proxy/quota"
@@ -71,6 +72,7 @@ type Env struct {
 	// Applications says that a metric asks for the consumers' own names, which
 	// stand behind the arguments.
 	Applications bool
+	Lane         verdict.Node // what of the node lanes ask; its zero value: there are none
 }
 
 // Book says who the pods of this node are.
@@ -142,8 +144,8 @@ type Planner struct {
 	share    *snapshot.Edits  // whose they are, if a share of the route has its own
 	mirrors  []*upstream.Edge // of Mirrors
 	watched  []watch
-	held     int              // bytes of the quota, for plans
-	breakers map[string]*held // by cluster, of those that have thresholds
+	held     int // bytes of the quota, for plans
+	tab      breaker.Tab
 	dialled  router.Dialled
 	doomed   bool
 	request  rpc.Request
@@ -203,7 +205,7 @@ func (p *Planner) refresh() {
 	}
 	p.unwatch()
 	p.release()
-	p.snap, p.plans, p.breakers = snap, make(map[string]*plan), nil
+	p.snap, p.plans, p.tab = snap, make(map[string]*plan), breaker.Tab{}
 	if p.source.Inbound {
 		p.listener = p.source.Entrance(p.env, snap, false)
 	} else {

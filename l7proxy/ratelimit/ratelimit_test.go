@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -278,13 +279,31 @@ func TestAway(t *testing.T) {
 	waitFor(t, "a line of the log", func() bool { return r.logs.count("is reached again") == 1 })
 }
 
+// refusing returns an address at which nobody listens, and that nobody else gets: another
+// test's service would answer there.
+func refusing(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	here := [4]byte{127, 0, 0, 1}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: here}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(here), uint16(name.(*syscall.SockaddrInet4).Port))
+}
+
 // TestEndpoints: what cannot be reached is passed over, and what is no endpoint any more
 // is asked no more, without a question that gets no answer for it.
 func TestEndpoints(t *testing.T) {
-	gone := serve(t, "127.0.0.1:0")
-	gone.server.Stop()
 	first, second := serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")
-	r := newRig(t, gone.addr, first.addr)
+	r := newRig(t, refusing(t), first.addr)
 	if got := r.ask(long); got != global.WithinLimit {
 		t.Errorf("answer %d with an endpoint that is away", got)
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +54,29 @@ func (l *Log) Wants(f *Facts) bool {
 		}
 	}
 	return false
+}
+
+// Durations are such that any other duration is judged as one of them is: of calls that
+// differ in nothing else.
+func (l *Log) Durations() []time.Duration {
+	all := []time.Duration{0}
+	var add func(list []Expression)
+	add = func(list []Expression) {
+		for i := range list {
+			if e := &list[i]; e.Kind == Millis {
+				all = append(all, milliseconds(e.Min), milliseconds(e.Max), milliseconds(e.Max)+time.Millisecond)
+			}
+			add(list[i].Of)
+		}
+	}
+	add(l.Any)
+	return all
+}
+
+// milliseconds is a number of them, or as many as there can be.
+func milliseconds(n int64) time.Duration {
+	const most = math.MaxInt64/int64(time.Millisecond) - 1
+	return time.Duration(min(max(n, 0), most)) * time.Millisecond
 }
 
 // Holds tells whether an expression holds of one call.

@@ -57,6 +57,25 @@ func Wait(p *snapshot.Retry, n uint8) time.Duration {
 	return rand.N(bound)
 }
 
+// The bounds of a cluster's retries in flight, where it gives none: a share of its
+// requests in flight, and what is allowed at least (Envoy's retry_budget).
+const (
+	percent = 20
+	least   = 3
+)
+
+// Limit is how many retries may be in flight by a budget. Active counts the cluster's
+// requests in flight; it is asked where a share of them counts.
+func Limit(b snapshot.RetryBudget, active func() int64) int64 {
+	if b.Max != 0 {
+		return int64(b.Max)
+	}
+	if b.Percent == 0 && b.Least == 0 {
+		b.Percent, b.Least = percent, least
+	}
+	return max(active()*int64(b.Percent)/100, int64(b.Least))
+}
+
 // Budget counts the retries of one cluster that are in flight. Its zero value has
 // none. Safe for concurrent use.
 type Budget struct{ active atomic.Int64 }

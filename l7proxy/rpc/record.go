@@ -35,6 +35,8 @@ type Record struct {
 	Policy, Shadow string
 	// Delayed says that a fault delayed the request.
 	Delayed bool
+	// Lane says that the call took the lane both ways: it is one of an Aggregate.
+	Lane bool
 	// Capture is what a tap keeps of the call's bytes. Nil: nobody asked.
 	Capture Capture
 	// Span is the call's part of a trace, which ends with the Record. Nil: it is not

@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of Request, Call and Record, a seam of the design.
-const Version = 8
+const Version = 9
 
 // Protocol is what a connection speaks, as its first bytes tell.
 type Protocol uint8

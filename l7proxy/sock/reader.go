@@ -82,6 +82,7 @@ type Reader struct {
 	start, end int
 	want       int // of the frame that Need told of
 	n          int // of the last read
+	taken      uint32
 	err        error
 	secure     *secured              // nil: plaintext
 	ahead      bool                  // Peek has read what Fill has not told of yet
@@ -135,6 +136,7 @@ func (r *Reader) fill() error {
 		return io.EOF
 	}
 	r.end += r.n
+	r.taken += uint32(r.n)
 	r.reads.Add(1)
 	return nil
 }

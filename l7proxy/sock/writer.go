@@ -24,6 +24,7 @@ const maxRounds = 4
 type writer struct {
 	tcp     *net.TCPConn
 	secure  *secured // nil: plaintext
+	outlet  Outlet   // nil: the socket itself; the busy writer's
 	mu      sync.Mutex
 	room    sync.Cond // queue has shrunk, or the writer is free or broken
 	waiters int
@@ -192,6 +193,8 @@ func (w *writer) write(spans [][]byte) error {
 	switch {
 	case w.secure != nil:
 		err = w.secure.write(spans)
+	case w.outlet != nil:
+		err = w.outlet.Write(spans)
 	case len(spans) == 1:
 		_, err = w.tcp.Write(spans[0])
 	default:

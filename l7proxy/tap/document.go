@@ -23,7 +23,7 @@ func document(rec *rpc.Record) *admin.TapEvent {
 		Result: rec.Result.String(), Exception: rec.Exception, Flags: rpc.Flags(rec.Why, rec.Delayed), Reason: rec.Why.String(),
 		DurationMs: milliseconds(rec.Duration), OverheadMs: milliseconds(rec.Overhead),
 		RequestBytes: rec.RequestBytes, ResponseBytes: rec.ResponseBytes,
-		Listener: c.Listener, Route: c.Route, Cluster: c.Cluster, Dialled: address(c.Original), SameNode: c.SameNode,
+		Listener: c.Listener, Route: c.Route, Cluster: c.Cluster, Dialled: address(c.Original), SameNode: c.SameNode, Lane: rec.Lane,
 	}
 }
 

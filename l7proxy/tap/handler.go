@@ -112,6 +112,7 @@ func (h *Hub) TopHandler() http.Handler {
 			return
 		}
 		t := newTop(q.By, f)
+		t.collect = h.Collect
 		h.serve(w, t, func(to *admin.Stream) error { return t.follow(r.Context(), to, interval, q.Reports) })
 	})
 }
@@ -127,6 +128,9 @@ func (t *top) follow(ctx context.Context, to *admin.Stream, interval time.Durati
 		case <-ctx.Done():
 			return nil
 		case <-clock.C:
+		}
+		if t.collect != nil {
+			t.collect()
 		}
 		now := time.Now()
 		if err := to.Send(t.report(now, now.Sub(last))); err != nil {

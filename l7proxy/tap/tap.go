@@ -32,12 +32,19 @@ var (
 // the Record; it is called by many goroutines.
 type watcher interface {
 	observe(rec *rpc.Record)
+	// aggregate is told of calls that took the lane, and tell of some of them once more.
+	aggregate(call *rpc.Call, a *rpc.Aggregate)
+	tell(rec *rpc.Record)
 }
 
 // Hub knows who looks. The zero Hub is ready, and so is a nil one, at which
 // nobody can look. Safe for concurrent use.
 type Hub struct {
-	mu       sync.Mutex
+	mu sync.Mutex
+	// Collect is called before each report of a top: then Aggregate has been told of every
+	// call that ended before. Nil: there is nothing to collect. It is set before anybody looks.
+	Collect func()
+
 	watchers atomic.Pointer[[]watcher] // copied when it changes; nil: nobody looks
 	reader   atomic.Pointer[watch]     // the tap that asks for bodies
 }
@@ -50,6 +57,24 @@ func (h *Hub) Observe(rec *rpc.Record) {
 	if all := h.watchers.Load(); all != nil {
 		for _, w := range *all {
 			w.observe(rec)
+		}
+	}
+}
+
+// Aggregate shows calls that took the lane to whoever adds up.
+func (h *Hub) Aggregate(call *rpc.Call, a *rpc.Aggregate) {
+	if all := h.watchers.Load(); all != nil {
+		for _, w := range *all {
+			w.aggregate(call, a)
+		}
+	}
+}
+
+// Tell shows one of those calls, which nobody counts again.
+func (h *Hub) Tell(rec *rpc.Record) {
+	if all := h.watchers.Load(); all != nil {
+		for _, w := range *all {
+			w.tell(rec)
 		}
 	}
 }

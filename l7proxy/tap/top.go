@@ -34,20 +34,23 @@ type row struct {
 	calls              atomic.Uint64
 	failed, exceptions atomic.Uint64
 	latency            latency
+	lane               lane
 
 	last struct { // of the report before; the reporter's alone
 		calls, failed, exceptions uint64
 		latency                   [numBuckets]uint64
+		lane                      lanes
 	}
 }
 
 // top adds up every request while somebody looks: it drops none. A request
 // costs one look-up without a lock and a few atomic additions.
 type top struct {
-	by     string
-	filter *filter
-	byCall sync.Map // *rpc.Call -> *row, or nil where the filter says no
-	calls  atomic.Int64
+	by      string
+	filter  *filter
+	collect func()   // as of Hub
+	byCall  sync.Map // *rpc.Call -> *row, or nil where the filter says no
+	calls   atomic.Int64
 
 	mu   sync.Mutex
 	rows map[line]*row
@@ -177,6 +180,9 @@ func (r *row) report(passed time.Duration) admin.TopRow {
 		Exceptions: delta(&r.exceptions, &r.last.exceptions),
 	}
 	counts, total := r.latency.since(&r.last.latency)
+	var inLane lanes
+	item.Lane = r.lane.since(&r.last.lane, &inLane)
+	total = inLane.spread(&counts, total, item.Lane)
 	item.P50Ms, item.P99Ms = milliseconds(quantile(&counts, total, 0.5)), milliseconds(quantile(&counts, total, 0.99))
 	item.CallsPerSecond = float64(item.Calls) / passed.Seconds()
 	return item

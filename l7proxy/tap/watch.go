@@ -64,6 +64,12 @@ func (w *watch) observe(rec *rpc.Record) {
 	}
 }
 
+// aggregate is part of watcher: a tap is of single requests.
+func (w *watch) aggregate(*rpc.Call, *rpc.Aggregate) {}
+
+// tell is part of watcher.
+func (w *watch) tell(rec *rpc.Record) { w.observe(rec) }
+
 // follow writes what matches until ctx ends, the reader does, or limit requests
 // were written (0: no limit).
 func (w *watch) follow(ctx context.Context, to *admin.Stream, limit int) error {

@@ -42,14 +42,15 @@ type collection struct {
 	tcp            []*tcpSeries
 	overheads      []*overheadSeries
 	serializations []serializationSeries
+	spoke          map[serializationKey]uint64 // the same
 }
 
 func (r *Recorder) collect() collection {
 	var (
 		now   = time.Now()
-		found collection
 		spent = make(map[overheadKey]*histogram.Tally)
 		spoke = make(map[serializationKey]uint64)
+		found = collection{spoke: spoke}
 	)
 	for _, g := range r.series.sweep(now) {
 		for _, s := range sides {
@@ -99,7 +100,7 @@ func (r *Recorder) merge(g *group, s side) []*requestSeries {
 			status:    statusName(c.outcome.status),
 			flags:     rpc.Flags(c.outcome.why, c.outcome.delayed),
 			result:    c.outcome.result.String(),
-			exception: r.classes.name(c.outcome.exception),
+			exception: r.classes.Name(c.outcome.exception),
 		}
 		if g.change != nil {
 			shape.Clear(g.change, map[string]*string{
@@ -145,6 +146,7 @@ func addOverheads(spent map[overheadKey]*histogram.Tally, g *group) {
 type serializationKey struct {
 	service, reporter, workload, namespace string
 	id                                     uint8
+	lane                                   bool
 }
 
 func addSerializations(spoke map[serializationKey]uint64, g *group, s side) {
@@ -154,7 +156,7 @@ func addSerializations(spoke map[serializationKey]uint64, g *group, s side) {
 		}
 		spoke[serializationKey{
 			service: g.identity.serviceHost, reporter: s.name, workload: g.identity.source.workload,
-			namespace: g.identity.source.namespace, id: c.outcome.serialization,
+			namespace: g.identity.source.namespace, id: c.outcome.serialization, lane: c.outcome.lane,
 		}] += c.records()
 	}
 }

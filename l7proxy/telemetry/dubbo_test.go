@@ -158,9 +158,12 @@ func TestTap(t *testing.T) {
 }
 
 type tap struct {
-	open bool
-	seen int
+	open       bool
+	seen, told int
+	inLane     uint64
 }
 
-func (t *tap) Watched() bool       { return t.open }
-func (t *tap) Observe(*rpc.Record) { t.seen++ }
+func (t *tap) Watched() bool                           { return t.open }
+func (t *tap) Observe(*rpc.Record)                     { t.seen++ }
+func (t *tap) Aggregate(_ *rpc.Call, a *rpc.Aggregate) { t.inLane += a.Calls() }
+func (t *tap) Tell(*rpc.Record)                        { t.told++ }

@@ -6,6 +6,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
+	"github.com/dubway/dubway/l7proxy/telemetry/names"
 	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 )
 
@@ -15,7 +16,7 @@ const statusOther = 255
 // responseCode returns the label value of a status.
 func responseCode(status uint8) string {
 	if strange(status) {
-		return other
+		return names.Other
 	}
 	return strconv.Itoa(int(status))
 }
@@ -24,9 +25,9 @@ func responseCode(status uint8) string {
 func statusName(status uint8) string {
 	switch {
 	case status == 0:
-		return none
+		return names.None
 	case strange(status):
-		return other
+		return names.Other
 	}
 	return accesslog.StatusName(status)
 }
@@ -50,9 +51,9 @@ var serialization = func() (ids [256]uint8) {
 func serializationName(id uint8) string {
 	switch id {
 	case 0:
-		return none
+		return names.None
 	case serializationOther:
-		return other
+		return names.Other
 	}
 	return accesslog.SerializationName(id)
 }
@@ -132,12 +133,12 @@ var applicationLabels = []string{"dubbo_consumer_application"}
 // would have to change what, and no more. On the request metrics it would make
 // each histogram anew.
 var serializationLabels = []string{
-	"destination_service", "dubbo_serialization", "reporter", "source_workload", "source_workload_namespace",
+	"destination_service", "dubbo_serialization", "lane", "reporter", "source_workload", "source_workload_namespace",
 }
 
 func (k *serializationKey) text() string {
 	return string(appendLabels(nil, serializationLabels,
-		[]string{k.service, serializationName(k.id), k.reporter, k.workload, k.namespace}))
+		[]string{k.service, serializationName(k.id), strconv.FormatBool(k.lane), k.reporter, k.workload, k.namespace}))
 }
 
 // tcpText is the labels of a series of the TCP metrics.

@@ -7,6 +7,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
 	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
+	"github.com/dubway/dubway/l7proxy/telemetry/names"
 	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 	"github.com/dubway/dubway/l7proxy/telemetry/wanted"
 )
@@ -26,7 +27,7 @@ var _ rpc.Observer = (*observer)(nil)
 // target is where an observer's records are counted.
 type target struct {
 	parts   []part // one, unless the configuration changes metrics
-	verdict verdict
+	verdict names.Verdict
 	overApp bool // the consumer's own name is beyond a budget
 }
 
@@ -39,10 +40,10 @@ type part struct {
 }
 
 // aim makes v the labels of the records that follow.
-func (o *observer) aim(v verdict) *target {
+func (o *observer) aim(v names.Verdict) *target {
 	id := o.recorder.identify(o.call, v)
 	shapes := shape.Parts(o.call)
-	t := &target{parts: make([]part, len(shapes)), verdict: v, overApp: id.application == other}
+	t := &target{parts: make([]part, len(shapes)), verdict: v, overApp: id.application == names.Other}
 	for i := range shapes {
 		p := &shapes[i]
 		t.parts[i].group = o.recorder.series.group(o.recorder.as(id, p, o.call.Source), p.Change)
@@ -55,14 +56,14 @@ func (o *observer) aim(v verdict) *target {
 // Observe counts a record, and logs it if it is sampled.
 func (o *observer) Observe(rec *rpc.Record) {
 	t := o.target.Load()
-	if !t.verdict.final {
+	if !t.verdict.Final {
 		t = o.settle(t, rec.Result)
 	}
-	if t.verdict.over != within {
-		o.recorder.names.exceeded[t.verdict.over].Add(1)
+	if over := t.verdict.Over; over != names.Within {
+		o.recorder.names.Exceed(over, 1)
 	}
 	if t.overApp {
-		o.recorder.apps.Exceed()
+		o.recorder.apps.Exceed(1)
 	}
 	out := o.outcome(rec)
 	for i := range t.parts {
@@ -97,11 +98,11 @@ func (o *observer) logs(log *accesslog.Log, rec *rpc.Record) bool {
 // settle looks whether the names of the call have been confirmed meanwhile; an
 // answer to this very record confirms them.
 func (o *observer) settle(t *target, result rpc.Result) *target {
-	var v verdict
+	var v names.Verdict
 	if answered(result) {
-		v = o.recorder.names.admit(o.call.Interface, o.call.Method)
+		v = o.recorder.names.Admit(o.call.Interface, o.call.Method)
 	} else {
-		v = o.recorder.names.look(o.call.Interface, o.call.Method)
+		v = o.recorder.names.Look(o.call.Interface, o.call.Method)
 	}
 	if v == t.verdict {
 		return t
@@ -131,7 +132,7 @@ func (o *observer) outcome(rec *rpc.Record) outcome {
 		o.recorder.strangers.Add(1)
 	}
 	if rec.Result == rpc.ResultException {
-		out.exception = o.recorder.classes.number(rec.Exception)
+		out.exception = o.recorder.classes.Number(rec.Exception)
 	}
 	return out
 }
@@ -142,7 +143,7 @@ func (o *observer) cell(p *part, out outcome) *cell {
 	}
 	c := p.group.cell(out)
 	if c.outcome.exception != out.exception {
-		o.recorder.classes.exceeded.Add(1)
+		o.recorder.classes.Exceed()
 	}
 	p.last.Store(c)
 	return c

@@ -11,6 +11,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
+	"github.com/dubway/dubway/l7proxy/telemetry/names"
 	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 )
 
@@ -65,15 +66,15 @@ type peer struct {
 	principal                                                       string
 }
 
-func (r *Recorder) identify(call *rpc.Call, v verdict) identity {
+func (r *Recorder) identify(call *rpc.Call, v names.Verdict) identity {
 	id := identity{
 		source: r.identifyPeer(call.Source), destination: r.identifyPeer(call.Destination),
-		serviceHost: known(call.Service.Host), serviceName: known(call.Service.Name),
-		serviceNamespace: known(call.Service.Namespace),
-		protocol:         call.Protocol.String(), iface: v.iface, method: v.method,
+		serviceHost: names.Known(call.Service.Host), serviceName: names.Known(call.Service.Name),
+		serviceNamespace: names.Known(call.Service.Namespace),
+		protocol:         call.Protocol.String(), iface: v.Interface, method: v.Method,
 		security: call.Security.String(),
 	}
-	id.source.principal, id.destination.principal = known(call.SourcePrincipal), known(call.DestinationPrincipal)
+	id.source.principal, id.destination.principal = names.Known(call.SourcePrincipal), names.Known(call.DestinationPrincipal)
 	if r.apps != nil {
 		id.application = r.apps.Look(call.Source, "", call.Application)
 	}
@@ -85,15 +86,15 @@ func (r *Recorder) identifyPeer(p *rpc.Peer) peer {
 		p = &rpc.Peer{}
 	}
 	found := peer{
-		workload: known(p.Workload), namespace: known(p.Namespace), app: known(p.App), version: known(p.Version),
-		canonical: known(p.App), revision: known(p.Version), cluster: r.cluster,
+		workload: names.Known(p.Workload), namespace: names.Known(p.Namespace), app: names.Known(p.App), version: names.Known(p.Version),
+		canonical: names.Known(p.App), revision: names.Known(p.Version), cluster: r.cluster,
 	}
 	if p.App == "" {
 		found.canonical = found.workload
 	}
 	switch {
 	case p.Workload == "":
-		found.cluster = unknown
+		found.cluster = names.Unknown
 	case p.Version == "":
 		found.revision = "latest" // Istio's word for no revision
 	}
@@ -107,6 +108,7 @@ type outcome struct {
 	result   rpc.Result
 	why      rpc.Why
 	delayed  bool // by a fault
+	lane     bool // of an Aggregate
 	shard    uint8
 	// serialization is 0, one of Dubbo's, or serializationOther.
 	serialization uint8
@@ -132,13 +134,8 @@ type cell struct {
 
 // observe adds what is counted of a record.
 func (c *cell) observe(rec *rpc.Record, of report.Set) {
-	switch timed, counted := of.Has(report.Duration), of.Has(report.Requests); {
-	case timed && !counted:
-		c.uncounted.Add(1)
-	case counted && !timed:
-		c.untimed.Add(1)
-	case !counted:
-		c.neither.Add(1)
+	if of != report.Every {
+		c.count(1, of)
 	}
 	if of.Has(report.Duration) {
 		c.duration.Observe(histogram.Durations, int64(rec.Duration))
@@ -148,6 +145,18 @@ func (c *cell) observe(rec *rpc.Record, of report.Set) {
 	}
 	if of.Has(report.ResponseBytes) {
 		c.response.Observe(histogram.Sizes, int64(rec.ResponseBytes))
+	}
+}
+
+// count notes which of n calls the histogram of durations does not tell the number of.
+func (c *cell) count(n uint64, of report.Set) {
+	switch timed, counted := of.Has(report.Duration), of.Has(report.Requests); {
+	case timed && !counted:
+		c.uncounted.Add(n)
+	case counted && !timed:
+		c.untimed.Add(n)
+	case !counted:
+		c.neither.Add(n)
 	}
 }
 
@@ -177,8 +186,8 @@ func (g *group) cell(o outcome) *cell {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if o.exception >= firstClass && g.full(o.exception) {
-		o.exception = otherClass
+	if o.exception >= names.FirstClass && g.full(o.exception) {
+		o.exception = names.OtherClass
 	}
 	if c := g.find(o); c != nil {
 		return c
@@ -196,7 +205,7 @@ func (g *group) full(class uint16) bool {
 		switch n := c.outcome.exception; {
 		case n == class:
 			return false
-		case n >= firstClass && !slices.Contains(seen, n):
+		case n >= names.FirstClass && !slices.Contains(seen, n):
 			seen = append(seen, n)
 		}
 	}

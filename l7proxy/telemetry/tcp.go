@@ -6,6 +6,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/telemetry/names"
 	"github.com/dubway/dubway/l7proxy/telemetry/shape"
 )
 
@@ -35,7 +36,7 @@ func newTCPStore() *tcpStore { return &tcpStore{counts: make(map[tcpKey]*tcpCoun
 
 // count adds a connection to the series of each part of it.
 func (r *Recorder) count(c *rpc.Connection) {
-	id := r.identify(c.Call, verdict{})
+	id := r.identify(c.Call, names.Verdict{})
 	// Whatever the bytes looked like, they were treated as TCP.
 	id.protocol = rpc.ProtocolTCP.String()
 	for _, p := range shape.Parts(c.Call) {

@@ -21,6 +21,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/telemetry/accesslog"
 	"github.com/dubway/dubway/l7proxy/telemetry/budget"
+	"github.com/dubway/dubway/l7proxy/telemetry/names"
 	"github.com/dubway/dubway/l7proxy/telemetry/wanted"
 )
 
@@ -41,6 +42,9 @@ const perConsumer = 16
 type Tap interface {
 	Watched() bool
 	Observe(rec *rpc.Record)
+	// Aggregate and Tell are as of rpc.Aggregator.
+	Aggregate(call *rpc.Call, a *rpc.Aggregate)
+	Tell(rec *rpc.Record)
 }
 
 // Options configures a Recorder.
@@ -71,8 +75,8 @@ type Options struct {
 // Recorder records requests and connections. Safe for concurrent use.
 type Recorder struct {
 	cluster string
-	names   *names
-	classes *classes
+	names   *names.Names
+	classes *names.Classes
 	apps    *budget.Values // nil unless a label asks
 	tags    *budget.Tags
 	series  *store
@@ -108,9 +112,9 @@ func New(opts Options) (*Recorder, error) {
 		opts.Exceptions = DefaultExceptions
 	}
 	r := &Recorder{
-		cluster: known(opts.Cluster),
-		names:   newNames(opts.Interfaces, opts.Methods),
-		classes: newClasses(opts.Exceptions),
+		cluster: names.Known(opts.Cluster),
+		names:   names.New(opts.Interfaces, opts.Methods),
+		classes: names.NewClasses(opts.Exceptions),
 		series:  newStore(),
 		tcp:     newTCPStore(),
 		tags:    budget.NewTags(),
@@ -134,7 +138,7 @@ func New(opts Options) (*Recorder, error) {
 // call, which must not change afterwards.
 func (r *Recorder) Prepare(call *rpc.Call) rpc.Observer {
 	o := &observer{recorder: r, call: call, says: wanted.Says(call), shard: uint8(r.observers.Add(1) % shards)}
-	o.aim(r.names.look(call.Interface, call.Method))
+	o.aim(r.names.Look(call.Interface, call.Method))
 	call.Observer = o
 	return o
 }

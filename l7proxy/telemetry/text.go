@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/report"
 	"github.com/dubway/dubway/l7proxy/telemetry/histogram"
+	"github.com/dubway/dubway/l7proxy/telemetry/names"
 )
 
 // WriteText writes the Recorder's metrics in Prometheus' text format 0.0.4.
@@ -28,6 +29,7 @@ func (r *Recorder) WriteText(out io.Writer) error {
 	for _, s := range found.serializations {
 		w.line("", s.labels, s.total)
 	}
+	w.shares(found.spoke)
 	w.requests(found.requests)
 	w.connections(found.tcp)
 	if err := w.Flush(); err != nil {
@@ -46,9 +48,9 @@ func (r *Recorder) writeOwn(w *textWriter) {
 	if r.apps != nil {
 		w.line("", `label="dubbo_consumer_application"`, r.apps.Exceeded())
 	}
-	w.line("", `label="dubbo_exception"`, r.classes.exceeded.Load())
-	w.line("", `label="dubbo_interface"`, r.names.exceeded[overInterfaces].Load())
-	w.line("", `label="dubbo_method"`, r.names.exceeded[overMethods].Load())
+	w.line("", `label="dubbo_exception"`, r.classes.Exceeded())
+	w.line("", `label="dubbo_interface"`, r.names.Exceeded(names.OverInterfaces))
+	w.line("", `label="dubbo_method"`, r.names.Exceeded(names.OverMethods))
 	w.line("", `label="response_code"`, r.strangers.Load())
 	if n := r.tags.Exceeded(); n > 0 {
 		w.line("", `label="tag"`, n)

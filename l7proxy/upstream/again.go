@@ -20,7 +20,7 @@ const (
 // keepCopy returns a copy of a request that may be needed again, or nil. The caller
 // locks.
 func (c *Conn) keepCopy(r *exchange.Request) *exchange.Request {
-	if !r.Repeatable(c.number) || len(r.Frame) > maxKept || c.kept+len(r.Frame) > maxAllKept {
+	if !r.Repeatable(c.number.Load()) || len(r.Frame) > maxKept || c.kept+len(r.Frame) > maxAllKept {
 		return nil
 	}
 	c.kept += len(r.Frame)
@@ -42,7 +42,7 @@ func (c *Conn) uncount(f *exchange.Flight) {
 // another looks whether an answer asks for another try, and gives the request back to
 // its owner if it was kept. It returns true if the answer must not be delivered.
 func (c *Conn) another(f *exchange.Flight, h codec.Header, frame []byte) bool {
-	unknown := f.Unknown(h, frame, c.number, c.bulk)
+	unknown := f.Unknown(h, frame, c.number.Load(), c.bulk)
 	if f.Kept == nil || !unknown && !f.Retriable(h, frame) {
 		return false
 	}

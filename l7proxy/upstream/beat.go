@@ -46,16 +46,12 @@ func (c *Conn) tick() {
 	if n := s.Reads(); n != b.reads {
 		b.reads, b.silent = n, 0
 	}
-	if c.finished() {
+	if c.finished() || b.silent >= deadAfter && !uploading && c.protocol().Events != nil || b.stall.Look(s) >= stalledAfter {
 		c.Close()
 		return
 	}
 	if expired && c.follows() {
 		c.Retire()
-	}
-	if b.silent >= deadAfter && !uploading && c.protocol().Events != nil || b.stall.Look(s) >= stalledAfter {
-		c.Close()
-		return
 	}
 	// A write in progress tells the provider as much; what is due comes after it.
 	// Where nobody is left that connection ends soon, and its provider may not be one of

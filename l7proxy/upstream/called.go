@@ -80,13 +80,11 @@ func (c *Conn) claim(owner Owner) bool {
 func (c *Conn) claimable(owner Owner, give bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state > open || c.retired || !c.use.Free(owner) {
-		return false
-	}
-	if give {
+	free := c.state <= open && !c.retired && c.use.Free(owner)
+	if free && give {
 		c.use = claim.Of[Owner, *exchange.Edge](owner)
 	}
-	return true
+	return free
 }
 
 // CallsBack tells whether the provider has called on a shared connection: then

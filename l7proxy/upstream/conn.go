@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/codec"
@@ -33,13 +34,13 @@ type Conn struct {
 	mu        sync.Mutex
 	ready     sync.Cond // left connecting
 	state     state
-	retired   bool      // before it was open
-	excused   bool      // its end is not held against the endpoint
-	answered  bool      // bulk: since it was parked
-	uploading bool      // bulk: the request is not complete
-	since     time.Time // open
-	until     time.Time // its ends are who they are; zero: for ever
-	number    uint64    // from 1, once it is open
+	retired   bool          // before it was open
+	excused   bool          // its end is not held against the endpoint
+	answered  bool          // bulk: since it was parked
+	uploading bool          // bulk: the request is not complete
+	since     time.Time     // open
+	until     time.Time     // its ends are who they are; zero: for ever
+	number    atomic.Uint64 // from 1, once it is open
 	sock      *sock.Conn
 	sameNode  bool
 	slots     pending.Table[exchange.Flight]
@@ -177,15 +178,14 @@ func (c *Conn) run(ctx context.Context, client netip.AddrPort) {
 func (c *Conn) opened(s *sock.Conn, way Way) {
 	c.mu.Lock()
 	c.sock, c.sameNode, c.since, c.until = s, way.SameNode, time.Now(), way.Until
-	c.number = c.group.pool.serial.Add(1)
+	c.number.Store(c.group.pool.serial.Add(1))
 	if c.state == closed {
 		c.mu.Unlock()
 		_ = s.Close()
 		return
 	}
 	now := time.Now()
-	early := c.takeEarly()
-	clock := false
+	early, clock := c.takeEarly(), false
 	spans := make([][]byte, 0, len(early))
 	requests := make([]exchange.Request, len(early))
 	for i := range early {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/export"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/lot"
 )
@@ -59,6 +60,13 @@ func (g *Group) Conn() *Conn {
 	c := g.dial(&Conn{})
 	g.current.Store(c)
 	return c
+}
+
+// Answers tells whether an interface has been answered on the connection that takes
+// requests now: its provider, as it runs now, exports it.
+func (g *Group) Answers(x *export.Export) bool {
+	c := g.current.Load()
+	return c != nil && x.Answers(c.number.Load())
 }
 
 // Group returns the group that the connection is of.

@@ -99,8 +99,7 @@ func (p *Pool) Rotate(match func(Key) bool) {
 }
 
 // Count returns the number of live connections.
-func (p *Pool) Count() int {
-	n := 0
+func (p *Pool) Count() (n int) {
 	for _, g := range p.all() {
 		n += len(g.Conns())
 	}

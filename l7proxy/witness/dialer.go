@@ -100,6 +100,28 @@ func (d *Dialer) Dial(ctx context.Context, key upstream.Key, client netip.AddrPo
 	return upstream.Way{TCP: c.TCP(), SameNode: sameNode}, nil
 }
 
+// errFar: a lane leads to pods of this node alone, by the short cut.
+var errFar = errors.New("the endpoint is not reached by the short cut")
+
+// Lane connects for a lane of a workload to an endpoint: by the short cut alone, and as
+// long as that is open. Client is what the provider's application is to see.
+func (d *Dialer) Lane(ctx context.Context, from string, endpoint, client netip.AddrPort) (*sock.Conn, error) {
+	key := upstream.Key{Workload: from, Endpoint: endpoint}
+	provider := d.neighbour(key)
+	if provider == nil || !d.open(ctx, key, provider) {
+		return nil, errFar
+	}
+	c, err := d.connect(ctx, handoff.Dial{Workload: provider.UID, Destination: endpoint, Client: client, Lane: true})
+	if err != nil {
+		return nil, err
+	}
+	if provider := d.neighbour(key); provider == nil || !d.open(ctx, key, provider) {
+		_ = c.Close()
+		return nil, errFar // since a moment ago
+	}
+	return c, nil
+}
+
 // open tells whether the short cut to a neighbour may be taken. A pod's way to itself
 // is always open.
 func (d *Dialer) open(ctx context.Context, key upstream.Key, provider *workload.Workload) bool {

@@ -129,19 +129,27 @@ func (n Node) ours(id uint32, name string) bool {
 var own = []string{
 	cut(bpf.SteerProgSteerConnect4), cut(bpf.SteerProgSteerConnect6), cut(bpf.SteerProgBridgeSockops), cut(bpf.SteerProgAnswerSockopt),
 	cut(bpf.SteerProgShowPeername4), cut(bpf.SteerProgShowPeername6), cut(bpf.SteerProgShowSockname4), cut(bpf.SteerProgShowSockname6),
-	cut(bpf.SteerProgTakeLookup),
+	cut(bpf.SteerProgTakeLookup), cut(bpf.LaneProgAskSockopt), cut(bpf.LaneProgJoinSockops),
 }
+
+// laneMsg is the mesh's own: whose it is its name says, as sockets that are in a lane keep
+// an earlier build's.
+var laneMsg = cut(bpf.LaneProgLaneMsg)
 
 // cut is a name as the kernel keeps it (BPF_OBJ_NAME_LEN).
 func cut(name string) string { return name[:min(len(name), 15)] }
 
+// Sockmaps is the name of the check for programs that move what sockets send, which an
+// application's socket has room for one of.
+const Sockmaps = "sockmap programs"
+
 // sockmaps looks for programs of others that move or rewrite what sockets send, past
 // the mesh and past NetworkPolicy. A socket has room for one of them.
 func (n Node) sockmaps() host.Check {
-	const name = "sockmap programs"
+	const name = Sockmaps
 	var all, names []string
 	err := eachProgram(func(id ebpf.ProgramID, info *ebpf.ProgramInfo) {
-		if (info.Type == ebpf.SkMsg || info.Type == ebpf.SkSKB) && !n.ours(uint32(id), info.Name) {
+		if (info.Type == ebpf.SkMsg || info.Type == ebpf.SkSKB) && !n.ours(uint32(id), info.Name) && info.Name != laneMsg {
 			all = append(all, fmt.Sprintf("%s %d (%s)", info.Type, id, info.Name))
 			names = append(names, info.Name)
 		}

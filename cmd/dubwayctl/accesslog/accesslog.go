@@ -58,9 +58,10 @@ func parseShare(text string) (float64, error) {
 	return share, nil
 }
 
+// sentence tells a share as it was given: the proxy keeps it as a fraction of 2^32.
 func sentence(now admin.AccessLog) string {
 	if now.Mesh {
-		return fmt.Sprintf("access log: as the mesh's configuration says; a share of %v of what it says nothing of", now.Sample)
+		return fmt.Sprintf("access log: as the mesh's configuration says; a share of %.4g of what it says nothing of", now.Sample)
 	}
 	switch now.Sample {
 	case 0:
@@ -68,5 +69,5 @@ func sentence(now admin.AccessLog) string {
 	case 1:
 		return "access log: every request"
 	}
-	return fmt.Sprintf("access log: %v of all requests", now.Sample)
+	return fmt.Sprintf("access log: %.4g of all requests", now.Sample)
 }

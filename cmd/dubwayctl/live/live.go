@@ -19,6 +19,7 @@ import (
 
 // Params is what the commands take from dubwayctl.
 type Params struct {
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Proxy          func() *admin.Client // to be closed by whoever asked
 	JSON           func() bool          // whether -o json was given
@@ -28,8 +29,30 @@ type Params struct {
 
 // Commands returns the commands.
 func Commands(p *Params) []*cobra.Command {
-	return []*cobra.Command{p.tapCommand(), p.topCommand()}
+	all := []*cobra.Command{p.tapCommand(), p.topCommand()}
+	for _, c := range all {
+		untilEOF := c.Flags().Bool(UntilEOF, false, "end when standard input does")
+		c.Flags().MarkHidden(UntilEOF) //nolint:errcheck // errs for an unknown flag alone
+		run := c.RunE
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if *untilEOF {
+				ctx, end := context.WithCancel(c.Context())
+				defer end()
+				go func() {
+					_, _ = io.Copy(io.Discard, p.Stdin)
+					end()
+				}()
+				c.SetContext(ctx)
+			}
+			return run(c, args)
+		}
+	}
+	return all
 }
+
+// UntilEOF is the flag with which the commands end when their standard input does. kubectl exec tells
+// a command in a pod nothing else of whoever gave it having gone.
+const UntilEOF = "until-eof"
 
 // errEnough ends a stream of which the operator has seen what was asked for.
 var errEnough = errors.New("there are enough")

@@ -20,7 +20,8 @@ import (
 )
 
 const tapLong = `Show requests as they end, of this node's pods, as the proxy sees them. Nothing of them changes, and
-nothing waits: what comes faster than it can be shown is dropped and counted.
+nothing waits: what comes faster than it can be shown is dropped and counted. Of calls that the kernel
+carries (their RESULT says lane) the proxy is told of --lane-log a second, and dubwayctl top counts all.
 
 With --decode, arguments and answers are shown too: what applications say to each other, with
 passwords and people's names if they say these. Only root and the proxy's own user may read them, one
@@ -288,6 +289,9 @@ func call(e *admin.TapEvent) string {
 func result(e *admin.TapEvent) string {
 	switch e.Result {
 	case rpc.ResultValue.String():
+		if e.Lane {
+			return e.StatusName + ", lane"
+		}
 		return e.StatusName
 	case rpc.ResultNone.String():
 		return "one-way"

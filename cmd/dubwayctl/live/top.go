@@ -20,7 +20,9 @@ import (
 
 const topLong = `Show how many requests this node's pods make, how many fail and how long they take, for each method and
 pair of workloads. The proxy adds up every request while top runs and none else: counts are exact, P50
-and P99 within about 3 %. FAILED are those that got no OK answer, which a business exception is.
+and P99 within about 3 %. FAILED are those that got no OK answer, which a business exception is. LANE is the
+share that the kernel carried; of those the latencies are those of the ones that the proxy was told of
+(--lane-log).
 
 On a terminal the table is drawn anew after each interval; elsewhere, or with -o json, reports follow each
 other. SEEN tells at which end the proxy saw the requests; it sees those that stay on the node at both ends.`
@@ -106,16 +108,16 @@ func table(r *admin.TopReport) []byte {
 		return b.Bytes()
 	}
 	var rows strings.Builder
-	fmt.Fprintln(&rows, "CALLS/S\tFAILED\tEXCEPTIONS\tP50 ms\tP99 ms\tCALL\tCONSUMER\tPROVIDER\tSEEN")
+	fmt.Fprintln(&rows, "CALLS/S\tFAILED\tEXCEPTIONS\tP50 ms\tP99 ms\tLANE\tCALL\tCONSUMER\tPROVIDER\tSEEN")
 	for i := range r.Items {
 		row := &r.Items[i]
 		method := row.Interface
 		if row.Method != "" {
 			method += "." + row.Method
 		}
-		fmt.Fprintf(&rows, "%.1f\t%s\t%s\t%.2f\t%.2f\t%s\t%s\t%s\t%s\n", row.CallsPerSecond,
+		fmt.Fprintf(&rows, "%.1f\t%s\t%s\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\n", row.CallsPerSecond,
 			share(row.Failed, row.Calls), share(row.Exceptions, row.Calls), row.P50Ms, row.P99Ms,
-			cell(method), cell(row.Consumer), cell(row.Provider), cell(row.Reporter))
+			share(row.Lane, row.Calls), cell(method), cell(row.Consumer), cell(row.Provider), cell(row.Reporter))
 	}
 	aligned := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	_, _ = io.WriteString(aligned, rows.String()) // a Buffer takes all

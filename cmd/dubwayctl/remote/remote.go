@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dubway/dubway/cmd/dubwayctl/kubectl"
+	"github.com/dubway/dubway/cmd/dubwayctl/live"
 )
 
 // Params are what the package takes from dubwayctl.
@@ -42,6 +43,9 @@ var here = []string{
 // containers are where commands run that need another one than the proxy's, which reaches
 // the sockets of both.
 var containers = map[string]string{"doctor": "agent"}
+
+// endless are the commands that go on until they are ended.
+var endless = []string{"tap", "top"}
 
 // target is what an operator said about where.
 type target struct {
@@ -139,9 +143,19 @@ func (t *target) exec(c *cobra.Command, args []string, node func(context.Context
 	if err != nil {
 		return err
 	}
-	err = t.Cluster.Run(ctx, kubectl.Streams{In: t.Stdin, Out: t.Stdout, Err: t.Stderr}, t.command(pod, words(c, args))...)
+	streams, command := kubectl.Streams{In: t.Stdin, Out: t.Stdout, Err: t.Stderr}, t.command(pod, words(c, args))
+	if slices.Contains(endless, c.Name()) {
+		// It ends when this process has, however that ends: the pod would never hear of it.
+		held, open, err := os.Pipe()
+		if err != nil {
+			return fmt.Errorf("run %s: %w", c.Name(), err)
+		}
+		defer func() { _ = errors.Join(held.Close(), open.Close()) }()
+		streams.In, command = held, append(slices.Insert(command, 1, "-i"), "--"+live.UntilEOF)
+	}
+	err = t.Cluster.Run(ctx, streams, command...)
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the operator has seen enough
+		return nil // the operator has seen enough
 	}
 	return t.Ended(err)
 }

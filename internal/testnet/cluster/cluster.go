@@ -26,14 +26,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/deploy/image/archive"
 	"github.com/dubway/dubway/internal/testnet"
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
 	"github.com/dubway/dubway/internal/testnet/cluster/machine"
 )
 
@@ -186,6 +187,11 @@ func (c *Cluster) Close() error {
 		halting.Go(func() { _ = m.Halt() })
 	}
 	halting.Wait()
+	for _, n := range c.Nodes {
+		if n.Capture != nil {
+			_ = n.Capture.Close()
+		}
+	}
 	err := remove()
 	_ = c.lock.Close()
 	c.lock = nil
@@ -235,9 +241,12 @@ func (c *Cluster) layOut(ctx context.Context) error {
 	if err := testnet.Build(ctx, pod, c.program("pod")); err != nil {
 		return err
 	}
-	files := map[string]string{"pod": c.program("pod")}
-	pause := image.Image{Name: pauseImage, Files: files, Entrypoint: []string{"/pod", "pause"}}
-	own := image.Image{Name: PodImage, Files: files, Entrypoint: []string{"/pod"}}
+	files, err := archive.Copy(map[string]string{"pod": c.program("pod")})
+	if err != nil {
+		return fmt.Errorf("make images: %w", err)
+	}
+	pause := archive.Image{Name: pauseImage, Arch: runtime.GOARCH, Files: files, Entrypoint: []string{"/pod", "pause"}}
+	own := archive.Image{Name: PodImage, Arch: runtime.GOARCH, Files: files, Entrypoint: []string{"/pod"}}
 	return errors.Join(pause.Write(c.archive("pause")), own.Write(c.archive("pod")))
 }
 
@@ -251,7 +260,7 @@ func (c *Cluster) conf(name string) string { return filepath.Join(Dir, "conf", n
 func (c *Cluster) archive(name string) string { return filepath.Join(Dir, "images", name+".tar") }
 
 // boot boots the computers and joins them.
-func (c *Cluster) boot(context.Context) error {
+func (c *Cluster) boot(ctx context.Context) error {
 	var err error
 	if c.control, err = c.computer("cp"); err != nil {
 		return err
@@ -270,6 +279,9 @@ func (c *Cluster) boot(context.Context) error {
 		}
 		if err := n.plug(); err != nil {
 			return fmt.Errorf("plug %s: %w", name, err)
+		}
+		if err := n.watch(ctx); err != nil {
+			return err
 		}
 	}
 	return nil

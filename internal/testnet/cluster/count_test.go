@@ -9,13 +9,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/deploy/image/archive"
 	"github.com/dubway/dubway/internal/testnet/cluster"
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
 )
 
 // The image of dubbo-go's peers, and where they count on a node's disk, NAMESPACE/POD/NAME.
@@ -43,15 +44,41 @@ func TestCalls(t *testing.T) {
 		if n := w.tally("shop", "consumer-n1", "consumer-n2"); n < 200 {
 			t.Errorf("%d calls were made", n)
 		}
+		// That what goes past a mesh would be seen, of either family.
+		for _, pod := range w.pods("shop", "serves=false", cluster.Ready(2)) {
+			if c := w.connections(pod); c.Own == 0 || c.Sent < c.Own {
+				t.Errorf("%s has made its calls by connections of its own, of which these were seen: %+v", pod.Name, c)
+			}
+		}
 	})
 }
 
-// peers imports the image of dubbo-go's consumer and provider.
+// peers imports the image of dubbo-go's consumer and provider, once.
 func (w *world) peers() {
 	w.Helper()
 	binary, err := filepath.Abs("../../../build/peers/dubbo-go")
 	w.must(err)
-	w.image(&image.Image{Name: peerImage, Files: map[string]string{"dubbo-go": binary}, Empty: []string{"tmp"}, Entrypoint: []string{"/dubbo-go"}})
+	w.once(peerImage, func() {
+		w.image(&archive.Image{Name: peerImage, Entrypoint: []string{"/dubbo-go"}}, map[string]string{"dubbo-go": binary})
+	})
+}
+
+// image imports an image of this machine's files, by their paths in it, on every node. It has /tmp.
+func (w *world) image(i *archive.Image, files map[string]string) {
+	w.Helper()
+	w.must(w.ImportImage(w.ctx, w.archive(i, files)))
+}
+
+// archive writes an image of this machine's files where every computer has it.
+func (w *world) archive(i *archive.Image, files map[string]string) (path string) {
+	w.Helper()
+	var err error
+	i.Files, err = archive.Copy(files)
+	w.must(err)
+	i.Arch, i.Files = runtime.GOARCH, append(i.Files, archive.File{Path: "tmp/", Mode: 0o1777})
+	path = filepath.Join(w.TempDir(), "image.tar")
+	w.must(i.Write(path))
+	return path
 }
 
 // count is what a pod has counted of a name, on whichever node it ran: 0 when it has not.
@@ -87,7 +114,8 @@ func (w *world) until(what string, ready func() bool) {
 }
 
 // tally stops consumers, and holds what they counted against what all providers of their
-// namespace did: none failed, and as many were answered as were served. It returns how many.
+// namespace did: none failed, as many were answered as were served, and none went past the mesh.
+// It returns how many.
 func (w *world) tally(namespace string, consumers ...string) (answered int) {
 	w.Helper()
 	sent, failed := 0, 0
@@ -103,6 +131,7 @@ func (w *world) tally(namespace string, consumers ...string) (answered int) {
 		failed += w.count(namespace, consumer, "failed")
 		answered += w.count(namespace, consumer, "answered")
 	}
+	w.kept(namespace)
 	served := w.served(namespace)
 	if failed > 0 || sent != answered || answered != served {
 		w.Errorf("%d calls were sent, %d answered, %d failed, %d served", sent, answered, failed, served)
@@ -134,7 +163,6 @@ type peer struct {
 	node            string
 	args            []string
 	serves          bool // it is ready when it listens; without, when it runs
-	held            bool // it begins when something on its node serves gatePort
 }
 
 // run applies the pod.
@@ -142,11 +170,7 @@ func (w *world) run(p peer) {
 	w.Helper()
 	args, err := json.Marshal(p.args)
 	w.must(err)
-	ready, gate := "", ""
-	if p.held {
-		gate = fmt.Sprintf(`initContainers: [{name: gate, image: %q, imagePullPolicy: Never, args: [get, "http://$(HOST):%s"],
-    env: [{name: HOST, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]}]`, cluster.PodImage, gatePort)
-	}
+	ready := ""
 	if p.serves {
 		ready = "readinessProbe: {tcpSocket: {port: 20880}, periodSeconds: 1}"
 	}
@@ -157,10 +181,8 @@ metadata: {namespace: %[1]s, name: %[2]s, labels: {app: %[2]s, serves: "%[8]t"}}
 spec:
   nodeName: %[3]s
   terminationGracePeriodSeconds: 2
-  %[9]s
   containers:
     - name: peer
-      securityContext: {runAsGroup: %[10]d}
       image: %[4]s
       imagePullPolicy: Never
       args: %[5]s
@@ -170,5 +192,5 @@ spec:
       volumeMounts: [{name: counts, mountPath: /counts, subPathExpr: %[1]s/$(POD_NAME)}]
       %[7]s
   volumes: [{name: counts, hostPath: {path: %[6]s, type: DirectoryOrCreate}}]
-`, p.namespace, p.name, p.node, p.image, args, counts, ready, p.serves, gate, peerGroup)
+`, p.namespace, p.name, p.node, p.image, args, counts, ready, p.serves)
 }

@@ -4,201 +4,189 @@ package cluster_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet/cluster"
-	"github.com/dubway/dubway/internal/testnet/cluster/machine"
 	"github.com/dubway/dubway/internal/testnet/guide"
-	"github.com/dubway/dubway/internal/version"
 )
 
-// reader follows a guide, in a checkout.
+// guides are those whose commands are given here, and whose Chinese texts have the same.
+var guides = []string{"install.md", "adopt.md", "observe.md", "troubleshoot.md"} //nolint:gochecknoglobals // a constant that Go cannot say
+
+// elsewhere are the guides' commands that are not given here, and why.
+var elsewhere = map[string]string{ //nolint:gochecknoglobals // the same
+	"make build": "make e2e has done it",
+	`ln -sf "$PWD/bin/dubwayctl" /usr/local/bin/dubwayctl`:                                                                 "Cluster.Operator gives the names, where no machine has to be changed",
+	`ln -sf "$PWD/bin/dubwayctl" /usr/local/bin/kubectl-dubway`:                                                            "the same",
+	"kubectl -n istio-system set env deployment/istiod CA_TRUSTED_NODE_ACCOUNTS=istio-system/ztunnel,dubway-system/dubway": "there is no istiod: internal/testnet/istiod starts a real one with this variable, and make chart-check gives the command to a real API server",
+	"helm install dubway deploy/chart -n dubway-system --wait --set xds.mode=istiod":                                       "the same: make chart-check has Helm render it, and the binaries read what comes of it",
+	"helm test dubway -n dubway-system":                                                                                    "TestMesh gives it",
+}
+
+// TestGuides follows the guides one after the other: whoever does what they say installs the
+// mesh, has a namespace of theirs join it, sees what it does, mends it, and has none at the end.
+// No call of that namespace is lost on the way.
+func TestGuides(t *testing.T) {
+	w := begin(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	t.Cleanup(cancel)
+	w.ctx = ctx
+	t.Cleanup(w.clear)
+	w.step("image imported", w.release)
+	r := w.reader()
+	r.installs()
+	r.fleet()
+	r.adopts()
+	r.observes()
+	r.goesBack()
+	r.mends()
+	r.uninstalls()
+	r.complete()
+}
+
+// reader follows the guides, in a folder that has what a checkout has of files that they name.
 type reader struct {
 	*world
 
-	guide    []guide.Command
+	dir      string
+	guides   map[string][]guide.Command // by the name of their file
+	given    map[string]bool            // lines
 	operator *cluster.Operator
-	// change makes of a line what somebody with this cluster would write.
-	change func(line string) string
+	values   string            // a file for the chart
+	shop     string            // the xDS file of namespace shop, once it is another than the guide's
+	mended   string            // the pod that a guide calls POD
+	revision string            // the release's that it calls REVISION
+	shaped   map[string]string // lines that do not end by themselves, or not with status 0
 }
 
-// reader opens a guide of docs/. change may be nil.
-func (w *world) reader(name string, change func(string) string) *reader {
+// reader opens the guides.
+func (w *world) reader() *reader {
 	w.Helper()
-	root, err := filepath.Abs("../../..")
-	w.must(err)
-	commands, err := guide.Read(filepath.Join(root, "docs", name))
-	w.must(err)
-	operator, err := w.Operator(root, filepath.Join(root, "bin/dubwayctl"))
-	w.must(err)
-	if change == nil {
-		change = func(line string) string { return line }
+	r := &reader{world: w, dir: w.TempDir(), guides: map[string][]guide.Command{}, given: map[string]bool{}, values: w.nodeValues(), shaped: shaped()}
+	for _, name := range guides {
+		commands, err := guide.Read(filepath.Join(w.checkout(), "docs", name))
+		w.must(err)
+		r.guides[name] = commands
 	}
-	return &reader{world: w, guide: commands, operator: operator, change: change}
+	w.must(os.Symlink(filepath.Join(w.checkout(), "deploy"), filepath.Join(r.dir, "deploy")))
+	var err error
+	r.operator, err = w.Operator(r.dir, filepath.Join(w.checkout(), "bin/dubwayctl"))
+	w.must(err)
+	return r
 }
 
-// follow gives the commands of a section in order, and hands each with its output to then, which
-// may be nil.
-func (r *reader) follow(section string, then func(line, said string)) {
+// told is what becomes of a command: what it must say, and what is to be waited for or looked at
+// after it.
+type told struct {
+	says []string
+	then func(said string)
+	done bool // it was given before, where the guide says one or the other
+}
+
+// follow gives the commands of a guide's section in order. Each line of the table is one of them.
+func (r *reader) follow(name, section string, table map[string]told) {
 	r.Helper()
-	commands := guide.Section(r.guide, section)
-	if len(commands) == 0 {
-		r.Fatalf("no commands in section %q", section)
+	lines := guide.Lines(guide.Section(r.guides[name], section))
+	if len(lines) == 0 {
+		r.Fatalf("docs/%s has no commands in section %q", name, section)
 	}
-	for _, c := range commands {
-		r.step(c.Line, func() {
-			said, err := r.operator.Shell(r.ctx, r.change(c.Line))
-			r.must(err)
-			if then != nil {
-				then(c.Line, said)
+	for line := range table {
+		if !slices.Contains(lines, line) {
+			r.Errorf("section %q of docs/%s has no command %q", section, name, line)
+		}
+	}
+	for _, line := range lines {
+		if table[line].done {
+			continue
+		}
+		said := r.give(line)
+		for _, part := range table[line].says {
+			if !strings.Contains(said, part) {
+				r.Errorf("%s does not say %q, but\n%s", line, part, said)
 			}
-		})
+		}
+		if then := table[line].then; then != nil {
+			then(said)
+		}
 	}
 }
 
-// call is the guide's.
-const call = "kubectl -n shop exec deployment/consumer -- dubwayctl echo call 240.0.208.81:20880"
-
-// TestInstall follows docs/install.md: whoever does what it says has a mesh that routes, and then
-// has none.
-func TestInstall(t *testing.T) {
-	w := begin(t)
-	t.Cleanup(w.clear)
-	w.step("image imported", w.release)
-	values, resolved := w.nodeValues(), ""
-	r := w.reader("install.md", func(line string) string {
-		if strings.HasPrefix(line, "helm ") && strings.Contains(line, "deploy/chart") {
-			line += " --values " + values
-		}
-		if resolved != "" {
-			line = strings.ReplaceAll(line, "=deploy/quickstart/", "="+resolved+"/")
-		}
-		return line
-	})
-	r.follow("Without Istio", func(line, said string) {
-		t.Logf("%s\n%s", line, said)
-		switch {
-		case strings.Contains(line, "echo call"):
-			if !strings.Contains(said, "\nv1 ") && !strings.Contains(said, "\nv2 ") {
-				t.Errorf("%s: neither v1 nor v2 answered:\n%s", line, said)
-			}
-		case strings.Contains(line, "create namespace shop"):
-			w.must(w.Account(w.ctx, "shop"))
-		case strings.Contains(line, "wait --for"):
-			w.step("its pods are enrolled", func() { w.pods("shop", "", partOfMesh(3)) })
-			resolved = w.TempDir()
-			w.resolve(resolved)
-			_, err := r.operator.Shell(w.ctx, r.change(`helm upgrade dubway deploy/chart -n dubway-system --reuse-values --set-file 'xds.files.shop\.yaml=deploy/quickstart/shop.yaml'`))
-			w.must(err)
-			w.step("addresses are in force", func() { // when the kubelet has brought them
-				_, err := r.operator.Shell(w.ctx, call+" --within 4m")
-				w.must(err)
-			})
-		case strings.HasPrefix(line, "helm upgrade"):
-			w.step("all calls go to v2", func() { w.settled(r, "v2") })
-		case strings.Contains(line, "status --all-nodes"):
-			for _, n := range w.Nodes {
-				if !strings.Contains(said, n.Name+" ") {
-					t.Errorf("%s does not tell of %s:\n%s", line, n.Name, said)
-				}
-			}
-		}
-	})
-	if resolved == "" {
-		t.Error("the guide waits for no pods")
-	}
-	r.follow("What is created", nil)
+// give gives one command of the guides, as somebody with this cluster writes it.
+func (r *reader) give(line string) (said string) {
+	r.Helper()
+	r.given[line] = true
+	r.step(line, func() { said = r.shell(r.written(line)) })
+	return said
 }
 
-// clear removes what the guide made, if it did not come to its end.
-func (w *world) clear() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	if w.Failed() {
-		for _, container := range []string{"agent", "proxy"} {
-			said, _ := w.Kubectl(ctx, "logs", "-n=dubway-system", "-l=app.kubernetes.io/name=dubway", "-c="+container, "--prefix", "--tail=200")
-			w.Log(said)
-		}
-	}
-	_, gone := w.Helm(ctx, "uninstall", "dubway", "-n=dubway-system", "--ignore-not-found", "--timeout=4m")
-	_, deleted := w.Kubectl(ctx, "delete", "namespace", "shop", "dubway-system", "--ignore-not-found", "--timeout=2m")
-	if err := errors.Join(gone, deleted); err != nil {
-		w.Errorf("clear: %v", err)
-	}
+// shell gives any command.
+func (r *reader) shell(line string) string {
+	r.Helper()
+	said, err := r.operator.Shell(r.ctx, line)
+	r.must(err)
+	return said
 }
 
-// partOfMesh accepts n pods whose conditions say that they are enrolled.
-func partOfMesh(n int) func([]cluster.Pod) error {
-	return func(pods []cluster.Pod) error {
-		for i := range pods {
-			if said := pods[i].Conditions["dubway.io/enrolled"]; !strings.HasPrefix(said, "True") {
-				return fmt.Errorf("%s is not enrolled: %q", pods[i].Name, said)
-			}
-		}
-		return cluster.Ready(n)(pods)
+// written is a line of a guide as somebody with this cluster writes it.
+func (r *reader) written(line string) string {
+	if other, ok := r.shaped[line]; ok {
+		line = other
 	}
+	if strings.HasPrefix(line, "helm ") && strings.Contains(line, "deploy/chart") {
+		line += " --values " + r.values
+	}
+	if r.shop != "" {
+		line = strings.ReplaceAll(line, "=deploy/quickstart/", "="+r.shop+"/")
+	}
+	return strings.NewReplacer("--node NODE", "--node n1", "worker-1", "n1", "pod POD ", "pod "+r.mended+" ", " REVISION ", " "+r.revision+" ",
+		"10.96.0.20:", stock+":", "zookeeper.infra:2181", "127.0.0.1:2181").Replace(line)
 }
 
-// settled calls until ten answers after each other are of one version.
-func (w *world) settled(r *reader, version string) {
-	w.Helper()
-	for in := 0; in < 10; {
-		said, err := r.operator.Shell(w.ctx, call)
-		w.must(err)
-		if in++; !strings.Contains(said, "\n"+version+" ") {
-			in = 0
-			select {
-			case <-w.ctx.Done():
-				w.Fatalf("another version still answers:\n%s", said)
-			case <-time.After(time.Second):
+// complete wants every command of the guides to have been given, but for those of elsewhere.
+func (r *reader) complete() {
+	r.Helper()
+	for name, commands := range r.guides {
+		for _, line := range guide.Lines(commands) {
+			if _, other := elsewhere[line]; !r.given[line] && !other {
+				r.Errorf("docs/%s: nobody gave the command %q", name, line)
 			}
 		}
 	}
-}
-
-// resolve writes files of the guide's configuration with addresses in place of names, into a
-// directory: this cluster has no DNS of its own.
-func (w *world) resolve(dir string) {
-	w.Helper()
-	var names []string
-	for _, version := range []string{"v1", "v2"} {
-		pod := w.pods("shop", "app=provider,version="+version, cluster.Ready(1))[0]
-		names = append(names, "provider-"+version+".shop.svc.cluster.local", pod.Addresses[0])
-	}
-	for _, file := range []string{"shop.yaml", "all-v2.yaml"} {
-		text, err := os.ReadFile(filepath.Join("../../../deploy/quickstart", file))
-		w.must(err)
-		w.must(os.WriteFile(filepath.Join(dir, file), []byte(strings.NewReplacer(names...).Replace(string(text))), 0o644))
+	for line := range maps.Keys(elsewhere) {
+		if !slices.ContainsFunc(guides, func(name string) bool { return slices.Contains(guide.Lines(r.guides[name]), line) }) {
+			r.Errorf("no guide has the command %q", line)
+		}
 	}
 }
 
-// release imports the image that the guide and the chart name.
-func (w *world) release() {
-	w.Helper()
-	archive := filepath.Join(w.TempDir(), "dubway.tar")
-	build := exec.CommandContext(w.ctx, "go", "run", "./deploy/image", "-o", archive, "-binaries", "bin", "-tag", "dubway:"+version.Version)
-	build.Dir = "../../.."
-	said, err := build.CombinedOutput()
-	if err != nil {
-		w.Fatalf("%v: %s", err, said)
+// shaped are commands that a person ends, or whose status says something: which lines of them
+// are enough.
+func shaped() map[string]string {
+	all := map[string]string{
+		// Differences are status 1.
+		"kubectl diff -f services.yaml": "kubectl diff -f services.yaml || test $? = 1",
 	}
-	w.must(w.ImportImage(w.ctx, archive))
+	for endless, lines := range map[string]int{"kubectl dubway tap --pod shop/orders-0": 3, "kubectl dubway top --node NODE": 8} {
+		all[endless] = fmt.Sprintf("%s | head -n %d", endless, lines)
+	}
+	// Nobody may be so slow: it is asked to end, as by Ctrl-C.
+	slow := "kubectl dubway tap --pod shop/orders-0 --slower-than 50ms -o json"
+	all[slow] = "timeout --signal=INT 3 " + slow + " || test $? = 124"
+	forward := "kubectl -n dubway-system port-forward daemonset/dubway 15020"
+	all[forward] = beside(forward, "pod get http://127.0.0.1:15020/metrics")
+	registry := "kubectl dubway generate services --from-registry zookeeper://zookeeper.infra:2181 -n shop > services.yaml"
+	all[registry] = beside("kubectl -n infra port-forward pod/zookeeper 2181", registry)
+	return all
 }
 
-// nodeValues is a file of values for nodes that share a machine.
-func (w *world) nodeValues() string {
-	w.Helper()
-	cgroups, err := machine.Cgroup2()
-	w.must(err)
-	path := filepath.Join(w.TempDir(), "values.yaml")
-	text := fmt.Sprintf("cgroup: {hostPath: %s, subPathExpr: kt-$(NODE_NAME)}\nkubelet: {cgroup: /host/cgroup/system/kubelet}\nproxy: {drainSeconds: 5}\n", cgroups)
-	w.must(os.WriteFile(path, []byte(text), 0o644))
-	return path
+// beside gives a line while another one forwards a port.
+func beside(forward, line string) string {
+	return forward + " > forwarded 2>&1 & trap 'kill $!' EXIT; until grep -q Forwarding forwarded; do sleep 0.1; done; " + line
 }

@@ -151,7 +151,7 @@ func (r *rig) onDisk(n *cluster.Node, pod, name string) int {
 	return number
 }
 
-// stopped stops consumers, whatever they have counted.
+// stopped stops consumers, whatever they have counted. None of it went past the mesh.
 func (r *rig) stopped(consumers ...string) {
 	r.Helper()
 	for _, consumer := range consumers {
@@ -163,6 +163,7 @@ func (r *rig) stopped(consumers ...string) {
 			}
 		}
 	}
+	r.kept(r.namespace)
 }
 
 // pauses is a pod that does nothing: namespace, name, node.

@@ -44,6 +44,7 @@ func (r *rig) relabelled() {
 	r.step("namespace came back", func() {
 		r.kubectl("label", "namespace", r.namespace, "dubway.io/mesh=enabled")
 		r.enrolled(r.namespace, "", 4)
+		r.joined(r.namespace)
 		r.consumer("inside", "n1", provider.Addresses[0])
 		r.reached(r.namespace, "inside", 100)
 	})
@@ -160,6 +161,11 @@ spec:
 // them when they are gone.
 func (r *rig) burst() {
 	const n = 50 // on each node
+	for name := range strings.FieldsSeq(r.kubectl("get", "namespaces", "--output=jsonpath={.items[*].metadata.name}")) {
+		if strings.HasPrefix(name, "faults-") && name != r.namespace {
+			r.delete("namespace", name, "--ignore-not-found")
+		}
+	}
 	before := map[string]map[string]int{}
 	for _, node := range r.Nodes {
 		before[node.Name] = r.entries(node.Name)

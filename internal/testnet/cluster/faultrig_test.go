@@ -16,7 +16,8 @@ import (
 )
 
 // TestFaults: Dubway, as its chart installs it, while parts of the cluster fail. Each fault
-// ends with a mesh that works, which the next one has.
+// ends with a mesh that works, which the next one has; only who needs nodes without its pods
+// waits until they are gone.
 func TestFaults(t *testing.T) {
 	w := begin(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 24*time.Minute)
@@ -42,7 +43,7 @@ func TestFaults(t *testing.T) {
 			r := &rig{world: begin(t), namespace: namespace}
 			r.must(r.Apply(r.ctx, fmt.Sprintf(
 				"{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {dubway.io/mesh: enabled}}}", namespace)))
-			t.Cleanup(func() { r.delete("namespace", namespace) })
+			t.Cleanup(func() { r.kubectl("delete", "namespace", namespace, "--wait=false") })
 			t.Cleanup(func() {
 				if t.Failed() {
 					var logs strings.Builder
@@ -106,9 +107,7 @@ func (r *rig) configure(text string) {
 	data, err := json.Marshal(map[string]string{r.namespace + ".yaml": text})
 	r.must(err)
 	r.kubectl("patch", "configmap", configMap, "-n="+system, "--type=json", `-p=[{"op": "replace", "path": "/data", "value": `+string(data)+"}]")
-	// The kubelet brings it when it looks at the pod: at once, when that changes.
-	r.kubectl("annotate", "pods", "-n="+system, "-l="+agents, "--overwrite",
-		fmt.Sprintf("test/configured=%d", time.Now().UnixNano()))
+	r.brought()
 	for node := range before {
 		r.until("the configuration on "+node, func() bool { return r.generation(node) > before[node] })
 	}

@@ -37,16 +37,18 @@ func (w *world) checkout() string {
 	return dir
 }
 
-// imported imports Dubway's image, made by deploy/image of what `make build` built.
+// imported imports Dubway's image, made by deploy/image of what `make build` built, once.
 func (w *world) imported() {
 	w.Helper()
-	archive := filepath.Join(w.TempDir(), "dubway.tar")
-	made := exec.CommandContext(w.ctx, "go", "run", "./deploy/image", "-o", archive, "-binaries", "bin", "-tag", chartTag)
-	made.Dir = w.checkout()
-	if text, err := made.CombinedOutput(); err != nil {
-		w.Fatalf("make image: %v\n%s", err, text)
-	}
-	w.must(w.ImportImage(w.ctx, archive))
+	w.once(chartTag, func() {
+		archive := filepath.Join(w.TempDir(), "dubway.tar")
+		made := exec.CommandContext(w.ctx, "go", "run", "./deploy/image", "-o", archive, "-binaries", "bin", "-tag", chartTag)
+		made.Dir = w.checkout()
+		if text, err := made.CombinedOutput(); err != nil {
+			w.Fatalf("make image: %v\n%s", err, text)
+		}
+		w.must(w.ImportImage(w.ctx, archive))
+	})
 }
 
 // values are those of this cluster, whose nodes share a kernel: "NAME=VALUE", as --set has them.

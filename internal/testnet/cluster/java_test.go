@@ -5,40 +5,53 @@ package cluster_test
 import (
 	"debug/elf"
 	"io/fs"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 
-	"github.com/dubway/dubway/internal/testnet/cluster"
-	"github.com/dubway/dubway/internal/testnet/cluster/image"
+	"github.com/dubway/dubway/deploy/image/archive"
 )
 
 // javaImage is the image of Dubbo Java's peers.
 const javaImage = "dubway.test/dubbo-java:1"
 
-// TestJavaCalls: the same of Java, and of Java and Go together.
-func TestJavaCalls(t *testing.T) {
-	w := begin(t, "java")
-	w.step("images made and imported", func() {
-		w.peers()
-		w.java()
+// javaInMesh: Java on both nodes and on one, and Java and Go together.
+func (w *world) javaInMesh() {
+	w.namespace("java")
+	w.step("providers enrolled", func() {
+		w.run(peer{image: javaImage, namespace: "java", name: "provider", node: "n2", args: []string{"org.dubway.test.Provider", "20880", "java"}, serves: true})
+		w.run(peer{image: peerImage, namespace: "java", name: "go-provider", node: "n1", args: []string{"provider", "20880", "go"}, serves: true})
+		for provider, address := range map[string]string{"provider": "198.19.7.12", "go-provider": "198.19.7.13"} {
+			w.apply(`
+{apiVersion: v1, kind: Service, metadata: {namespace: java, name: %[1]s},
+spec: {clusterIP: %[2]s, selector: {app: %[1]s}, ports: [{name: dubbo, port: 20880}]}}`, provider, address)
+		}
+		w.enrolled("java", "serves=true,"+tlsMode, 2)
 	})
-	w.step("providers and consumers run", func() {
-		w.run(peer{image: javaImage, namespace: "java", name: "provider", node: "n2", args: []string{"org.dubway.test.Provider", "20880", "j1"}, serves: true})
-		provider := w.pods("java", "app=provider", cluster.Ready(1))[0]
-		target := "target=" + net.JoinHostPort(provider.Addresses[0], "20880")
-		w.run(peer{image: javaImage, namespace: "java", name: "consumer", node: "n1", args: []string{"org.dubway.test.Load", target}})
-		w.run(peer{image: peerImage, namespace: "java", name: "go-consumer", node: "n1", args: []string{"load", target}})
-		w.reached("java", "consumer", 100)
-		w.reached("java", "go-consumer", 100)
-	})
-	w.step("consumers stopped, and their calls counted", func() {
-		if n := w.tally("java", "consumer", "go-consumer"); n < 200 {
-			t.Errorf("%d calls were made", n)
+	load, java, golang := []string{"org.dubway.test.Load"}, "target=198.19.7.12:20880 timeout=20000", "target=198.19.7.13:20880 timeout=20000"
+	consumers := []string{"near", "far", "mixed", "go-consumer"}
+	w.step("consumers enrolled, and calls made", func() {
+		for _, p := range []peer{
+			{name: "near", node: "n2", image: javaImage, args: append(load, java)},
+			{name: "far", node: "n1", image: javaImage, args: append(load, java)},
+			{name: "mixed", node: "n2", image: javaImage, args: append(load, golang)},
+			{name: "go-consumer", node: "n1", image: peerImage, args: []string{"load", java}},
+		} {
+			p.namespace = "java"
+			w.run(p)
+		}
+		w.enrolled("java", "", 6)
+		for _, consumer := range consumers {
+			w.reached("java", consumer, 100)
 		}
 	})
+	w.step("calls counted", func() { w.everywhere("java", consumers...) })
+	w.encrypted("java")
+	for consumer, provider := range map[string]string{"near": "java", "far": "java", "mixed": "go", "go-consumer": "java"} {
+		if n, all := w.count("java", consumer, "answered-"+provider), w.count("java", consumer, "answered"); n != all {
+			w.Errorf("of %d calls of %s %d were answered by %s", all, consumer, n, provider)
+		}
+	}
 }
 
 // java makes an image of a Java runtime with what Dubbo needs of it, and imports it.
@@ -51,14 +64,14 @@ func (w *world) java() {
 	for _, library := range w.libraries(runtime) {
 		files[strings.TrimPrefix(library, "/")] = library
 	}
-	w.image(&image.Image{
-		Name: javaImage, Files: files, Empty: []string{"tmp"},
+	w.image(&archive.Image{
+		Name: javaImage,
 		Entrypoint: []string{
 			"/jre/bin/java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m",
 			"--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.math=ALL-UNNAMED", "--add-opens=java.base/java.util=ALL-UNNAMED",
 			"-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-Ddubbo.service.shutdown.wait=1000", "-cp", "/app/classes:/app/lib/*",
 		},
-	})
+	}, files)
 }
 
 // libraries are those of this machine that the binaries in a folder want, with the loader

@@ -51,7 +51,8 @@ type world struct {
 	*testing.T
 	*cluster.Cluster
 
-	ctx context.Context //nolint:containedctx // the time limit of the whole test
+	ctx    context.Context //nolint:containedctx // the time limit of the whole test
+	before map[string]int  // connections of a pod's own, by its UID, before it was part of the mesh
 }
 
 // begin returns the cluster to a test, and shows the logs of its services and of the pods
@@ -71,7 +72,7 @@ func begin(t *testing.T, namespaces ...string) *world {
 		cancel()
 		t.Fatal(shared.err)
 	}
-	w := &world{T: t, Cluster: shared.cluster, ctx: ctx}
+	w := &world{T: t, Cluster: shared.cluster, ctx: ctx, before: map[string]int{}}
 	t.Cleanup(cancel)
 	for _, name := range namespaces {
 		w.apply("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", name)

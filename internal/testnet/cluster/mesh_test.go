@@ -33,6 +33,7 @@ func TestMesh(t *testing.T) {
 	w.step("chart installed", func() {
 		w.routes(onlyMesh, "n1", "n2")
 		w.install("xds.existingConfigMap=" + configMap)
+		w.bounded()
 	})
 	if n := w.count("shop", "before", "answered"); n > 0 {
 		t.Errorf("%d calls were answered before the namespace was part of the mesh", n)
@@ -40,6 +41,7 @@ func TestMesh(t *testing.T) {
 	w.step("namespace labelled, its pods enrolled", func() {
 		w.kubectl("label", "namespace", "shop", "dubway.io/mesh=enabled")
 		w.enrolled("shop", "", 3)
+		w.joined("shop")
 	})
 	w.step("calls of a pod from before", func() { w.reached("shop", "before", 100) })
 	w.step("calls of a pod from after", func() {
@@ -52,8 +54,10 @@ func TestMesh(t *testing.T) {
 		w.consumer("ruled", "n1", onlyMesh)
 		w.calling("ruled")
 		w.routes(onlyMesh, "n2")
+		w.brought()
 		w.follows("ruled", "n1")
 		w.routes(onlyMesh, "n1")
+		w.brought()
 		w.follows("ruled", "n2")
 		w.exact("shop", "before", "after", "ruled")
 	})

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dubway/dubway/internal/testnet/cluster/capture"
 	"github.com/dubway/dubway/internal/testnet/cluster/machine"
 )
 
@@ -23,7 +24,8 @@ const (
 type Node struct {
 	*machine.Machine
 
-	Name string
+	Name    string
+	Capture *capture.Capture // anew with each boot
 
 	cluster *Cluster
 	number  int // from 1
@@ -179,6 +181,9 @@ func (n *Node) Reboot(ctx context.Context) error {
 	if err := n.plug(); err != nil {
 		return fmt.Errorf("plug %s: %w", n.Name, err)
 	}
+	if err := n.watch(ctx); err != nil {
+		return err
+	}
 	if err := n.StartService(ctx, Containerd); err != nil {
 		return err
 	}
@@ -186,6 +191,23 @@ func (n *Node) Reboot(ctx context.Context) error {
 		if _, err := n.launch(name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// watch begins to count what is begun in the node's pods. With its cgroup and its network went
+// what counted before.
+func (n *Node) watch(ctx context.Context) error {
+	root, err := machine.Cgroup2()
+	if err != nil {
+		return err
+	}
+	if n.Capture != nil {
+		_ = n.Capture.Close()
+	}
+	n.Capture, err = capture.Start(ctx, n, filepath.Join(root, cgroupOf(n.Name)), n.cluster.conf(""))
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", n.Name, err)
 	}
 	return nil
 }

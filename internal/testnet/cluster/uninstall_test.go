@@ -43,17 +43,18 @@ spec: {clusterIP: 198.19.7.9, selector: {serves: "true"}, ports: [{name: tcp-dub
 			if w.read(n, conflist) == conflists[i] {
 				t.Errorf("the plugin is not in the CNI configuration of %s", n.Name)
 			}
-			w.held("consumer-"+n.Name, n, viaService)
+			w.consumer("consumer-"+n.Name, n.Name, viaService)
 		}
 		w.enrolled("shop", "", 4)
 		w.calling(consumers...)
 	})
 	w.step("connections counted", func() {
-		for i, n := range w.Nodes {
-			c := w.captured(consumers[i], n)
-			t.Logf("%s: %+v", consumers[i], c)
-			if c.own > 0 || c.mesh == 0 || c.bridge != c.mesh {
-				t.Errorf("%s: connections by the application itself, by the mesh, and on the bridge: %+v", consumers[i], c)
+		w.kept("shop")
+		for _, pod := range w.enrolled("shop", "serves=false", 2) {
+			c := w.connections(pod)
+			t.Logf("%s: %+v", pod.Name, c)
+			if c.Own > 0 || c.Bridge == 0 {
+				t.Errorf("the mesh makes no connections of %s: %+v", pod.Name, c)
 			}
 		}
 	})
@@ -69,8 +70,10 @@ spec: {clusterIP: 198.19.7.9, selector: {serves: "true"}, ports: [{name: tcp-dub
 				t.Errorf("the CNI configuration of %s is\n%s\nand was\n%s", n.Name, said, conflists[i])
 			}
 			w.clean(n)
-			if c := w.captured(consumers[i], n); c.own == 0 {
-				t.Errorf("%s: no connection of its own was seen, though nobody else makes them now: %+v", consumers[i], c)
+		}
+		for _, pod := range w.pods("shop", "serves=false", cluster.Ready(2)) {
+			if c := w.connections(pod); c.Own == 0 {
+				t.Errorf("%s: no connection of its own was seen, though nobody else makes them now: %+v", pod.Name, c)
 			}
 		}
 		for _, pod := range w.pods("shop", "", cluster.Ready(4)) {

@@ -20,7 +20,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
@@ -28,35 +27,12 @@ import (
 	"github.com/dubway/dubway/internal/testnet/meshtest"
 )
 
-// IstiodEnv is the folder of the built binary, as `make e2e-istiod` says it.
-const IstiodEnv = "DUBWAY_E2E_ISTIOD"
-
-// Ports of the control plane.
-const (
-	PlainPort = 15010 // xDS without TLS
-	TLSPort   = 15012 // xDS and certificates
-)
-
-// meshConfig is Istio's of the whole mesh. The providers do nothing until a Telemetry names
-// them.
-const meshConfig = `
-trustDomain: cluster.local
-rootNamespace: istio-system
-accessLogFile: ""
-extensionProviders:
-- {name: text, envoyFileAccessLog: {path: /dev/stdout}}
-- {name: otel-als, envoyOtelAls: {service: otel.istio-system.svc.cluster.local, port: 4317}}
-- {name: otel, opentelemetry: {service: otel.istio-system.svc.cluster.local, port: 4317}}
-- {name: prometheus, prometheus: {}}
-`
-
 // Plane is a running control plane. Its methods fail the test; they are for the test's own
 // goroutine.
 type Plane struct {
 	*apiserver.Server
 
 	mesh      *meshtest.Mesh
-	istiod    string // folder of the binary
 	discovery *testnet.Process
 }
 
@@ -64,13 +40,12 @@ type Plane struct {
 // the objects of a YAML text, and waits until istiod is ready. It ends with the node.
 func Start(m *meshtest.Mesh, objects string) *Plane {
 	m.T.Helper()
-	p := &Plane{mesh: m, istiod: os.Getenv(IstiodEnv)}
-	if p.istiod == "" {
-		m.T.Fatalf("%s does not say where the control plane is: run make e2e-istiod", IstiodEnv)
-	}
+	p := &Plane{mesh: m}
+	kinds, err := Kinds()
+	m.Must(err)
 	p.Server = apiserver.Start(m, "endpointslice-controller,serviceaccount-controller,namespace-controller,root-ca-certificate-publisher-controller")
-	m.Must(os.WriteFile(p.File("mesh.yaml"), []byte(meshConfig), 0o600))
-	for _, file := range p.kinds() {
+	m.Must(os.WriteFile(p.File("mesh.yaml"), []byte(MeshConfig), 0o600))
+	for _, file := range kinds {
 		text, err := os.ReadFile(file)
 		m.Must(err)
 		m.Must(p.API.Apply(m.Ctx, string(text)))
@@ -80,40 +55,19 @@ func Start(m *meshtest.Mesh, objects string) *Plane {
 	return p
 }
 
-// kinds are the files of definitions of kinds.
-func (p *Plane) kinds() []string {
-	p.mesh.T.Helper()
-	files, err := filepath.Glob(filepath.Join(p.istiod, "kinds", "*.yaml"))
-	p.mesh.Must(err)
-	if len(files) == 0 {
-		p.mesh.T.Fatalf("%s has no definitions of kinds: run make e2e-istiod", p.istiod)
-	}
-	return files
-}
-
 // StartIstiod starts istiod, at first or again, and waits until it is ready.
 func (p *Plane) StartIstiod() {
 	p.mesh.T.Helper()
-	any4 := func(port int) string { return fmt.Sprintf("%s:%d", p.Pod.Addresses[0], port) }
+	run := Discovery{
+		Kubeconfig: p.File("kubeconfig"), MeshConfig: p.File("mesh.yaml"), Serves: p.Pod.Addresses[0].String(), Ready: "127.0.0.1",
+		Agents: AgentNamespace + "/" + AgentAccount,
+	}
 	var err error
-	p.discovery, err = p.Pod.Start(testnet.Command{
-		Name: "istiod", Path: filepath.Join(p.istiod, "istiod"),
-		Args: []string{
-			"discovery", "--kubeconfig", p.File("kubeconfig"), "--meshConfig", p.File("mesh.yaml"),
-			"--grpcAddr", any4(PlainPort), "--secureGRPCAddr", any4(TLSPort),
-			"--httpAddr", "127.0.0.1:8080", "--httpsAddr", "127.0.0.1:15017",
-			"--monitoringAddr", "127.0.0.1:15014", "--ctrlz_port", "0",
-		},
-		Env: []string{
-			"POD_NAMESPACE=istio-system", "POD_NAME=istiod-0", "CLUSTER_ID=Kubernetes", "ENABLE_LEADER_ELECTION=false",
-			"VALIDATION_WEBHOOK_CONFIG_NAME=", "INJECTION_WEBHOOK_CONFIG_NAME=", "INJECT_ENABLED=false", "PILOT_ENABLE_ANALYSIS=false",
-			"CA_TRUSTED_NODE_ACCOUNTS=" + AgentNamespace + "/" + AgentAccount,
-		},
-	})
+	p.discovery, err = p.Pod.Start(testnet.Command{Name: "istiod", Path: Binary(), Args: run.Args(), Env: run.Env()})
 	p.mesh.Must(err)
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: p.Pod.DialContext, DisableKeepAlives: true}}
 	p.Wait(p.discovery, "readiness", func(ctx context.Context) bool {
-		ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8080/ready", http.NoBody)
+		ask, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/ready", ReadyPort), http.NoBody)
 		if err != nil {
 			return false
 		}

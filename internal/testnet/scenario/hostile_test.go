@@ -43,6 +43,12 @@ func (n nosy) Workload(_ *handoff.Workload, files []*os.File) error {
 func (nosy) WorkloadGone(string) error { return nil }
 func (n nosy) SnapshotEnd() error      { close(n.told); return nil }
 func (nosy) Yield()                    {}
+func (nosy) Lanes(_ *handoff.Lanes, files []*os.File) error {
+	for _, f := range files {
+		_ = f.Close()
+	}
+	return nil
+}
 
 // hostile is the hostile program's process: hostile TAG JSON. It speaks the
 // handoff's protocol as the proxy does, with the proxy's user and place.

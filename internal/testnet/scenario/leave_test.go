@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -178,9 +179,8 @@ func (m *mesh) gone(d directory, pods ...*testnet.Pod) {
 	}
 	for _, p := range pods {
 		for _, port := range []uint16{15001, 15006} {
-			if p.Listens(port) {
-				m.t.Errorf("somebody listens on port %d of %s", port, p.Name)
-			}
+			// The proxy closes its own when it hears of it.
+			m.eventually(fmt.Sprintf("nobody listens on port %d of %s", port, p.Name), func() bool { return !p.Listens(port) })
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		"plane": plane, "collector": collector, "aeraki": aerakis,
 		"kubelet": kubelet, "knock": knock,
 	})
-	os.Exit(meshtest.Main(m, "sc", "sc2"))
+	os.Exit(meshtest.Main(m, "sc", "sc2", "sc-sidecar", "sc-reached", "sc-policies"))
 }
 
 // provide is the provider's process: provide NAME ADDRESS.
@@ -142,6 +142,14 @@ type mesh struct {
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
 	return newNode(t, "sc", 1)
+}
+
+// besides is newMesh of a test that waits for a minute or more: such ones run beside each
+// other, each with a tag of its own, which TestMain knows.
+func besides(t *testing.T, tag string) *mesh {
+	t.Helper()
+	t.Parallel()
+	return newNode(t, tag, 1)
 }
 
 // newNode makes one of several nodes.

@@ -54,7 +54,7 @@ func (m *mesh) sidecar(ca *catest.CA, peer *testnet.Pod) *testnet.Pod {
 // told so.
 func TestSidecarNeighbour(t *testing.T) {
 	const lives, n = 30 * time.Second, 3000
-	m := newMesh(t)
+	m := besides(t, "sc-sidecar")
 	consumer, provider := m.pod("consumer"), m.pod("provider", 20880)
 	m.provider(provider, "provider")
 	ca, args := m.authority()

@@ -60,7 +60,7 @@ var policyRuns = []struct {
 // TestPolicyTraffic loads each example of docs/policies.md and makes calls by it:
 // what the consumer gets, what the providers counted, metrics and log agree.
 func TestPolicyTraffic(t *testing.T) {
-	m := newMesh(t)
+	m := besides(t, "sc-policies")
 	p := &policyRun{
 		mesh: m, examples: policyExamples(t), consumer: m.pod("consumer"), admin: m.pod("admin"),
 		v1: m.pod("provider-1", 20880), v2: m.pod("provider-2", 20880), audit: m.pod("audit", 20880),

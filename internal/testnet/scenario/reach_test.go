@@ -33,7 +33,7 @@ func (m *mesh) says(p *testnet.Pod, reason string) {
 // TestEnrolledWhenReached: a pod is enrolled when the proxy has answered over its data
 // path. One that answered stays so while the proxy restarts, and not for ever.
 func TestEnrolledWhenReached(t *testing.T) {
-	m := newMesh(t)
+	m := besides(t, "sc-reached")
 	consumer, provider := m.pod("consumer"), m.pod("provider", 20880)
 	_, err := m.StartAgent(m.ctx, "--check-interval", "1s")
 	m.must(err)

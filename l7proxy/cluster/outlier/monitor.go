@@ -69,6 +69,18 @@ func (m *Monitor) Put(o rpc.Outcome) {
 	}
 }
 
+// Succeeded is Put for n requests that ended well; a nil Monitor judges nobody.
+func (m *Monitor) Succeeded(n uint64) {
+	if m == nil || n == 0 {
+		return
+	}
+	m.Put(rpc.OutcomeOK)
+	m.external.total.Add(n - 1)
+	if m.detector.config.Load().Split {
+		m.local.total.Add(n - 1)
+	}
+}
+
 func (m *Monitor) failUnavailable(c *snapshot.Outlier) {
 	if m.unavailable.Add(1) == c.Unavailable.Threshold {
 		m.detector.consecutive(m, Unavailable)

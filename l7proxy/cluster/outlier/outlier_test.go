@@ -262,3 +262,19 @@ func TestMaxEjected(t *testing.T) {
 		})
 	}
 }
+
+// TestSucceeded: what went well elsewhere counts like what went well here: errors around it
+// are not in a row, and it is a part of the volume.
+func TestSucceeded(t *testing.T) {
+	b := newBench(t, defaults(), 2)
+	for i, m := range b.list {
+		b.put(i, 4, rpc.OutcomeError)
+		m.Succeeded(uint64(1000 * (1 - i))) // of the second one none
+		b.put(i, 4, rpc.OutcomeError)
+	}
+	b.want(t, "eight errors", 1)
+	if n := b.list[0].external.total.Load(); n != 1008 {
+		t.Errorf("%d requests are counted", n)
+	}
+	(*Monitor)(nil).Succeeded(1) // judges nobody
+}

@@ -93,6 +93,21 @@ func (w *Wheel) At(random uint64) int {
 	return w.slot(place)
 }
 
+// Weights returns the weights of the slots without what they have in common.
+func (w *Wheel) Weights() []uint64 {
+	list := make([]uint64, w.slots)
+	for i := range list {
+		list[i] = 1
+		if w.ends != nil {
+			list[i] = w.ends[i]
+		}
+		if w.ends != nil && i > 0 {
+			list[i] -= w.ends[i-1]
+		}
+	}
+	return list
+}
+
 // slot returns the slot that holds a place.
 func (w *Wheel) slot(place uint64) int {
 	low, high := 0, len(w.ends)-1

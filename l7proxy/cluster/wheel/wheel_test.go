@@ -120,3 +120,17 @@ func fits(t *testing.T, counts []int, weights []uint64) {
 		t.Errorf("counts %v do not fit the weights %v (chi-square %.1f with %.0f degrees of freedom)", counts, weights, chi, freedom)
 	}
 }
+
+// TestWeights: what each slot gets of a round.
+func TestWeights(t *testing.T) {
+	for _, tt := range []struct{ of, want []uint64 }{
+		{[]uint64{5}, []uint64{1}},
+		{[]uint64{3, 3, 3}, []uint64{1, 1, 1}},
+		{[]uint64{2, 6, 4}, []uint64{1, 3, 2}},
+		{[]uint64{0, 4, 2}, []uint64{0, 2, 1}},
+	} {
+		if got := New(len(tt.of), func(i int) uint64 { return tt.of[i] }).Weights(); !slices.Equal(got, tt.want) {
+			t.Errorf("%d: %d, want %d", tt.of, got, tt.want)
+		}
+	}
+}

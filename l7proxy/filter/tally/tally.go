@@ -44,6 +44,9 @@ type Counter struct{ n atomic.Uint64 }
 // Add counts one verdict.
 func (c *Counter) Add() { c.n.Add(1) }
 
+// AddMany counts n verdicts.
+func (c *Counter) AddMany(n uint64) { c.n.Add(n) }
+
 // Tally has all counters. Its zero value has none. Safe for concurrent use.
 type Tally struct {
 	rules  sync.Map // *snapshot.Rules to *counters: one for each policy, then that for none

@@ -13,6 +13,7 @@ import (
 type Destination struct {
 	Prefix netip.Prefix
 	Port   uint16
+	Lane   bool // requests are read there, so that they may take a lane
 }
 
 // Of lists what the listeners of a snapshot are for, without duplicates, ordered by
@@ -26,10 +27,10 @@ func Of(s *snapshot.Snapshot) []Destination {
 		if isLoopback(p) {
 			continue
 		}
-		list = append(list, Destination{Prefix: p, Port: l.Port})
+		list = append(list, Destination{Prefix: p, Port: l.Port, Lane: l.RouteName != ""})
 	}
 	slices.SortFunc(list, compare)
-	return slices.Compact(list)
+	return slices.CompactFunc(list, func(a, b Destination) bool { return a.Prefix == b.Prefix && a.Port == b.Port })
 }
 
 // isLoopback tells whether all of p is loopback: 127.0.0.0/8 or ::1.
@@ -47,5 +48,11 @@ func compare(a, b Destination) int {
 	if d := a.Prefix.Bits() - b.Prefix.Bits(); d != 0 {
 		return d
 	}
-	return int(a.Port) - int(b.Port)
+	if d := int(a.Port) - int(b.Port); d != 0 || a.Lane == b.Lane {
+		return d
+	}
+	if a.Lane { // it stands for both
+		return -1
+	}
+	return 1
 }

@@ -34,6 +34,9 @@ func appendRequest(b []byte, fixed string, rec *rpc.Record) []byte {
 	b = appendText(b, "dubbo_serialization", SerializationName(rec.Serialization))
 	b = appendAddress(b, "downstream_remote_address", rec.Downstream)
 	b = appendPolicy(b, rec.Policy, rec.Shadow)
+	if rec.Lane {
+		b = strconv.AppendBool(appendKey(b, "lane"), true)
+	}
 	return append(append(b, fixed...), '}', '\n')
 }
 

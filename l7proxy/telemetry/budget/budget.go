@@ -66,7 +66,7 @@ func NewTags() *Tags {
 func (t *Tags) Value(from *rpc.Peer, of, value string) string {
 	got := t.one.Look(from, of, value)
 	if got == Other {
-		t.one.Exceed()
+		t.one.Exceed(1)
 	}
 	return got
 }
@@ -80,11 +80,11 @@ func (t *Tags) Fits(from *rpc.Peer, of, values string) bool {
 // Exceeded returns how often Value returned Other.
 func (t *Tags) Exceeded() uint64 { return t.one.Exceeded() }
 
-// Exceeded returns how often Exceed was called.
+// Exceeded returns how many Exceed counted.
 func (v *Values) Exceeded() uint64 { return v.exceeded.Load() }
 
-// Exceed counts a request whose value is Other.
-func (v *Values) Exceed() { v.exceeded.Add(1) }
+// Exceed counts requests whose value is Other.
+func (v *Values) Exceed(requests uint64) { v.exceeded.Add(requests) }
 
 // Look returns the label value that stands for a value of an attribute of a consumer, nil
 // if that is not known: itself, Other or Unknown. It aliases nothing of the caller's, and

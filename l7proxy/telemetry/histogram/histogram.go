@@ -43,6 +43,17 @@ func newLayout(unit float64, le [NumBounds]float64) *Layout {
 	return l
 }
 
+// Middle is the value in the middle of a bucket; of the last one its lower bound.
+func (l *Layout) Middle(bucket int) uint64 {
+	switch bucket {
+	case 0:
+		return l.bounds[0] / 2
+	case NumBounds:
+		return l.bounds[NumBounds-1]
+	}
+	return (l.bounds[bucket-1] + l.bounds[bucket]) / 2
+}
+
 // envoyBounds are the buckets of Envoy, hence of Istio's sidecars: kept exactly,
 // because a sum over le of two layouts is nonsense.
 var envoyBounds = [NumBounds]float64{
@@ -78,6 +89,16 @@ func (h *Histogram) Observe(l *Layout, value int64) {
 	}
 	h.counts[i].Add(1)
 	h.sum.Add(v)
+}
+
+// Merge adds values that were counted elsewhere, by the same Layout.
+func (h *Histogram) Merge(t *Tally) {
+	for i, n := range t.Counts {
+		if n > 0 {
+			h.counts[i].Add(n)
+		}
+	}
+	h.sum.Add(t.Sum)
 }
 
 // Tally is a histogram at rest, or a sum of several.

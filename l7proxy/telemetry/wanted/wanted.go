@@ -26,6 +26,22 @@ func Request(c *rpc.Call, rec *rpc.Record) bool {
 	})
 }
 
+// Values tells whether one side may want the line of a request that was answered with a
+// value, however long it took.
+func Values(c *rpc.Call) bool {
+	for _, side := range []*report.Side{&c.Told.Source, &c.Told.Destination} {
+		if side.Rules == nil || side.Rules.Log == nil {
+			continue
+		}
+		for _, took := range side.Rules.Log.Durations() {
+			if Request(c, &rpc.Record{Status: rpc.StatusOK, Duration: took}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Connection tells the same of an opaque connection that closed.
 func Connection(c *rpc.Connection) bool {
 	return either(c.Call, report.Facts{

@@ -13,11 +13,12 @@ import (
 	"github.com/dubway/dubway/l7proxy/xds/problems"
 )
 
-// pack makes an Any.
+// pack makes an Any, of equal messages of equal bytes: those are what is shared, and the
+// order of a map is otherwise left to chance.
 func pack(tb testing.TB, m proto.Message) *anypb.Any {
 	tb.Helper()
-	a, err := anypb.New(m)
-	if err != nil {
+	a := new(anypb.Any)
+	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
 		tb.Fatal(err)
 	}
 	return a

@@ -1,0 +1,29 @@
+package agent
+
+import (
+	"github.com/dubway/dubway/agent/datapath/conflict"
+	"github.com/dubway/dubway/agent/datapath/lane"
+	"github.com/dubway/dubway/agent/lanes"
+	"github.com/dubway/dubway/agent/lanes/loaded"
+)
+
+// useLanes makes the agent's part in lanes. Nothing is loaded before it is decided.
+func (a *Agent) useLanes() {
+	a.loaded = &loaded.Datapath{Datapath: a.datapath, PinPath: a.opts.PinPath, Cgroup: a.opts.Cgroup, Log: a.log}
+	a.lanes = lanes.New(lanes.Options{
+		Choice: a.opts.Lane, Open: a.loaded.Open, Pinned: a.loaded.Pinned, SelfTest: a.opts.LaneTest,
+		Build: lane.Build, Conflict: a.movesSockets, Workloads: a.enroller.Workloads, Log: a.log,
+	})
+	a.loaded.Programs = a.lanes.Programs
+	a.dialer.UseLanes(a.lanes)
+}
+
+// movesSockets tells of programs of others that move what sockets send.
+func (a *Agent) movesSockets() string {
+	for _, c := range a.conflicts.Found() {
+		if c.Name == conflict.Sockmaps {
+			return c.Detail
+		}
+	}
+	return ""
+}

@@ -1,0 +1,289 @@
+package lane
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/delivery"
+	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/sock"
+)
+
+// end is a lane's connection to a provider. The proxy writes nothing to it, whose only
+// writer is the consumer; it reads what the programs leave to it.
+type end struct {
+	lane    *Lane
+	number  uint8
+	address netip.AddrPort
+	conn    *sock.Conn
+	base    uint32 // sequence number of the first byte
+	active  uint32
+	done    chan struct{} // closed when everything that was in flight has ended
+
+	// Lanes.mu guards these.
+	shut    bool // no requests go there any more
+	excused bool // the provider said that it is about to stop
+
+	// Of the reader.
+	round    delivery.Round[exchange.Answer]
+	read     time.Time
+	rec      rpc.Record
+	answered uint64 // of the lane, when an outcome was told last
+}
+
+// bind makes an end a part of its lane, and reads from it.
+func (l *Lane) bind(e *end) {
+	err := l.attach(e)
+	if err != nil {
+		_ = e.conn.Close()
+		l.refuse(e.address, err)
+	}
+}
+
+func (l *Lane) attach(e *end) error {
+	state, err := l.ls.opts.Kernel.Ask(e.conn, lane.AskState, 0)
+	for range 20 { // the provider's side may be a moment behind
+		if err != nil || state.Peer != 0 {
+			break
+		}
+		time.Sleep(look)
+		state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskState, 0)
+	}
+	switch {
+	case err != nil:
+		return err //nolint:wrapcheck // ours
+	case state.Peer == 0:
+		return errNoPeer
+	}
+	if state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.number, e.number)); err != nil {
+		return err //nolint:wrapcheck // ours
+	}
+	e.base = state.Copied - e.conn.Taken()
+	l.ls.mu.Lock()
+	defer l.ls.mu.Unlock()
+	e.active = l.book.Actives.Take(e.address)
+	at := &l.at.Ends[e.number]
+	atomic.StoreUint32(&at.Endpoint, e.active)
+	atomic.StoreUint64(&at.Resume, lane.At(state.Copied))
+	atomic.StoreUint32(&at.Flags, lane.EndOpen)
+	l.ends[e.number] = e
+	go e.run()
+	return nil
+}
+
+// shut lets no more requests go to an endpoint. Lanes.mu is held.
+func (l *Lane) shut(endpoint netip.AddrPort) {
+	for _, e := range l.ends {
+		if e != nil && e.address == endpoint {
+			e.stop()
+		}
+	}
+}
+
+// stop lets no more requests go there; the connection ends when none is in flight. Lanes.mu
+// is held.
+func (e *end) stop() {
+	if e.shut {
+		return
+	}
+	e.shut = true
+	atomic.StoreUint32(&e.lane.at.Ends[e.number].Flags, 0)
+	go e.retire()
+}
+
+// retire ends a connection behind what is in flight. One whose provider has said that it
+// stops is the provider's to end: it may stop at once when nobody is connected.
+func (e *end) retire() {
+	l := e.lane
+	if l.ls.barrier.Wait() == nil {
+		t := time.NewTicker(flightsLook)
+		defer t.Stop()
+		for l.flying(e) || e.isExcused() {
+			select {
+			case <-e.done:
+				return
+			case <-t.C:
+			}
+		}
+	}
+	_ = e.conn.Close()
+}
+
+func (e *end) isExcused() bool {
+	e.lane.ls.mu.Lock()
+	defer e.lane.ls.mu.Unlock()
+	return e.excused
+}
+
+// run reads until the connection ends, and ends what was in flight there.
+func (e *end) run() {
+	defer close(e.done)
+	for e.conn.Fill() == nil && e.take() {
+	}
+	l := e.lane
+	l.ls.mu.Lock()
+	e.shut = true
+	atomic.StoreUint32(&l.at.Ends[e.number].Flags, 0)
+	l.ls.mu.Unlock()
+	_ = l.ls.barrier.Wait() // a request may be on its way there
+	_ = e.conn.Close()
+	l.sweep(e, l.endWhy())
+	e.conn.Release()
+	l.ls.mu.Lock()
+	l.ends[e.number] = nil
+	l.book.Actives.Give(e.address, e.active)
+	l.ls.mu.Unlock()
+	l.Nudge()
+}
+
+// take takes what is buffered. False: the connection cannot go on.
+func (e *end) take() bool {
+	e.read = time.Now()
+	used, need, ok := e.frames()
+	e.round.Deliver(e)
+	e.conn.Discard(used)
+	if need > 0 {
+		e.conn.Need(need)
+	}
+	if len(e.conn.Bytes()) == 0 {
+		atomic.StoreUint64(&e.lane.at.Ends[e.number].Resume, lane.At(e.base+e.conn.Taken()))
+	}
+	return ok
+}
+
+// frames collects the whole frames of what is buffered: their length, and that of one of
+// which only a part is there.
+func (e *end) frames() (used, need int, ok bool) {
+	p, b := e.lane.ride.protocol, e.conn.Bytes()
+	for len(b) > used {
+		frame := b[used:]
+		h, err := p.Frames.ParseHeader(frame)
+		if errors.Is(err, codec.ErrShort) {
+			break
+		} else if err != nil {
+			return used, 0, false
+		}
+		total := h.Len()
+		switch {
+		case total > len(frame) && total > sock.Largest && !h.Event() && !h.Request():
+			e.round.Deliver(e)
+			e.conn.Discard(used)
+			if !e.stream(h) {
+				return 0, 0, false
+			}
+			used, b = 0, e.conn.Bytes()
+			continue
+		case total > len(frame):
+			return used, total, total <= e.lane.ls.opts.MaxFrame
+		}
+		if !e.one(h, frame[:total]) {
+			return used, 0, false
+		}
+		used += total
+	}
+	return used, 0, true
+}
+
+// one takes a whole frame. False: the connection ends.
+func (e *end) one(h codec.Header, frame []byte) bool {
+	switch {
+	case h.Event():
+		// Nothing is written here: a provider's heartbeat is answered by requests.
+		if h.Request() && e.lane.ride.protocol.Events.ReadOnly(h, frame[h.Head:]) {
+			e.drain()
+		}
+		return true
+	case h.Request():
+		e.called()
+		return true
+	}
+	f, ok := e.lane.land(h.ID, e)
+	if !ok {
+		e.lane.ls.stats.Unasked.Add(1)
+		return true
+	}
+	e.told(f.Edge.Endpoint, f.Edge.Protocol.Answers.Outcome(h.Status))
+	got := f.Answered(h, frame)
+	e.round.Add(e.lane.ride.host, frame, got)
+	return true
+}
+
+// told tells an endpoint how a request ended. Those that took the lane both ways ended
+// well: one of them in between is told as well, for those who count failures in a row.
+func (e *end) told(endpoint herald.Endpoint, o rpc.Outcome) {
+	if n := atomic.LoadUint64(&e.lane.at.Answered); n != e.answered {
+		e.answered = n
+		endpoint.Begin()
+		endpoint.End(rpc.OutcomeOK)
+	}
+	endpoint.Begin()
+	endpoint.End(o)
+}
+
+// Delivered records an answer. Part of delivery.Observer.
+func (e *end) Delivered(got *exchange.Answer, written time.Time, failed bool) {
+	f := &got.Flight
+	e.rec = got.Record(true)
+	e.rec.Duration, e.rec.Overhead = written.Sub(f.Start), written.Sub(e.read)
+	e.rec.Downstream = e.lane.ride.source.Remote
+	if failed {
+		e.rec.Result, e.rec.Why = rpc.ResultGone, rpc.WhyDownstreamGone
+	}
+	e.rec.Call.Observer.Observe(&e.rec)
+	e.rec.Exception = ""
+}
+
+// stream passes an answer on that is too large to be held.
+func (e *end) stream(h codec.Header) bool {
+	p := e.lane.ride.protocol
+	for len(e.conn.Bytes()) < h.Head+min(h.Body, p.AnswerLen) {
+		if e.conn.Fill() != nil {
+			return false
+		}
+	}
+	f, known := e.lane.land(h.ID, e)
+	if !known {
+		e.lane.ls.stats.Unasked.Add(1)
+		_, err := e.conn.Pump(sock.Nowhere{}, h.Len())
+		return err == nil
+	}
+	e.told(f.Edge.Endpoint, p.Answers.Outcome(h.Status))
+	head := f.Answered(h, e.conn.Bytes())
+	head.Exception = strings.Clone(head.Exception)
+	lost, err := e.conn.Pump(e.lane.ride.host.Stream(), h.Len())
+	e.Delivered(&head, time.Now(), lost)
+	e.lane.ride.host.Settled(1)
+	return err == nil
+}
+
+// drain takes a READONLY: the provider is about to stop.
+func (e *end) drain() {
+	l := e.lane
+	l.ls.mu.Lock()
+	defer l.ls.mu.Unlock()
+	e.excused = true
+	for n := range l.way.Names() {
+		if n.Edges[e.number] != nil {
+			n.Edges[e.number].Endpoint.Draining()
+		}
+	}
+	l.book.Refuse(l.way, e.address, time.Now().Add(shortcut))
+	e.stop()
+}
+
+// called is what comes of a provider that calls its consumer: nothing can be answered
+// here, and requests to it go by the proxy from now on.
+func (e *end) called() {
+	l := e.lane
+	l.ls.mu.Lock()
+	defer l.ls.mu.Unlock()
+	l.book.Refuse(l.way, e.address, time.Now().Add(misbehave))
+	e.stop()
+}

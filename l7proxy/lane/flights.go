@@ -1,0 +1,105 @@
+package lane
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/rpc"
+)
+
+// flying tells whether anything is in flight, at an end or, for nil, at any.
+func (l *Lane) flying(e *end) bool {
+	found := false
+	l.book.Memory.InFlight(l.number, func(_ uint64, f lane.Flight) bool {
+		found = e == nil || f.End == uint32(e.number)
+		return !found
+	})
+	return found
+}
+
+// land takes a request of an end out of flight, to be answered: it is pending at the
+// consumer's from here on. False: there is none.
+func (l *Lane) land(id uint64, e *end) (f exchange.Flight, ok bool) {
+	got, ok := l.book.Memory.TakeFrom(l.number, id, uint32(e.number))
+	if !ok {
+		return f, false
+	}
+	return l.flight(id, &got)
+}
+
+// flight is what was in flight, as the rest of the proxy knows it.
+func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) {
+	l.ls.mu.Lock()
+	n := l.book.Name(got.Route)
+	l.ls.mu.Unlock()
+	if n == nil || got.End >= lane.Ends || n.Edges[got.End] == nil {
+		return f, false // the programs and we do not agree: there is nobody to blame
+	}
+	if n.Counts {
+		atomic.AddUint64(&l.book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
+	}
+	l.ride.host.Asked()
+	age := time.Duration(l.ls.opts.Kernel.Now() - got.Start)
+	return exchange.Flight{
+		Owner: l.ride.host, Edge: &n.Edges[got.End].Edge, ID: id, Start: time.Now().Add(-age),
+		Bytes: int(got.Bytes), Serialization: n.Serialization,
+	}, true
+}
+
+// sweep ends what is in flight without an answer: at an end, or everywhere for nil.
+func (l *Lane) sweep(e *end, why rpc.Why) {
+	loss := herald.Loss{Excused: e == nil || why == rpc.WhyDownstreamGone || e.isExcused()}
+	l.each(func(id uint64, f lane.Flight) bool {
+		return e == nil || f.End == uint32(e.number)
+	}, func(f *exchange.Flight) {
+		f.Edge.Endpoint.Begin()
+		loss.End(f.Edge.Endpoint)
+		l.decline(f, why)
+	})
+}
+
+// expire refuses what has taken longer than its name allows.
+func (l *Lane) expire() {
+	now := l.ls.opts.Kernel.Now()
+	l.ls.mu.Lock()
+	limits := l.book.Limits()
+	l.ls.mu.Unlock()
+	l.each(func(_ uint64, f lane.Flight) bool {
+		limit := limits[f.Route]
+		return limit > 0 && now > f.Start && now-f.Start >= limit
+	}, func(f *exchange.Flight) {
+		f.Edge.Endpoint.Begin()
+		f.Edge.Endpoint.End(rpc.OutcomeTimeout)
+		l.decline(f, rpc.WhyTimeout)
+	})
+	l.ls.mu.Lock()
+	l.expires = false
+	l.ls.mu.Unlock()
+}
+
+// each takes those in flight for which mine is true, and calls f with each of them.
+func (l *Lane) each(mine func(uint64, lane.Flight) bool, f func(*exchange.Flight)) {
+	l.book.Memory.InFlight(l.number, func(id uint64, got lane.Flight) bool {
+		if !mine(id, got) {
+			return true
+		}
+		taken, ok := l.book.Memory.TakeFrom(l.number, id, got.End)
+		if !ok {
+			return true // it was answered just now
+		}
+		if flight, ok := l.flight(id, &taken); ok {
+			f(&flight)
+		}
+		return true
+	})
+}
+
+// decline answers a request in its provider's stead.
+func (l *Lane) decline(f *exchange.Flight, why rpc.Why) {
+	r := f.Refusal(true, why)
+	r.Downstream = l.ride.source.Remote
+	l.ride.host.Refuse(r)
+}

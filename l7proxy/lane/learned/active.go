@@ -1,0 +1,39 @@
+package learned
+
+import "net/netip"
+
+// Actives are the numbers by which the programs count requests in flight of endpoints.
+// Number 0 is nobody's.
+type Actives struct {
+	numbers map[netip.AddrPort]uint32
+	users   []int
+}
+
+func newActives(n int) Actives {
+	return Actives{numbers: make(map[netip.AddrPort]uint32), users: make([]int, n)}
+}
+
+// Take returns the number of an address, until Give; 0: there is none left.
+func (a *Actives) Take(addr netip.AddrPort) uint32 {
+	if number, ok := a.numbers[addr]; ok {
+		a.users[number]++
+		return number
+	}
+	for number := 1; number < len(a.users); number++ {
+		if a.users[number] == 0 {
+			a.numbers[addr], a.users[number] = uint32(number), 1
+			return uint32(number)
+		}
+	}
+	return 0
+}
+
+// Give gives it back.
+func (a *Actives) Give(addr netip.AddrPort, number uint32) {
+	if a.numbers[addr] != number || number == 0 {
+		return // of other memory
+	}
+	if a.users[number]--; a.users[number] == 0 {
+		delete(a.numbers, addr)
+	}
+}

@@ -1,0 +1,70 @@
+// Package verdict is the lane's compiler: it says of a request's names whether the kernel
+// may route all requests of these names, and among whom, or why they stay with the proxy.
+// It is closed by default: what of a configuration it has not been taught is a reason for
+// the proxy (a test holds it against every field of snapshot.Snapshot). It routes nothing,
+// opens no lane and knows no connection.
+package verdict
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/dubway/dubway/l7proxy/cluster"
+	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/snapshot"
+	"github.com/dubway/dubway/l7proxy/upstream"
+)
+
+// Verdict is what becomes of the requests that have the names of one that was looked at:
+// the same interface, version, method and serialization, on the same connection.
+type Verdict struct {
+	// Reason is Lane, or why requests stay with the proxy; then the rest is empty.
+	Reason Reason
+	// Shares is among whom the kernel chooses: one at least, lane.Shares at most, whose
+	// Ends are at no more than lane.Ends addresses in all.
+	Shares []Share
+	// Timeout is how long a request may take, from its last byte to its answer; 0: as
+	// long as its consumer waits. What a request says itself of how long its consumer
+	// waits is not read: by then he waits no more.
+	Timeout time.Duration
+	// Access is what the policies on requests said, which is counted for each request
+	// (filter.Verdict.CountMany); nil: there are none.
+	Access *filter.Verdict
+	// Policy and Shadow are those of the records of requests.
+	Policy, Shadow string
+
+	grounds grounds
+}
+
+// Share is a group of endpoints among which only a policy decides, as package cluster
+// does: those of one weighted cluster, of one of its priorities or localities.
+type Share struct {
+	// Weight is its part of the sum of all shares' weights. Never 0.
+	Weight uint32
+	// Policy is RoundRobin, Random, or LeastRequest, which is among equals then.
+	Policy snapshot.Policy
+	// Ends are at different addresses; their weights have no common divisor and sum to
+	// lane.Choices at most.
+	Ends []End
+}
+
+// End is an endpoint that may be chosen.
+type End struct {
+	// Edge is the planner's for requests of these names to the endpoint, by which they are
+	// recorded: always as Edge.SameNode. It is valid as long as its planner's plans are.
+	Edge    *upstream.Edge
+	Address netip.AddrPort
+	Weight  uint32 // among Ends. Never 0
+}
+
+// Succeeded says that n requests have ended well in the lane, for whoever judges endpoints
+// by how they fare. It is said before the end of a request that the proxy counts: errors in
+// a row are not in a row with successes between them.
+func (e *End) Succeeded(n uint64) {
+	if judged, ok := e.Edge.Endpoint.(*cluster.Endpoint); ok {
+		judged.Succeeded(n)
+	}
+}
+
+// proxy is the verdict for a reason.
+func proxy(r Reason) Verdict { return Verdict{Reason: r} }
