@@ -71,7 +71,7 @@ func (l *Lane) attach(e *end) error {
 	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
 	atomic.StoreUint32(&at.Endpoint, e.active)
-	atomic.StoreUint64(&at.Resume, lane.At(state.Copied))
+	at.Course.Start(state.Copied)
 	atomic.StoreUint32(&at.Flags, lane.EndOpen)
 	l.ends[e.number] = e
 	go e.run()
@@ -148,12 +148,10 @@ func (e *end) take() bool {
 	e.read = time.Now()
 	used, need, ok := e.frames()
 	e.round.Deliver(e)
+	e.lane.at.Ends[e.number].Course.Follow(e.base+e.conn.Taken(), e.conn.Bytes()[:used])
 	e.conn.Discard(used)
 	if need > 0 {
 		e.conn.Need(need)
-	}
-	if len(e.conn.Bytes()) == 0 {
-		atomic.StoreUint64(&e.lane.at.Ends[e.number].Resume, lane.At(e.base+e.conn.Taken()))
 	}
 	return ok
 }

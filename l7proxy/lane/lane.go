@@ -170,8 +170,9 @@ func (l *Lane) enter(lane.State) {
 	l.ls.mu.Unlock()
 	l.set(lane.Answers)
 	l.ride.conn.Divert(outlet.New(l.ride.conn.TCP(), l.ride.protocol.Frames, &gate{l}))
-	// The reader goes on from there.
-	atomic.StoreUint64(&l.at.Resume, l.ride.place.Load())
+	l.ride.mu.Lock()
+	defer l.ride.mu.Unlock()
+	l.at.Course.Start(l.ride.place.Load()) // the reader goes on from there
 }
 
 // missing are the ends that names lead to and that are not there.
