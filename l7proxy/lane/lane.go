@@ -144,7 +144,7 @@ func (l *Lane) join() error {
 	c, kernel := l.ride.conn, l.ls.opts.Kernel
 	for end := time.Now().Add(unreadLimit); time.Now().Before(end); time.Sleep(look) {
 		if err := c.Acquire(); err != nil {
-			return err //nolint:wrapcheck // the connection's end
+			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
 		if err == nil && state.Unread == 0 {
@@ -278,7 +278,7 @@ func (l *Lane) isGone() bool {
 func (l *Lane) part() error {
 	c := l.ride.conn
 	if err := c.Acquire(); err != nil {
-		return err //nolint:wrapcheck // the connection's end
+		return err
 	}
 	err := (&gate{l}).Pause()
 	if err == nil {
