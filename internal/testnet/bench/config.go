@@ -15,7 +15,7 @@ const (
 )
 
 // config leads the measured addresses to their providers.
-func config(provider [2]*testnet.Pod) string {
+func config(provider [2]*testnet.Pod, neighbours []*testnet.Pod) string {
 	var b strings.Builder
 	b.WriteString("resources:\n")
 	near, far := provider[0].Addresses[:1], provider[1].Addresses[:1]
@@ -27,6 +27,10 @@ func config(provider [2]*testnet.Pod) string {
 	}})
 	service(&b, served{"every", host(vipEvery), near, policies{filters: access + often, action: again}})
 	service(&b, served{"mutual", host(vipMutual), far, policies{socket: socket}})
+	second, apart, java := neighbours[0].Addresses[0], neighbours[1].Addresses[:1], neighbours[2].Addresses[:1]
+	service(&b, served{"both", host(vipBoth), []netip.Addr{near[0], second}, policies{}})
+	service(&b, served{"apart", host(vipApart), apart, policies{}})
+	service(&b, served{"java", host(vipJava), java, policies{}})
 	return b.String()
 }
 

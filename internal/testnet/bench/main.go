@@ -74,6 +74,8 @@ type options struct {
 	paths    string
 	open     float64
 	connects bool
+	lanes    bool
+	java     int
 	idle     int
 	out      string
 	bin      string
@@ -88,6 +90,8 @@ func flags() (o options, err error) {
 		"paths beside direct; those with policies are measured with 1024 bytes alone")
 	flag.Float64Var(&o.open, "open", 0.5, "open loops at this part of direct's rate with 16 connections; 0: none")
 	flag.BoolVar(&o.connects, "connects", true, "measure connects too")
+	flag.BoolVar(&o.lanes, "lanes", true, "measure lanes too")
+	flag.IntVar(&o.java, "java", 3000, "length of one measurement of Java, in ms; 0: none")
 	flag.IntVar(&o.idle, "idle", 15_000, "idle connections to hold through the proxy; 0: none")
 	flag.StringVar(&o.out, "o", "build/bench.json", "where the rows go")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of dubway-agent and dubway-proxy")

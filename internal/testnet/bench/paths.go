@@ -15,6 +15,9 @@ const (
 	vipAttachment = "198.51.100.4:20880" // that, and routes by an attachment
 	vipEvery      = "198.51.100.5:20880" // as vipPolicies, with a limit besides
 	vipMutual     = "198.51.100.6:20880" // as vipFar, by mutual TLS
+	vipBoth       = "198.51.100.7:20880" // leads to two providers of the same node
+	vipApart      = "198.51.100.8:20880" // leads to one of the same node that has no lanes
+	vipJava       = "198.51.100.9:20880" // leads to one of the same node in Java
 )
 
 var (
@@ -44,6 +47,7 @@ func (r *rig) lead(direct string) {
 		"proxy": {r.pod, vip}, "proxy2": {r.pod, vipFar}, "unsteered": {r.pod, direct},
 		"proxy+policy": {r.pod, vipPolicies}, "proxy+attachment": {r.pod, vipAttachment}, "proxy+observe": {r.observed, vipEvery},
 		"proxy2+mtls": {r.pod, vipMutual},
+		"lane":        {r.laned, vip}, "lane/2": {r.laned, vipBoth}, "proxy+lane": {r.laned, vipApart},
 	}
 }
 

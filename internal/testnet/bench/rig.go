@@ -21,8 +21,10 @@ const priority = 5
 // far has a provider.
 type rig struct {
 	near, far  *testnet.Node
-	plain, pod *testnet.Pod // a consumer outside of the mesh, and one in it
-	observed   *testnet.Pod // one whose policies are only observed
+	plain, pod *testnet.Pod   // a consumer outside of the mesh, and one in it
+	observed   *testnet.Pod   // one whose policies are only observed
+	laned      *testnet.Pod   // one whose calls may take lanes; those of the others may not
+	neighbours []*testnet.Pod // of the near provider: a second one, one without lanes, one in Java
 	self, bin  string
 	hops       map[string][]*testnet.Process // by path
 	providers  []*testnet.Process
@@ -89,6 +91,7 @@ func (r *rig) populate(ctx context.Context) (err error) {
 	if r.observed, err = r.near.AddPod("observed", map[string]string{"app": "observed", "dubway.io/mode": "observe"}); err != nil {
 		return err
 	}
+	r.pod.Annotations, r.observed.Annotations = noLanes, noLanes
 	var provider [2]*testnet.Pod
 	for i, n := range []*testnet.Node{r.near, r.far} {
 		if provider[i], err = n.AddPod("provider", map[string]string{"app": "provider"}, 20880); err != nil {
@@ -103,7 +106,10 @@ func (r *rig) populate(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	for _, p := range []*testnet.Pod{r.pod, r.observed} {
+	if err := r.lanes(); err != nil {
+		return err
+	}
+	for _, p := range []*testnet.Pod{r.pod, r.observed, r.laned} {
 		if err := p.Enroll(); err != nil {
 			return err
 		}
@@ -141,7 +147,7 @@ func (r *rig) relays(provider [2]*testnet.Pod) error {
 // mesh starts agents and proxies and waits until calls pass.
 func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 	for _, n := range []*testnet.Node{r.near, r.far} {
-		if err := n.PutXDS("bench.yaml", []byte(config(provider))); err != nil {
+		if err := n.PutXDS("bench.yaml", []byte(config(provider, r.neighbours))); err != nil {
 			return err
 		}
 		if err := n.PutXDS("others.yaml", []byte(others())); err != nil {
@@ -151,7 +157,8 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 		if err != nil {
 			return err
 		}
-		if _, err := n.StartAgent(ctx, args...); err != nil {
+		agent, err := n.StartAgent(ctx, append(args, "--lane", "on")...)
+		if err != nil {
 			return err
 		}
 		proxy, err := n.StartProxyAs(ctx, testnet.Command{
@@ -160,6 +167,11 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 		})
 		if err != nil {
 			return err
+		}
+		if n == r.near {
+			for _, path := range append([]string{java}, lanePaths...) {
+				r.hops[path] = []*testnet.Process{agent, proxy}
+			}
 		}
 		for _, path := range append([]string{"proxy", "proxy2"}, policyPaths...) {
 			if n == r.near || without(path) == "proxy2" {
@@ -170,7 +182,7 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 	if err := r.far.PutXDS("mutual.yaml", []byte(mutual)); err != nil {
 		return err
 	}
-	if err := r.near.WaitEnrolled(ctx, r.pod, r.observed, provider[0]); err != nil {
+	if err := r.near.WaitEnrolled(ctx, append(r.neighbours, r.pod, r.observed, r.laned, provider[0])...); err != nil {
 		return err
 	}
 	if err := r.far.WaitEnrolled(ctx, provider[1]); err != nil {
@@ -187,11 +199,17 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if !ok {
 		return outcome{}, 0, fmt.Errorf("no path %q; there are %s", path, strings.Join(paths, ", "))
 	}
-	arg, err := json.Marshal(job{Target: w.target, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis})
+	arg, err := json.Marshal(job{
+		Target: w.target, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis, Prime: plan.primed,
+	})
 	if err != nil {
 		return outcome{}, 0, fmt.Errorf("write job: %w", err)
 	}
 	others := append(append([]*testnet.Process{}, r.providers...), r.hops[path]...)
+	inLane, err := r.inLane(ctx, path)
+	if err != nil {
+		return outcome{}, 0, err
+	}
 	before := cpuOf(others)
 	p, err := r.role(w.pod, "load", string(arg))
 	if err != nil {
@@ -211,5 +229,6 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if err := json.Unmarshal([]byte(p.Output()), &o); err != nil {
 		return outcome{}, 0, fmt.Errorf("%s: read %q: %w", path, p.Output(), err)
 	}
-	return o, cpuOf(others) - before + o.CPU, nil
+	used := cpuOf(others) - before + o.CPU
+	return o, used, inLane(&o)
 }

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/dubway/dubway/agent/lanes"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
+)
+
+var (
+	// lanePaths are those whose calls take lanes, to one provider and to two. A sample of them
+	// is none unless leastInLane of all its calls did, those of the warm-up included.
+	lanePaths = []string{"lane", "lane/2"} //nolint:gochecknoglobals // a table
+	// noLanes are a pod's whose calls go by the proxy alone, and are not looked at by the lane's
+	// programs. In proxy+lane they are, and go by the proxy nevertheless: because of the provider.
+	noLanes = map[string]string{lanes.Annotation: lanes.Off} //nolint:gochecknoglobals // a table
+)
+
+const leastInLane = 0.99
+
+// lanes adds the consumer that may have lanes, and the neighbours.
+func (r *rig) lanes() (err error) {
+	if r.laned, err = r.near.AddPod("laned", map[string]string{"app": "laned"}); err != nil {
+		return err
+	}
+	for _, name := range []string{"second", "apart", java} {
+		p, err := r.near.AddPod(name, map[string]string{"app": name}, 20880)
+		if err != nil {
+			return err
+		}
+		r.neighbours = append(r.neighbours, p)
+		switch name {
+		case java:
+			continue // is started when it is measured
+		case "apart":
+			p.Annotations = noLanes
+		}
+		process, err := r.role(p, "provider", "[::]:20880")
+		if err != nil {
+			return err
+		}
+		r.providers = append(r.providers, process)
+	}
+	for _, p := range r.neighbours {
+		if err := p.Enroll(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lane measures lanes: closed loops, open ones while the configuration changes, and what
+// being looked at costs the way by the proxy.
+func (r *rig) lane(ctx context.Context, o options, t *table) error {
+	if !o.lanes {
+		return nil
+	}
+	var plans []plan
+	for _, bytes := range []int{128, 1024} {
+		for _, s := range []shape{{bytes, 1, 1}, {bytes, 16, 1}, {bytes, 1, 16}} {
+			plans = append(plans, plan{shape: s, paths: lanePaths})
+		}
+	}
+	for _, s := range []shape{{1024, 1, 1}, {1024, 16, 1}, {1024, 4, 32}} {
+		plans = append(plans, plan{shape: s, paths: []string{"proxy", "proxy+lane"}})
+	}
+	if o.open > 0 {
+		plans = append(plans, plan{shape: shape{1024, 16, 1}, paths: lanePaths, kind: open})
+	}
+	for _, p := range plans {
+		p.primed = true
+		rows, err := r.compare(ctx, o, p)
+		if err != nil {
+			return err
+		}
+		t.add(rows)
+	}
+	return nil
+}
+
+// inLane begins to count which calls take lanes. The result says it to an outcome, and
+// fails if those of a path of lanes are too few.
+func (r *rig) inLane(ctx context.Context, path string) (func(*outcome) error, error) {
+	isLane := false
+	for _, p := range lanePaths {
+		isLane = isLane || p == path
+	}
+	if !isLane {
+		return func(*outcome) error { return nil }, nil
+	}
+	before, err := r.tookLanes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(o *outcome) error {
+		after, err := r.tookLanes(ctx)
+		if err != nil {
+			return err
+		}
+		o.Lane = float64(after-before) / float64(max(o.All, 1))
+		if o.Lane < leastInLane {
+			return fmt.Errorf("%s: %d of %d calls took a lane, which is no measurement of it", path, after-before, o.All)
+		}
+		return nil
+	}, nil
+}
+
+// tookLanes is how many calls took a lane both ways, as the kernel counted them.
+func (r *rig) tookLanes(ctx context.Context) (int, error) {
+	text, err := r.near.Metrics(ctx)
+	if err != nil {
+		return 0, err //nolint:wrapcheck // says what was read
+	}
+	return meshtest.SumOf(text, "dubway_lane_calls_total "), nil
+}
+
+const java = "java"
