@@ -90,7 +90,7 @@ func connects(target string, d time.Duration) (r dubboload.Result, err error) {
 	slices.Sort(took)
 	at := func(q float64) time.Duration { return took[int(q*float64(len(took)-1))] }
 	return dubboload.Result{
-		Calls: int64(len(took)), Seconds: at(0.5).Seconds() * float64(len(took)),
+		Calls: int64(len(took)), All: int64(len(took)), Seconds: at(0.5).Seconds() * float64(len(took)),
 		P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1),
 	}, nil
 }

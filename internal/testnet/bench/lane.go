@@ -24,14 +24,14 @@ func (r *rig) lanes() (err error) {
 	if r.laned, err = r.near.AddPod("laned", map[string]string{"app": "laned"}); err != nil {
 		return err
 	}
-	for _, name := range []string{"second", "apart", java} {
+	for _, name := range []string{"second", "apart", "java"} {
 		p, err := r.near.AddPod(name, map[string]string{"app": name}, 20880)
 		if err != nil {
 			return err
 		}
 		r.neighbours = append(r.neighbours, p)
 		switch name {
-		case java:
+		case "java":
 			continue // is started when it is measured
 		case "apart":
 			p.Annotations = noLanes
@@ -76,7 +76,10 @@ func (r *rig) lane(ctx context.Context, o options, t *table) error {
 		}
 		t.add(rows)
 	}
-	return nil
+	if o.java == 0 {
+		return nil
+	}
+	return r.java(ctx, o, t)
 }
 
 // inLane begins to count which calls take lanes. The result says it to an outcome, and
@@ -114,5 +117,3 @@ func (r *rig) tookLanes(ctx context.Context) (int, error) {
 	}
 	return meshtest.SumOf(text, "dubway_lane_calls_total "), nil
 }
-
-const java = "java"

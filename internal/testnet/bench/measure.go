@@ -72,7 +72,7 @@ func measure(ctx context.Context) error {
 
 // loads measures everything that is loaded.
 func loads(ctx context.Context, o options, shapes []shape, t *table) error {
-	if len(shapes) == 0 && o.open == 0 && !o.connects {
+	if len(shapes) == 0 && o.open == 0 && !o.connects && !o.lanes {
 		return nil
 	}
 	r, err := newRig(ctx, o.bin)
@@ -155,6 +155,7 @@ type plan struct {
 	paths  []string // beside direct
 	kind   kind
 	rate   float64 // open: calls per second
+	javas  jvms    // of kind java
 	primed bool    // each connection, before it is measured
 }
 
@@ -178,13 +179,12 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 				return nil, err
 			}
 			hops = cpuOf(r.hops[path]) - hops
-			calls := float64(max(out.Calls, 1))
-			// The CPU includes the warm-up, a quarter of the time.
-			perCall := float64(cpu.Microseconds()) / calls / 1.25
+			calls, all := float64(max(out.Calls, 1)), float64(max(out.All, 1))
+			perCall := float64(cpu.Microseconds()) / all
 			samples[path] = append(samples[path], sample{
 				rate: calls / out.Seconds, cpu: perCall,
 				p50: micros(out.P50), p99: micros(out.P99), p999: micros(out.P999),
-				lane: out.Lane, hops: float64(hops.Microseconds()) / calls / 1.25,
+				lane: out.Lane, hops: float64(hops.Microseconds()) / all,
 			})
 		}
 	}

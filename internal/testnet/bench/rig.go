@@ -169,7 +169,7 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 			return err
 		}
 		if n == r.near {
-			for _, path := range append([]string{java}, lanePaths...) {
+			for _, path := range lanePaths {
 				r.hops[path] = []*testnet.Process{agent, proxy}
 			}
 		}
@@ -199,6 +199,17 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if !ok {
 		return outcome{}, 0, fmt.Errorf("no path %q; there are %s", path, strings.Join(paths, ", "))
 	}
+	inLane, err := r.inLane(ctx, path)
+	if err != nil {
+		return outcome{}, 0, err
+	}
+	if plan.kind == java {
+		o, used, err := r.measureJava(ctx, path, plan, millis)
+		if err != nil {
+			return o, used, err
+		}
+		return o, used, inLane(&o)
+	}
 	arg, err := json.Marshal(job{
 		Target: w.target, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis, Prime: plan.primed,
 	})
@@ -206,10 +217,6 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 		return outcome{}, 0, fmt.Errorf("write job: %w", err)
 	}
 	others := append(append([]*testnet.Process{}, r.providers...), r.hops[path]...)
-	inLane, err := r.inLane(ctx, path)
-	if err != nil {
-		return outcome{}, 0, err
-	}
 	before := cpuOf(others)
 	p, err := r.role(w.pod, "load", string(arg))
 	if err != nil {
