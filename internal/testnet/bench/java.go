@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/bench/services"
+	"github.com/dubway/dubway/internal/testnet/bench/usage"
 )
 
 // java is a kind of load: real Dubbo at both ends. In depth calls flying and below it
@@ -34,10 +36,10 @@ type jvm struct {
 
 // javas starts them.
 func (r *rig) javas(ctx context.Context) (jvms, error) {
-	at := r.neighbours[2]
+	at := r.neighbours.Java
 	all := jvms{
 		"direct": {target: at.Addr(20881).String()},
-		"lane":   {target: vipJava},
+		"lane":   {target: services.Java},
 	}
 	for path, port := range map[string]string{"direct": "20881", "lane": "20880"} {
 		j, from := all[path], r.plain
@@ -91,9 +93,9 @@ func startJava(p *testnet.Pod, name string, stdin *os.File, args ...string) (*te
 func (r *rig) measureJava(ctx context.Context, path string, p plan, millis int) (outcome, time.Duration, error) {
 	j := p.javas[path]
 	processes := append([]*testnet.Process{j.consumer, j.provider}, r.hops[path]...)
-	before := cpuOf(processes)
+	before := usage.CPU(processes)
 	o, err := j.burst(ctx, p.shape, time.Duration(millis)*time.Millisecond)
-	return o, cpuOf(processes) - before, err
+	return o, usage.CPU(processes) - before, err
 }
 
 // burst has the consumer call for a time, a quarter of it besides before what counts.

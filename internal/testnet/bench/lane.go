@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/dubway/dubway/agent/lanes"
+	"github.com/dubway/dubway/internal/testnet"
 	"github.com/dubway/dubway/internal/testnet/meshtest"
 )
 
@@ -24,17 +25,15 @@ func (r *rig) lanes() (err error) {
 	if r.laned, err = r.near.AddPod("laned", map[string]string{"app": "laned"}); err != nil {
 		return err
 	}
-	for _, name := range []string{"second", "apart", "java"} {
+	n := &r.neighbours
+	for name, at := range map[string]**testnet.Pod{"second": &n.Second, "apart": &n.Apart, "java": &n.Java} {
 		p, err := r.near.AddPod(name, map[string]string{"app": name}, 20880)
 		if err != nil {
 			return err
 		}
-		r.neighbours = append(r.neighbours, p)
-		switch name {
-		case "java":
+		*at = p
+		if name == "java" {
 			continue // is started when it is measured
-		case "apart":
-			p.Annotations = noLanes
 		}
 		process, err := r.role(p, "provider", "[::]:20880")
 		if err != nil {
@@ -42,7 +41,8 @@ func (r *rig) lanes() (err error) {
 		}
 		r.providers = append(r.providers, process)
 	}
-	for _, p := range r.neighbours {
+	n.Apart.Annotations = noLanes
+	for _, p := range []*testnet.Pod{n.Second, n.Apart, n.Java} {
 		if err := p.Enroll(); err != nil {
 			return err
 		}

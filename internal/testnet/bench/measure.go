@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dubway/dubway/internal/testnet/bench/usage"
 )
 
 // shape is a load's size and concurrency.
@@ -173,12 +175,12 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 		}
 		for i := range names {
 			path := names[(i+round)%len(names)]
-			hops := cpuOf(r.hops[path])
+			hops := usage.CPU(r.hops[path])
 			out, cpu, err := r.run(ctx, path, p, o.millis)
 			if err != nil {
 				return nil, err
 			}
-			hops = cpuOf(r.hops[path]) - hops
+			hops = usage.CPU(r.hops[path]) - hops
 			calls, all := float64(max(out.Calls, 1)), float64(max(out.All, 1))
 			perCall := float64(cpu.Microseconds()) / all
 			samples[path] = append(samples[path], sample{
@@ -214,7 +216,7 @@ func (r *rig) row(path string, p plan, got, direct []sample) row {
 		Ratio: median(rates), Min: rates[0], Max: rates[len(rates)-1], CPUMicros: middle(cpu),
 		CPURatio: median(ratio(cpu)), P50Ratio: median(ratio(p50)), P99Ratio: median(ratio(p99)),
 		P50Micros: middle(p50), P99Micros: middle(p99), P999Micros: middle(func(x sample) float64 { return x.p999 }),
-		RSSMiB: rssOf(r.hops[path]),
+		RSSMiB: usage.RSS(r.hops[path]),
 	}
 	if slices.Contains(lanePaths, path) {
 		made.LaneShare = sorted(len(got), func(i int) float64 { return got[i].lane })[0]

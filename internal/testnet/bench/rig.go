@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/bench/services"
+	"github.com/dubway/dubway/internal/testnet/bench/usage"
 	"github.com/dubway/dubway/internal/testnet/catest"
 )
 
@@ -21,10 +23,10 @@ const priority = 5
 // far has a provider.
 type rig struct {
 	near, far  *testnet.Node
-	plain, pod *testnet.Pod   // a consumer outside of the mesh, and one in it
-	observed   *testnet.Pod   // one whose policies are only observed
-	laned      *testnet.Pod   // one whose calls may take lanes; those of the others may not
-	neighbours []*testnet.Pod // of the near provider: a second one, one without lanes, one in Java
+	plain, pod *testnet.Pod // a consumer outside of the mesh, and one in it
+	observed   *testnet.Pod // one whose policies are only observed
+	laned      *testnet.Pod // one whose calls may take lanes; those of the others may not
+	neighbours services.Neighbours
 	self, bin  string
 	hops       map[string][]*testnet.Process // by path
 	providers  []*testnet.Process
@@ -147,10 +149,10 @@ func (r *rig) relays(provider [2]*testnet.Pod) error {
 // mesh starts agents and proxies and waits until calls pass.
 func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 	for _, n := range []*testnet.Node{r.near, r.far} {
-		if err := n.PutXDS("bench.yaml", []byte(config(provider, r.neighbours))); err != nil {
+		if err := n.PutXDS("bench.yaml", []byte(services.Config(provider, r.neighbours))); err != nil {
 			return err
 		}
-		if err := n.PutXDS("others.yaml", []byte(others())); err != nil {
+		if err := n.PutXDS("others.yaml", []byte(services.Others())); err != nil {
 			return err
 		}
 		args, err := r.authority(n)
@@ -179,10 +181,10 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 			}
 		}
 	}
-	if err := r.far.PutXDS("mutual.yaml", []byte(mutual)); err != nil {
+	if err := r.far.PutXDS("mutual.yaml", []byte(services.Inbound)); err != nil {
 		return err
 	}
-	if err := r.near.WaitEnrolled(ctx, append(r.neighbours, r.pod, r.observed, r.laned, provider[0])...); err != nil {
+	if err := r.near.WaitEnrolled(ctx, r.neighbours.Second, r.neighbours.Apart, r.neighbours.Java, r.pod, r.observed, r.laned, provider[0]); err != nil {
 		return err
 	}
 	if err := r.far.WaitEnrolled(ctx, provider[1]); err != nil {
@@ -217,7 +219,7 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 		return outcome{}, 0, fmt.Errorf("write job: %w", err)
 	}
 	others := append(append([]*testnet.Process{}, r.providers...), r.hops[path]...)
-	before := cpuOf(others)
+	before := usage.CPU(others)
 	p, err := r.role(w.pod, "load", string(arg))
 	if err != nil {
 		return outcome{}, 0, err
@@ -236,6 +238,12 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if err := json.Unmarshal([]byte(p.Output()), &o); err != nil {
 		return outcome{}, 0, fmt.Errorf("%s: read %q: %w", path, p.Output(), err)
 	}
-	used := cpuOf(others) - before + o.CPU
+	used := usage.CPU(others) - before + o.CPU
 	return o, used, inLane(&o)
+}
+
+// push changes one service, which nobody calls; the snapshot is another one then.
+func (r *rig) push() error {
+	r.version++
+	return r.near.PutXDS("pushed.yaml", []byte(services.Pushed(r.version)))
 }
