@@ -35,7 +35,11 @@ type jvm struct {
 }
 
 // javas starts them.
-func (r *rig) javas(ctx context.Context) (jvms, error) {
+func (r *rig) javas(ctx context.Context, peer string) (jvms, error) {
+	peer, err := filepath.Abs(peer)
+	if err != nil {
+		return nil, fmt.Errorf("find Java's classes: %w", err)
+	}
 	at := r.neighbours.Java
 	all := jvms{
 		"direct": {target: at.Addr(20881).String()},
@@ -46,8 +50,7 @@ func (r *rig) javas(ctx context.Context) (jvms, error) {
 		if path == "lane" {
 			from = r.laned
 		}
-		var err error
-		if j.provider, err = startJava(at, "provider-"+path, nil, "Provider", port, "java"); err != nil {
+		if j.provider, err = startJava(at, peer, nil, "Provider", port, "java"); err != nil {
 			return nil, err
 		}
 		if err := j.provider.WaitText(ctx, "READY"); err != nil {
@@ -59,7 +62,7 @@ func (r *rig) javas(ctx context.Context) (jvms, error) {
 		}
 		j.in = in
 		r.cleanups = append(r.cleanups, in.Close)
-		if j.consumer, err = startJava(from, "consumer-"+path, out, "Consumer"); err != nil {
+		if j.consumer, err = startJava(from, peer, out, "Consumer"); err != nil {
 			return nil, err
 		}
 		_ = out.Close()
@@ -67,22 +70,19 @@ func (r *rig) javas(ctx context.Context) (jvms, error) {
 	return all, nil
 }
 
-func startJava(p *testnet.Pod, name string, stdin *os.File, args ...string) (*testnet.Process, error) {
+func startJava(p *testnet.Pod, peer string, stdin *os.File, args ...string) (*testnet.Process, error) {
 	path, err := exec.LookPath("java")
 	if err != nil {
 		return nil, fmt.Errorf("find java (make deps-peers installs it): %w", err)
 	}
-	dir, err := filepath.Abs("build/peers/java-3.3.6")
-	if err != nil {
-		return nil, fmt.Errorf("find peers: %w", err)
-	}
 	flags := []string{
 		"-XX:+UseSerialGC", "-Xmx512m", "-Xms512m", "--add-opens", "java.base/java.lang=ALL-UNNAMED",
 		"--add-opens", "java.base/java.math=ALL-UNNAMED", "--add-opens", "java.base/java.util=ALL-UNNAMED",
-		"-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", dir + "/classes:" + dir + "/lib/*",
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", peer + "/classes:" + peer + "/lib/*",
 	}
+	name := p.Name + "-" + strings.ToLower(strings.Join(args, "-"))
 	args[0] = "org.dubway.test." + args[0]
-	c := testnet.Command{Name: "java-" + name, Path: path, Args: append(flags, args...), RealtimePriority: priority}
+	c := testnet.Command{Name: name, Path: path, Args: append(flags, args...), RealtimePriority: priority}
 	if stdin != nil {
 		c.Stdin = stdin
 	}
@@ -140,7 +140,7 @@ func (j *jvm) burst(ctx context.Context, s shape, d time.Duration) (o outcome, e
 
 // java measures Java at both ends.
 func (r *rig) java(ctx context.Context, o options, t *table) error {
-	all, err := r.javas(ctx)
+	all, err := r.javas(ctx, o.peer)
 	if err != nil {
 		return err
 	}

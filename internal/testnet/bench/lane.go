@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/internal/testnet"
@@ -18,7 +20,10 @@ var (
 	noLanes = map[string]string{lanes.Annotation: lanes.Off} //nolint:gochecknoglobals // a table
 )
 
-const leastInLane = 0.99
+const (
+	leastInLane = 0.99
+	besidePath  = "proxy+lane"
+)
 
 // lanes adds the consumer that may have lanes, and the neighbours.
 func (r *rig) lanes() (err error) {
@@ -50,46 +55,49 @@ func (r *rig) lanes() (err error) {
 	return nil
 }
 
-// lane measures lanes: closed loops, open ones while the configuration changes, and what
-// being looked at costs the way by the proxy.
+// lane measures lanes: closed loops, open ones while the configuration changes, Java, and
+// what being looked at costs the way by the proxy.
 func (r *rig) lane(ctx context.Context, o options, t *table) error {
-	if !o.lanes {
-		return nil
-	}
-	var plans []plan
-	for _, bytes := range []int{128, 1024} {
-		for _, s := range []shape{{bytes, 1, 1}, {bytes, 16, 1}, {bytes, 1, 16}} {
-			plans = append(plans, plan{shape: s, paths: lanePaths})
+	for part := range strings.SplitSeq(o.lanes, ",") {
+		if part == "java" {
+			if err := r.java(ctx, o, t); err != nil {
+				return err
+			}
+		}
+		for _, p := range lanePlans(part) {
+			rows, err := r.compare(ctx, o, p)
+			if err != nil {
+				return err
+			}
+			t.add(rows)
 		}
 	}
-	for _, s := range []shape{{1024, 1, 1}, {1024, 16, 1}, {1024, 4, 32}} {
-		plans = append(plans, plan{shape: s, paths: []string{"proxy", "proxy+lane"}})
-	}
-	if o.open > 0 {
-		plans = append(plans, plan{shape: shape{1024, 16, 1}, paths: lanePaths, kind: open})
-	}
-	for _, p := range plans {
-		p.primed = true
-		rows, err := r.compare(ctx, o, p)
-		if err != nil {
-			return err
+	return nil
+}
+
+// lanePlans are the comparisons of a part of -lanes.
+func lanePlans(part string) (plans []plan) {
+	switch part {
+	case "closed":
+		for _, bytes := range []int{128, 1024} {
+			for _, s := range []shape{{bytes, 1, 1}, {bytes, 16, 1}, {bytes, 1, 16}} {
+				plans = append(plans, plan{shape: s, paths: lanePaths, primed: true})
+			}
 		}
-		t.add(rows)
+	case "open":
+		plans = append(plans, plan{shape: shape{1024, 16, 1}, paths: lanePaths, kind: open, primed: true})
+	case "beside":
+		for _, s := range []shape{{1024, 1, 1}, {1024, 16, 1}, {1024, 4, 32}} {
+			plans = append(plans, plan{shape: s, paths: []string{"proxy", besidePath}, primed: true})
+		}
 	}
-	if o.java == 0 {
-		return nil
-	}
-	return r.java(ctx, o, t)
+	return plans
 }
 
 // inLane begins to count which calls take lanes. The result says it to an outcome, and
 // fails if those of a path of lanes are too few.
 func (r *rig) inLane(ctx context.Context, path string) (func(*outcome) error, error) {
-	isLane := false
-	for _, p := range lanePaths {
-		isLane = isLane || p == path
-	}
-	if !isLane {
+	if !slices.Contains(lanePaths, path) {
 		return func(*outcome) error { return nil }, nil
 	}
 	before, err := r.tookLanes(ctx)

@@ -74,7 +74,7 @@ func measure(ctx context.Context) error {
 
 // loads measures everything that is loaded.
 func loads(ctx context.Context, o options, shapes []shape, t *table) error {
-	if len(shapes) == 0 && o.open == 0 && !o.connects && !o.lanes {
+	if len(shapes) == 0 && o.open == 0 && !o.connects && o.lanes == "" {
 		return nil
 	}
 	r, err := newRig(ctx, o.bin)
@@ -193,7 +193,7 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 	rows := make([]row, 0, len(names))
 	for _, path := range names {
 		made := r.row(path, p, samples[path], samples["direct"])
-		if plain := samples[without(path)]; plain != nil && slices.Contains(policyPaths, path) {
+		if plain := samples[without(path)]; plain != nil && (path == besidePath || slices.Contains(policyPaths, path)) {
 			made.ProxyRatio = median(ratios(samples[path], plain, func(x sample) float64 { return x.rate }))
 		}
 		rows = append(rows, made)

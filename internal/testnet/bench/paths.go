@@ -35,7 +35,7 @@ func (r *rig) lead(direct string) {
 		"proxy": {r.pod, services.Near}, "proxy2": {r.pod, services.Far}, "unsteered": {r.pod, direct},
 		"proxy+policy": {r.pod, services.Policies}, "proxy+attachment": {r.pod, services.Attachment}, "proxy+observe": {r.observed, services.Every},
 		"proxy2+mtls": {r.pod, services.Mutual},
-		"lane":        {r.laned, services.Near}, "lane/2": {r.laned, services.Both}, "proxy+lane": {r.laned, services.Apart},
+		"lane":        {r.laned, services.Near}, "lane/2": {r.laned, services.Both}, besidePath: {r.laned, services.Apart},
 	}
 }
 

@@ -175,7 +175,7 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 				r.hops[path] = []*testnet.Process{agent, proxy}
 			}
 		}
-		for _, path := range append([]string{"proxy", "proxy2"}, policyPaths...) {
+		for _, path := range append([]string{"proxy", "proxy2", besidePath}, policyPaths...) {
 			if n == r.near || without(path) == "proxy2" {
 				r.hops[path] = append(r.hops[path], proxy)
 			}
