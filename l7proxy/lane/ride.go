@@ -182,10 +182,14 @@ func (r *Ride) Moved() bool {
 // Leave ends the lane behind what is in flight. The connection goes on.
 func (r *Ride) Leave() {
 	if l := r.get(); l != nil {
-		l.ls.mu.Lock()
-		defer l.ls.mu.Unlock()
-		l.quit(tally.Draining)
+		r.leave(l, tally.Draining)
 	}
+}
+
+func (r *Ride) leave(l *Lane, why tally.Reason) {
+	l.ls.mu.Lock()
+	defer l.ls.mu.Unlock()
+	l.quit(why)
 }
 
 // Finish waits for what is in flight of a consumer that sends no more, as long as it is
@@ -195,7 +199,7 @@ func (r *Ride) Finish(limit time.Duration) {
 	if l == nil {
 		return
 	}
-	r.Leave()
+	r.leave(l, tally.Consumer)
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for end := time.Now().Add(limit); r.conn.Err() == nil && time.Now().Before(end); {

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,7 +136,7 @@ func (ls *Lanes) place(w *way, n *name, names []byte, now time.Time) verdict.Rea
 			if now.Before(w.refused[e.Address]) {
 				return verdict.Remote
 			}
-			k, ok := w.number(e.Address)
+			k, ok := w.number(e.Address, n.ends)
 			if !ok {
 				return verdict.TooMany
 			}
@@ -173,14 +174,14 @@ func (ls *Lanes) place(w *way, n *name, names []byte, now time.Time) verdict.Rea
 }
 
 // number gives an address its number among the ends of lanes; false: there are as many as
-// may be.
-func (w *way) number(addr netip.AddrPort) (uint8, bool) {
-	free := -1
-	for k, a := range w.ends {
-		switch {
-		case a == addr:
-			return uint8(k), true
-		case free < 0 && (!a.IsValid() || w.unused(k)):
+// may be. Taken are those of the same name.
+func (w *way) number(addr netip.AddrPort, taken uint32) (uint8, bool) {
+	if k := slices.Index(w.ends[:], addr); k >= 0 {
+		return uint8(k), true
+	}
+	free := slices.IndexFunc(w.ends[:], func(a netip.AddrPort) bool { return !a.IsValid() })
+	for k := 0; free < 0 && k < len(w.ends); k++ {
+		if taken&(1<<k) == 0 && w.unused(k) {
 			free = k
 		}
 	}

@@ -1,9 +1,11 @@
 package scenario
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
 	"github.com/dubway/dubway/internal/testnet/dubbotest"
 )
@@ -26,6 +28,15 @@ func (m *mesh) startLane(pods ...*testnet.Pod) (agent, proxy *testnet.Process) {
 // laneCalls is how many calls took a lane both ways.
 func (m *mesh) laneCalls() int { return m.Sum("dubway_lane_calls_total") }
 
+// lanes lists them.
+func (m *mesh) lanes() (list admin.LaneList) {
+	m.t.Helper()
+	client := admin.NewClient(admin.ProxySocket(m.StateDir()))
+	defer client.Close()
+	m.must(client.Get(m.ctx, admin.PathLanes, &list))
+	return list
+}
+
 // TestLane: calls to neighbours take a lane, every byte is as it was sent, and each call is
 // counted once, whichever way it went.
 func TestLane(t *testing.T) {
@@ -39,7 +50,12 @@ func TestLane(t *testing.T) {
 	} {
 		var r dubbotest.VerifyResult
 		before := m.laneCalls()
-		m.launch(consumer, "verify", v)(&r)
+		end := m.launch(consumer, "verify", v)
+		for range 3 {
+			time.Sleep(time.Second)
+			t.Logf("%+v", m.lanes())
+		}
+		end(&r)
 		if r.Answered != v.Calls || r.Lost+r.Duplicated+r.Refused != 0 {
 			t.Errorf("%s: %+v", v.Target, r)
 		}
@@ -48,7 +64,15 @@ func TestLane(t *testing.T) {
 		if took < v.Calls/10 {
 			t.Errorf("%s: %d of %d calls took a lane", v.Target, took, v.Calls)
 		}
-		sum += v.Calls
+		sum += v.Calls + r.OneWays
+		t.Logf("%+v", r)
+	}
+	text, err := m.Metrics(m.ctx)
+	m.must(err)
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "_lane") && !strings.HasPrefix(line, "#") {
+			t.Log(line)
+		}
 	}
 	m.counted(`istio_requests_total{`, sum, `reporter="source"`, `source_workload="consumer"`)
 }
