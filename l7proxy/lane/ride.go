@@ -50,6 +50,7 @@ type Ride struct {
 
 	window time.Time // since when requests are counted
 	came   int
+	left   bool      // a name was left to the proxy since
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
 	ready  bool   // base is known
@@ -92,7 +93,7 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 	}
 	key := wayKey{r.source.Workload.UID, r.source.Original}
 	if !r.lanes.learn(key, &a, now) {
-		r.came = skipped // another name may be worth one
+		r.came, r.left = skipped, true // another name may be worth one
 		return
 	}
 	if r.get() == nil && !now.Before(r.next) {
@@ -115,10 +116,11 @@ func (r *Ride) wait() time.Duration {
 // worth tells whether a connection without a lane should have one.
 func (r *Ride) worth(now time.Time) bool {
 	if now.Sub(r.window) > time.Second {
-		r.window, r.came = now, 0
+		r.window, r.came, r.left = now, 0, false
 	}
 	r.came++
-	return r.came >= worthRate || r.host.Flying() >= worthFlying
+	// What is asked locks out all others: a consumer with many in flight asks as seldom.
+	return r.came >= worthRate || !r.left && r.host.Flying() >= worthFlying
 }
 
 // begin opens a lane, if the kernel knows the consumer's socket.

@@ -3,27 +3,26 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/dubway/dubway/agent/lanes"
+	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
 	"github.com/dubway/dubway/internal/testnet/meshtest"
 )
 
 var (
 	// lanePaths are those whose calls take lanes, to one provider and to two. A sample of them
-	// is none unless leastInLane of all its calls did, those of the warm-up included.
+	// is none unless options.least of all its calls did, those of the warm-up included.
 	lanePaths = []string{"lane", "lane/2"} //nolint:gochecknoglobals // a table
 	// noLanes are a pod's whose calls go by the proxy alone, and are not looked at by the lane's
 	// programs. In proxy+lane they are, and go by the proxy nevertheless: because of the provider.
 	noLanes = map[string]string{lanes.Annotation: lanes.Off} //nolint:gochecknoglobals // a table
 )
 
-const (
-	leastInLane = 0.99
-	besidePath  = "proxy+lane"
-)
+const besidePath = "proxy+lane"
 
 // lanes adds the consumer that may have lanes, and the neighbours.
 func (r *rig) lanes() (err error) {
@@ -100,28 +99,40 @@ func (r *rig) inLane(ctx context.Context, path string) (func(*outcome) error, er
 	if !slices.Contains(lanePaths, path) {
 		return func(*outcome) error { return nil }, nil
 	}
-	before, err := r.tookLanes(ctx)
+	before, outcomes, err := r.tookLanes(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return func(o *outcome) error {
-		after, err := r.tookLanes(ctx)
+		after, now, err := r.tookLanes(ctx)
 		if err != nil {
 			return err
 		}
 		o.Lane = float64(after-before) / float64(max(o.All, 1))
-		if o.Lane < leastInLane {
-			return fmt.Errorf("%s: %d of %d calls took a lane, which is no measurement of it", path, after-before, o.All)
+		if o.Lane >= r.leastInLane {
+			return nil
 		}
-		return nil
+		for name, n := range outcomes {
+			now[name] -= n
+		}
+		maps.DeleteFunc(now, func(_ string, n uint64) bool { return n == 0 })
+		return fmt.Errorf("%s: %d of %d calls took a lane, which is no measurement of it; messages by outcome: %v",
+			path, after-before, o.All, now)
 	}, nil
 }
 
-// tookLanes is how many calls took a lane both ways, as the kernel counted them.
-func (r *rig) tookLanes(ctx context.Context) (int, error) {
+// tookLanes is how many calls took a lane both ways, as the kernel counted them, and what its
+// programs decided else.
+func (r *rig) tookLanes(ctx context.Context) (int, map[string]uint64, error) {
 	text, err := r.near.Metrics(ctx)
 	if err != nil {
-		return 0, err //nolint:wrapcheck // says what was read
+		return 0, nil, err //nolint:wrapcheck // says what was read
 	}
-	return meshtest.SumOf(text, "dubway_lane_calls_total "), nil
+	agent := admin.NewClient(admin.AgentSocket(r.near.StateDir()))
+	defer agent.Close()
+	var node admin.NodeLanes
+	if err := agent.Get(ctx, admin.PathNodeLanes, &node); err != nil {
+		return 0, nil, err //nolint:wrapcheck // says what was asked
+	}
+	return meshtest.SumOf(text, "dubway_lane_calls_total "), node.Outcomes, nil
 }

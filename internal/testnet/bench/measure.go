@@ -89,6 +89,7 @@ func loads(ctx context.Context, o options, shapes []shape, t *table) error {
 		}
 		t.add(rows)
 	}
+	r.leastInLane = o.least
 	if err := r.more(ctx, o, t); err != nil {
 		return err
 	}

@@ -22,18 +22,19 @@ const priority = 5
 // rig is two nodes with everything running: near has the consumers and a provider,
 // far has a provider.
 type rig struct {
-	near, far  *testnet.Node
-	plain, pod *testnet.Pod // a consumer outside of the mesh, and one in it
-	observed   *testnet.Pod // one whose policies are only observed
-	laned      *testnet.Pod // one whose calls may take lanes; those of the others may not
-	neighbours services.Neighbours
-	self, bin  string
-	hops       map[string][]*testnet.Process // by path
-	providers  []*testnet.Process
-	ways       map[string]way // by path
-	version    int            // of what is pushed
-	ca         *catest.CA     // of both nodes
-	cleanups   []func() error
+	near, far   *testnet.Node
+	plain, pod  *testnet.Pod // a consumer outside of the mesh, and one in it
+	observed    *testnet.Pod // one whose policies are only observed
+	laned       *testnet.Pod // one whose calls may take lanes; those of the others may not
+	neighbours  services.Neighbours
+	self, bin   string
+	hops        map[string][]*testnet.Process // by path
+	providers   []*testnet.Process
+	ways        map[string]way // by path
+	leastInLane float64        // options.least
+	version     int            // of what is pushed
+	ca          *catest.CA     // of both nodes
+	cleanups    []func() error
 }
 
 // Close removes everything; it may be called twice.
