@@ -78,7 +78,7 @@ func startJava(p *testnet.Pod, peer string, stdin *os.File, args ...string) (*te
 	flags := []string{
 		"-XX:+UseSerialGC", "-Xmx512m", "-Xms512m", "--add-opens", "java.base/java.lang=ALL-UNNAMED",
 		"--add-opens", "java.base/java.math=ALL-UNNAMED", "--add-opens", "java.base/java.util=ALL-UNNAMED",
-		"-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", peer + "/classes:" + peer + "/lib/*",
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-Dprobe.threads=1000", "-cp", peer + "/classes:" + peer + "/lib/*",
 	}
 	name := p.Name + "-" + strings.ToLower(strings.Join(args, "-"))
 	args[0] = "org.dubway.test." + args[0]

@@ -15,6 +15,7 @@ import org.apache.dubbo.rpc.RpcContext;
  */
 final class Burst {
     private static final int SAMPLES = 1 << 20;
+    private static final int PRIMING = 24; // as of package dubboload
 
     private final Probe probe;
     private final Job job;
@@ -26,12 +27,22 @@ final class Burst {
     private final AtomicReference<Throwable> failed = new AtomicReference<>();
     private final long[] took = new long[SAMPLES];
 
-    private Burst(Link link, Job job) {
+    private Burst(Link link, Job job) throws InterruptedException {
         this.probe = link.probe();
         this.job = job;
         text = "x".repeat(job.number("size", 128));
+        prime(job.number("connections", 1));
         from = System.nanoTime() + job.number("warm", 1000) * 1_000_000L;
         until = from + job.number("for", 1000) * 1_000_000L;
+    }
+
+    /** Calls on each connection, and rests: what is done to one that is worth it is done then. */
+    private void prime(int connections) throws InterruptedException {
+        for (int i = 0; i < PRIMING * connections; i++) {
+            probe.echo(text);
+            all.incrementAndGet();
+        }
+        Thread.sleep(250);
     }
 
     static String run(Link link, Job job) throws InterruptedException {
