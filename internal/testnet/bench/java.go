@@ -54,7 +54,7 @@ func (r *rig) javas(ctx context.Context, peer string) (jvms, error) {
 			return nil, err
 		}
 		if err := j.provider.WaitText(ctx, "READY"); err != nil {
-			return nil, err //nolint:wrapcheck // says who
+			return nil, err
 		}
 		out, in, err := os.Pipe()
 		if err != nil {
@@ -86,7 +86,7 @@ func startJava(p *testnet.Pod, peer string, stdin *os.File, args ...string) (*te
 	if stdin != nil {
 		c.Stdin = stdin
 	}
-	return p.Start(c) //nolint:wrapcheck // says what was started
+	return p.Start(c)
 }
 
 // measureJava measures one path once, of which the JVMs are warm.
@@ -127,7 +127,7 @@ func (j *jvm) burst(ctx context.Context, s shape, d time.Duration) (o outcome, e
 		return detail != ""
 	})
 	if err != nil {
-		return o, err //nolint:wrapcheck // says what of whom
+		return o, err
 	}
 	var p50, p99 int64
 	if _, err := fmt.Sscanf(detail, "%d %d %d %d", &o.Calls, &o.All, &p50, &p99); err != nil {

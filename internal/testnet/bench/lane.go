@@ -126,13 +126,13 @@ func (r *rig) inLane(ctx context.Context, path string) (func(*outcome) error, er
 func (r *rig) tookLanes(ctx context.Context) (int, map[string]uint64, error) {
 	text, err := r.near.Metrics(ctx)
 	if err != nil {
-		return 0, nil, err //nolint:wrapcheck // says what was read
+		return 0, nil, err
 	}
 	agent := admin.NewClient(admin.AgentSocket(r.near.StateDir()))
 	defer agent.Close()
 	var node admin.NodeLanes
 	if err := agent.Get(ctx, admin.PathNodeLanes, &node); err != nil {
-		return 0, nil, err //nolint:wrapcheck // says what was asked
+		return 0, nil, err
 	}
 	return meshtest.SumOf(text, "dubway_lane_calls_total "), node.Outcomes, nil
 }

@@ -47,14 +47,14 @@ func (c *loaded) prime() error {
 			have += n
 			var a dubbotest.RawAnswer
 			if a, _, whole, err = dubbotest.CutAnswer(buffer[:have]); err != nil {
-				return err //nolint:wrapcheck // says what is wrong
+				return err
 			}
 			if whole && (a.ID != primeID+i || a.Status != dubbotest.StatusOK) {
 				return fmt.Errorf("answer %d: status %d, while %d is awaited", a.ID, a.Status, primeID+i)
 			}
 		}
 	}
-	return c.conn.SetReadDeadline(time.Time{}) //nolint:wrapcheck // cannot fail on a connection that is open
+	return c.conn.SetReadDeadline(time.Time{})
 }
 
 // primeID is the first id of priming.
