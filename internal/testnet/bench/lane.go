@@ -15,14 +15,17 @@ import (
 
 var (
 	// lanePaths are those whose calls take lanes, to one provider and to two. A sample of them
-	// is none unless options.least of all its calls did, those of the warm-up included.
+	// is none unless the plan's least part of all its calls did, those of the warm-up included.
 	lanePaths = []string{"lane", "lane/2"} //nolint:gochecknoglobals // a table
 	// noLanes are a pod's whose calls go by the proxy alone, and are not looked at by the lane's
 	// programs. In proxy+lane they are, and go by the proxy nevertheless: because of the provider.
 	noLanes = map[string]string{lanes.Annotation: lanes.Off} //nolint:gochecknoglobals // a table
 )
 
-const besidePath = "proxy+lane"
+const (
+	besidePath  = "proxy+lane"
+	leastInLane = 0.99
+)
 
 // lanes adds the consumer that may have lanes, and the neighbours.
 func (r *rig) lanes() (err error) {
@@ -80,14 +83,14 @@ func lanePlans(part string) (plans []plan) {
 	case "closed":
 		for _, bytes := range []int{128, 1024} {
 			for _, s := range []shape{{bytes, 1, 1}, {bytes, 16, 1}, {bytes, 1, 16}} {
-				plans = append(plans, plan{shape: s, paths: lanePaths, primed: true})
+				plans = append(plans, plan{shape: s, paths: lanePaths, primed: true, least: leastInLane})
 			}
 		}
 	case "open":
-		plans = append(plans, plan{shape: shape{1024, 16, 1}, paths: lanePaths, kind: open, primed: true})
+		plans = append(plans, plan{shape: shape{1024, 16, 1}, paths: lanePaths, kind: open, primed: true, least: leastInLane})
 	case "beside":
 		for _, s := range []shape{{1024, 1, 1}, {1024, 16, 1}, {1024, 4, 32}} {
-			plans = append(plans, plan{shape: s, paths: []string{"proxy", besidePath}, primed: true})
+			plans = append(plans, plan{shape: s, paths: []string{"proxy", besidePath}, primed: true, least: leastInLane})
 		}
 	}
 	return plans
@@ -95,7 +98,7 @@ func lanePlans(part string) (plans []plan) {
 
 // inLane begins to count which calls take lanes. The result says it to an outcome, and
 // fails if those of a path of lanes are too few.
-func (r *rig) inLane(ctx context.Context, path string) (func(*outcome) error, error) {
+func (r *rig) inLane(ctx context.Context, path string, least float64) (func(*outcome) error, error) {
 	if !slices.Contains(lanePaths, path) {
 		return func(*outcome) error { return nil }, nil
 	}
@@ -109,7 +112,7 @@ func (r *rig) inLane(ctx context.Context, path string) (func(*outcome) error, er
 			return err
 		}
 		o.Lane = float64(after-before) / float64(max(o.All, 1))
-		if o.Lane >= r.leastInLane {
+		if o.Lane >= least {
 			return nil
 		}
 		for name, n := range outcomes {

@@ -77,7 +77,6 @@ type options struct {
 	connects bool
 	lanes    string
 	java     int
-	least    float64
 	peer     string
 	idle     int
 	out      string
@@ -95,7 +94,6 @@ func flags() (o options, err error) {
 	flag.BoolVar(&o.connects, "connects", true, "measure connects too")
 	flag.StringVar(&o.lanes, "lanes", "closed,open,java,beside",
 		"what is measured of lanes: closed and open loops, Java, and what being looked at costs calls that take none")
-	flag.Float64Var(&o.least, "least", 0.99, "the least part of the calls of a lane that must have taken it")
 	flag.IntVar(&o.java, "java", 3000, "length of one measurement of Java, in ms")
 	flag.StringVar(&o.peer, "peer", "build/peers/java-3.3.6", "directory of Java's classes")
 	flag.IntVar(&o.idle, "idle", 15_000, "idle connections to hold through the proxy; 0: none")

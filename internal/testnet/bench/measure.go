@@ -89,7 +89,6 @@ func loads(ctx context.Context, o options, shapes []shape, t *table) error {
 		}
 		t.add(rows)
 	}
-	r.leastInLane = o.least
 	if err := r.more(ctx, o, t); err != nil {
 		return err
 	}
@@ -160,6 +159,7 @@ type plan struct {
 	rate   float64 // open: calls per second
 	javas  jvms    // of kind java
 	primed bool    // each connection, before it is measured
+	least  float64 // of a lane: the part of its calls that must have taken it
 }
 
 // compare measures every path in every round, in an order that rotates.

@@ -22,19 +22,18 @@ const priority = 5
 // rig is two nodes with everything running: near has the consumers and a provider,
 // far has a provider.
 type rig struct {
-	near, far   *testnet.Node
-	plain, pod  *testnet.Pod // a consumer outside of the mesh, and one in it
-	observed    *testnet.Pod // one whose policies are only observed
-	laned       *testnet.Pod // one whose calls may take lanes; those of the others may not
-	neighbours  services.Neighbours
-	self, bin   string
-	hops        map[string][]*testnet.Process // by path
-	providers   []*testnet.Process
-	ways        map[string]way // by path
-	leastInLane float64        // options.least
-	version     int            // of what is pushed
-	ca          *catest.CA     // of both nodes
-	cleanups    []func() error
+	near, far  *testnet.Node
+	plain, pod *testnet.Pod // a consumer outside of the mesh, and one in it
+	observed   *testnet.Pod // one whose policies are only observed
+	laned      *testnet.Pod // one whose calls may take lanes; those of the others may not
+	neighbours services.Neighbours
+	self, bin  string
+	hops       map[string][]*testnet.Process // by path
+	providers  []*testnet.Process
+	ways       map[string]way // by path
+	version    int            // of what is pushed
+	ca         *catest.CA     // of both nodes
+	cleanups   []func() error
 }
 
 // Close removes everything; it may be called twice.
@@ -164,6 +163,10 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 		if err != nil {
 			return err
 		}
+		// What opens a lane must not wait for the load's end.
+		if err := usage.Realtime(agent.Pid(), priority); err != nil {
+			return err
+		}
 		proxy, err := n.StartProxyAs(ctx, testnet.Command{
 			Name: "proxy", Path: r.bin,
 			Args: []string{"--access-log", "off"}, RealtimePriority: priority,
@@ -202,7 +205,7 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if !ok {
 		return outcome{}, 0, fmt.Errorf("no path %q; there are %s", path, strings.Join(paths, ", "))
 	}
-	inLane, err := r.inLane(ctx, path)
+	inLane, err := r.inLane(ctx, path, plan.least)
 	if err != nil {
 		return outcome{}, 0, err
 	}

@@ -1,4 +1,5 @@
-// Package usage tells what processes have used of processors and memory.
+// Package usage tells what processes have used of processors and memory, and lets them go
+// before others.
 package usage
 
 import (
