@@ -51,7 +51,7 @@ type Ride struct {
 
 	window time.Time // since when requests are counted
 	came   int
-	left   bool      // a name was left to the proxy since
+	left   bool      // a name was left to the proxy since: who asks locks out all others
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
 	ready  bool   // base is known
@@ -144,7 +144,6 @@ func (r *Ride) worth(now time.Time) bool {
 		r.window, r.came, r.left = now, 0, false
 	}
 	r.came++
-	// What is asked locks out all others: a consumer with many in flight asks as seldom.
 	return r.came >= worthRate || !r.left && r.host.Flying() >= worthFlying
 }
 
