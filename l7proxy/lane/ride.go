@@ -23,7 +23,7 @@ const (
 	worthFlying = 8
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
-	skipped     = 3 // of worthRate, when a name was left to the proxy
+	skipped     = -12 // in place of 0, when a name was left to the proxy: who asks locks out others
 )
 
 // Host is the connection whose requests may take a lane.
@@ -51,7 +51,6 @@ type Ride struct {
 
 	window time.Time // since when requests are counted
 	came   int
-	left   bool      // a name was left to the proxy since: who asks locks out all others
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
 	ready  bool   // base is known
@@ -93,7 +92,7 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 		return
 	}
 	if !r.lanes.learn(p, r.key(), &a) {
-		r.came, r.left = skipped, true // another name may be worth one
+		r.came = skipped // another name may be worth one
 		return
 	}
 	if r.get() == nil && !now.Before(r.next) {
@@ -141,10 +140,10 @@ func (r *Ride) wait() time.Duration {
 // worth tells whether a connection without a lane should have one.
 func (r *Ride) worth(now time.Time) bool {
 	if now.Sub(r.window) > time.Second {
-		r.window, r.came, r.left = now, 0, false
+		r.window, r.came = now, 0
 	}
 	r.came++
-	return r.came >= worthRate || !r.left && r.host.Flying() >= worthFlying
+	return r.came >= worthRate || r.came > 0 && r.host.Flying() >= worthFlying
 }
 
 // begin opens a lane, if the kernel knows the consumer's socket.
