@@ -23,7 +23,7 @@ const (
 	worthFlying = 8
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
-	skipped     = 3 // of worthRate, when a name was left to the proxy
+	skipped     = -12 // in place of 0, when a name was left to the proxy: who asks locks out others
 )
 
 // Host is the connection whose requests may take a lane.
@@ -143,7 +143,7 @@ func (r *Ride) worth(now time.Time) bool {
 		r.window, r.came = now, 0
 	}
 	r.came++
-	return r.came >= worthRate || r.host.Flying() >= worthFlying
+	return r.came >= worthRate || r.came > 0 && r.host.Flying() >= worthFlying
 }
 
 // begin opens a lane, if the kernel knows the consumer's socket.
