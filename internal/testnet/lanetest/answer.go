@@ -90,6 +90,11 @@ func (a *answer) append(b []byte, id uint64) []byte {
 	return seal(append(b, 'H', 'Z'), start)
 }
 
+// refused tells whether an answer is the mesh's own, which says so.
+func (c *Call) refused(frame []byte) bool {
+	return frame[3] != statusOK && bytes.Contains(frame, []byte("dubway: "))
+}
+
 // match compares an answer's frame with what the call must get, from whichever provider.
 func (c *Call) match(frame []byte, providers, most int, scratch *[]byte) (provider byte, err error) {
 	id := binary.BigEndian.Uint64(frame[4:])

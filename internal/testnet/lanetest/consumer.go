@@ -34,13 +34,24 @@ type Consumer struct {
 	Subscribes bool          // the first connection does, when it has made half of its calls
 	Threads    bool          // two threads write to each socket, whole frames, and nothing serialises them
 	Silence    time.Duration // how long nothing may come back
+	Tolerant   bool          // answers by somebody else than a provider are counted
+	Traced     bool          // it is told when each call was made, and by whom answered
 }
 
 // Result is what came of it.
 type Result struct {
 	Answered, OneWays, Beats, Back int
 	By                             []int // answers, by provider
+	Refused                        int   // calls that somebody else than a provider answered
+	Traces                         []Trace
 	Errors                         []string
+}
+
+// Trace is one call: when it was made and answered, in nanoseconds since 1970, and by which
+// provider.
+type Trace struct {
+	Sent, Got int64
+	By        byte
 }
 
 // Run makes the calls. Each answer is compared with what it must be.
@@ -112,6 +123,8 @@ func (c *calling) add(total *Result) {
 	total.OneWays += c.result.OneWays
 	total.Beats += c.result.Beats
 	total.Back += c.result.Back
+	total.Refused += c.result.Refused
+	total.Traces = append(total.Traces, c.result.Traces...)
 	for i, n := range c.result.By {
 		total.By[i] += n
 	}
@@ -256,6 +269,7 @@ func (c *calling) expect(call *Call, before [][]byte, rnd *rand.Rand) ([]byte, e
 		c.heard = time.Now()
 	}
 	c.pending[id] = call
+	call.sent = time.Now().UnixNano()
 	c.mu.Unlock()
 	frame := call.Append(nil, id)
 	if full {
@@ -379,6 +393,13 @@ func (c *calling) take(frame []byte, scratch *[]byte) error {
 	if call == nil {
 		return fmt.Errorf("%w: id %#x, %d bytes", errUnasked, id, len(frame))
 	}
+	if c.Tolerant && call.refused(frame) {
+		c.mu.Lock()
+		c.result.Refused++
+		c.mu.Unlock()
+		<-c.room
+		return nil
+	}
 	by, err := call.match(frame, c.Providers, c.Most, scratch)
 	if err != nil {
 		return err
@@ -386,6 +407,9 @@ func (c *calling) take(frame []byte, scratch *[]byte) error {
 	c.mu.Lock()
 	c.result.Answered++
 	c.result.By[by]++
+	if c.Traced {
+		c.result.Traces = append(c.result.Traces, Trace{call.sent, time.Now().UnixNano(), by})
+	}
 	c.mu.Unlock()
 	<-c.room
 	return nil

@@ -47,6 +47,8 @@ type Call struct {
 	Generic       bool // Method is called by $invoke
 	OneWay        bool
 	Size          uint32 // of the argument, at least tokenLen
+
+	sent int64 // when, in nanoseconds since 1970; the consumer's
 }
 
 // tokenLen is how many bytes at an argument's begin say whose it is.
