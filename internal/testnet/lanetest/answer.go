@@ -69,9 +69,10 @@ func (a *answer) append(b []byte, id uint64) []byte {
 	b = appendHeader(b, s, a.status, id)
 	switch {
 	case a.status != statusOK && s == lane.Hessian2:
-		return seal(text(b, "as it was asked"), start)
+		return seal(text(b, failure(a.provider)), start)
 	case a.status != statusOK:
-		return seal(append(b, "\x00\x00\x00\x10\x58as it was asked"...), start)
+		b = append(b, 0, 0, 0, byte(len(failure(a.provider))+1), byte(0x49+len(failure(a.provider))))
+		return seal(append(b, failure(a.provider)...), start)
 	case s == lane.Hessian2:
 		b = append(b, 0x90+a.kind)
 	default:
@@ -90,6 +91,9 @@ func (a *answer) append(b []byte, id uint64) []byte {
 	return seal(append(b, 'H', 'Z'), start)
 }
 
+// failure is the text of an error of a provider's.
+func failure(provider byte) string { return fmt.Sprint("as ", provider, " was asked") }
+
 // refused tells whether an answer is the mesh's own, which says so.
 func (c *Call) refused(frame []byte) bool {
 	return frame[3] != statusOK && bytes.Contains(frame, []byte("dubway: "))
@@ -103,9 +107,6 @@ func (c *Call) match(frame []byte, providers, most int, scratch *[]byte) (provid
 		*scratch = a.append((*scratch)[:0], id)
 		if bytes.Equal(*scratch, frame) {
 			return n, nil
-		}
-		if a.status != statusOK {
-			break
 		}
 	}
 	return 0, fmt.Errorf("call %d of connection %d: %d bytes, status %d, are not the answer: %q",

@@ -3,11 +3,13 @@ package lanetest
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +37,7 @@ type Consumer struct {
 	Threads    bool          // two threads write to each socket, whole frames, and nothing serialises them
 	Silence    time.Duration // how long nothing may come back
 	Tolerant   bool          // answers by somebody else than a provider are counted
-	Traced     bool          // it is told when each call was made, and by whom answered
+	Traces     string        // a file for when each call was made, and by whom answered; or ""
 }
 
 // Result is what came of it.
@@ -43,7 +45,7 @@ type Result struct {
 	Answered, OneWays, Beats, Back int
 	By                             []int // answers, by provider
 	Refused                        int   // calls that somebody else than a provider answered
-	Traces                         []Trace
+	traces                         []Trace
 	Errors                         []string
 }
 
@@ -78,6 +80,12 @@ func (k Consumer) Run(ctx context.Context) Result {
 		})
 	}
 	all.Wait()
+	if k.Traces != "" {
+		text, err := json.Marshal(total.traces)
+		if err = errors.Join(err, os.WriteFile(k.Traces, text, 0o600)); err != nil {
+			total.Errors = append(total.Errors, err.Error())
+		}
+	}
 	return total
 }
 
@@ -124,7 +132,7 @@ func (c *calling) add(total *Result) {
 	total.Beats += c.result.Beats
 	total.Back += c.result.Back
 	total.Refused += c.result.Refused
-	total.Traces = append(total.Traces, c.result.Traces...)
+	total.traces = append(total.traces, c.result.traces...)
 	for i, n := range c.result.By {
 		total.By[i] += n
 	}
@@ -407,8 +415,8 @@ func (c *calling) take(frame []byte, scratch *[]byte) error {
 	c.mu.Lock()
 	c.result.Answered++
 	c.result.By[by]++
-	if c.Traced {
-		c.result.Traces = append(c.result.Traces, Trace{call.sent, time.Now().UnixNano(), by})
+	if c.Traces != "" {
+		c.result.traces = append(c.result.traces, Trace{call.sent, time.Now().UnixNano(), by})
 	}
 	c.mu.Unlock()
 	<-c.room

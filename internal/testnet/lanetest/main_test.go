@@ -31,8 +31,9 @@ const (
 
 // vip is what consumers dial, in each family.
 const (
-	vip4 = "198.51.100.1"
-	vip6 = "2001:db8:100::1"
+	vip4   = "198.51.100.1"
+	other4 = "198.51.100.2" // of the second provider alone, where each has its own
+	vip6   = "2001:db8:100::1"
 )
 
 func TestMain(m *testing.M) {
@@ -139,19 +140,32 @@ func (n *node) weigh(weights ...int) {
 	})
 }
 
+// apart gives each of two providers an address of its own: vip4 and other4.
+func (n *node) apart() {
+	n.T.Helper()
+	var all []meshtest.Service
+	for i, at := range []string{vip4, other4} {
+		name := fmt.Sprint("p", i)
+		all = append(all, meshtest.Service{
+			Name: name, Addresses: []string{at}, Routes: meshtest.Split(map[string]int{name: 1}),
+			Clusters: map[string][]netip.AddrPort{name: {n.providers[i].Addr(port)}},
+		})
+	}
+	before, err := n.ProxyStatus(n.Ctx)
+	n.Must(err)
+	n.Put(all...)
+	n.Eventually("the steering of both", func() bool {
+		s, err := n.ProxyStatus(n.Ctx)
+		a, err2 := n.AgentStatus(n.Ctx)
+		return err == nil && err2 == nil && s.Generation > before.Generation && a.Generation > 1
+	})
+}
+
 // consume lets consumers run; the result waits for what came of it.
 func (n *node) consume(k lanetest.Consumer) func() lanetest.Result {
 	n.T.Helper()
-	k.Providers = len(n.providers)
-	if k.Silence == 0 {
-		k.Silence = time.Minute
-	}
-	text, err := json.Marshal(k)
-	n.Must(err)
-	n.tags++
+	proc := n.launch(k)
 	tag := fmt.Sprintf("%d:", n.tags)
-	proc, err := n.consumer.StartHelper("consume", tag, string(text))
-	n.Must(err)
 	return func() (r lanetest.Result) {
 		n.T.Helper()
 		n.Must(proc.Wait(n.Ctx))
@@ -164,6 +178,21 @@ func (n *node) consume(k lanetest.Consumer) func() lanetest.Result {
 		n.T.Fatalf("the consumers said %q", proc.Output())
 		return r
 	}
+}
+
+// launch starts consumers.
+func (n *node) launch(k lanetest.Consumer) *testnet.Process {
+	n.T.Helper()
+	k.Providers = len(n.providers)
+	if k.Silence == 0 {
+		k.Silence = time.Minute
+	}
+	text, err := json.Marshal(k)
+	n.Must(err)
+	n.tags++
+	proc, err := n.consumer.StartHelper("consume", fmt.Sprintf("%d:", n.tags), string(text))
+	n.Must(err)
+	return proc
 }
 
 // book reads what a provider has served, past the mesh.
