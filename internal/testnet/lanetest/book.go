@@ -21,14 +21,6 @@ type Book struct {
 // Set is a set of small numbers, a bit for each.
 type Set []byte
 
-// Count is how many there are.
-func (s Set) Count() (n int) {
-	for _, b := range s {
-		n += bits.OnesCount8(b)
-	}
-	return n
-}
-
 // Both is how many are in both.
 func (s Set) Both(other Set) (n int) {
 	for i := range min(len(s), len(other)) {
@@ -37,17 +29,15 @@ func (s Set) Both(other Set) (n int) {
 	return n
 }
 
-// add adds a number, and tells whether it is new.
-func (s *Set) add(n uint32) bool {
-	for int(n/8) >= len(*s) {
-		*s = append(*s, make([]byte, max(len(*s), 64))...)
+// with is a set with one more number, and whether it is new.
+func (s Set) with(n uint32) (Set, bool) {
+	for int(n/8) >= len(s) {
+		s = append(s, make([]byte, max(len(s), 64))...)
 	}
 	bit := byte(1) << (n % 8)
-	if (*s)[n/8]&bit != 0 {
-		return false
-	}
-	(*s)[n/8] |= bit
-	return true
+	known := s[n/8]&bit != 0
+	s[n/8] |= bit
+	return s, !known
 }
 
 // books is a Book with its lock.
@@ -67,8 +57,8 @@ func (b *books) served(c *Call) {
 	} else {
 		b.book.Calls++
 	}
-	set := b.book.Seen[c.Conn]
-	if !set.add(c.Seq) {
+	set, fresh := b.book.Seen[c.Conn].with(c.Seq)
+	if !fresh {
 		b.book.Doubled++
 	}
 	b.book.Seen[c.Conn] = set

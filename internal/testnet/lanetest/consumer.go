@@ -37,6 +37,7 @@ type Consumer struct {
 	Threads    bool          // two threads write to each socket, whole frames, and nothing serialises them
 	Silence    time.Duration // how long nothing may come back
 	Tolerant   bool          // answers by somebody else than a provider are counted
+	Cgroup     string        // the process's, which it enters before anything else; "" for none
 	Traces     string        // a file for when each call was made, and by whom answered; or ""
 }
 
@@ -105,6 +106,7 @@ type calling struct {
 
 	mu      sync.Mutex
 	pending map[uint64]*Call
+	made    int // calls
 	result  Result
 	heard   time.Time
 }
@@ -163,9 +165,9 @@ func (c *calling) run() error {
 		case <-t.C:
 		}
 		c.mu.Lock()
-		waiting, silent := len(c.pending), time.Since(c.heard)
+		ended, silent := c.result.Answered+c.result.Refused, time.Since(c.heard)
 		c.mu.Unlock()
-		if c.sent.Load() && waiting == 0 && c.beats.Load() == 0 {
+		if c.sent.Load() && ended == c.made && c.beats.Load() == 0 {
 			return nil
 		}
 		if silent > c.Silence {
@@ -277,6 +279,7 @@ func (c *calling) expect(call *Call, before [][]byte, rnd *rand.Rand) ([]byte, e
 		c.heard = time.Now()
 	}
 	c.pending[id] = call
+	c.made++
 	call.sent = time.Now().UnixNano()
 	c.mu.Unlock()
 	frame := call.Append(nil, id)
@@ -314,7 +317,7 @@ func (c *calling) send(frames [][]byte, rnd *rand.Rand) error {
 	case n < 120:
 		s = lanetest.Named("one write each")
 	}
-	return s.Write(c.conn, frames, rnd) //nolint:wrapcheck // it says which
+	return s.Write(c.conn, frames, rnd)
 }
 
 // raw writes each frame by one send(), past Go's own lock of the socket. There is room for
@@ -354,11 +357,11 @@ func (c *calling) read() error {
 	for {
 		frame, err := r.Next()
 		if err != nil {
-			return err //nolint:wrapcheck // it says what
+			return err
 		}
 		if frame == nil {
 			if err := r.More(); err != nil {
-				return err //nolint:wrapcheck // the same
+				return err
 			}
 			continue
 		}
