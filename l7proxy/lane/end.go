@@ -68,6 +68,13 @@ func (l *Lane) attach(e *end) error {
 	e.base = state.Copied - e.conn.Taken()
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
+	if l.way.Ends[e.number] != e.address {
+		// The number became another provider's while this one was dialled, whom names
+		// mean by it from now on. No program has seen this end open.
+		_ = e.conn.Close()
+		l.Nudge()
+		return nil
+	}
 	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
 	atomic.StoreUint32(&at.Endpoint, e.active)

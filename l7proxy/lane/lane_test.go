@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -269,6 +270,35 @@ func TestForbidden(t *testing.T) {
 	r.come(4 * worthRate)
 	if r.ride.Busy() || len(r.kernel.bound) > 0 {
 		t.Errorf("bound %x", r.kernel.bound)
+	}
+}
+
+// TestMoved: the numbers of two providers are exchanged while one is dialled. No end leads to
+// another provider than the names that have its number mean.
+func TestMoved(t *testing.T) {
+	r := newRig(t, 2)
+	var once sync.Once
+	r.dialling = func() {
+		once.Do(func() {
+			r.lanes.mu.Lock()
+			defer r.lanes.mu.Unlock()
+			for _, w := range r.lanes.book.Ways() {
+				w.Ends[0], w.Ends[1] = w.Ends[1], w.Ends[0]
+			}
+		})
+	}
+	r.come(worthRate)
+	l := r.ride.get()
+	if l == nil {
+		t.Fatal("no lane")
+	}
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 })
+	r.lanes.mu.Lock()
+	defer r.lanes.mu.Unlock()
+	for k, e := range l.ends {
+		if e != nil && e.address != l.way.Ends[k] {
+			t.Errorf("end %d leads to %s, and means %s", k, e.address, l.way.Ends[k])
+		}
 	}
 }
 
