@@ -168,6 +168,9 @@ func (l *Lane) enter(lane.State) {
 	l.ls.mu.Lock()
 	l.since = time.Now()
 	l.ls.mu.Unlock()
+	if l.ls.opts.Tally.Wants() { // the clock would be late for the first calls
+		l.set(lane.Logged)
+	}
 	l.set(lane.Answers)
 	l.ride.conn.Divert(outlet.New(l.ride.conn.TCP(), l.ride.protocol.Frames, &gate{l}))
 	// The reader goes on from there.

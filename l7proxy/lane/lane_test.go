@@ -273,6 +273,15 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+// TestLogged: the first calls of a lane are logged too, before the clock has looked at it.
+func TestLogged(t *testing.T) {
+	r := newRig(t, 1)
+	l, _ := r.open()
+	if atomic.LoadUint32(&l.at.Flags)&lane.Logged == 0 {
+		t.Error("an open lane whose calls are to be logged does not log them")
+	}
+}
+
 // TestMoved: the numbers of two providers are exchanged while one is dialled. No end leads to
 // another provider than the names that have its number mean.
 func TestMoved(t *testing.T) {
