@@ -112,7 +112,7 @@ func (e *end) retire() {
 	if l.ls.barrier.Wait() == nil {
 		t := time.NewTicker(flightsLook)
 		defer t.Stop()
-		for l.flying(e) || e.isExcused() {
+		for l.flying(e) || e.lane.is(&e.excused) {
 			select {
 			case <-e.done:
 				return
@@ -121,12 +121,6 @@ func (e *end) retire() {
 		}
 	}
 	_ = e.conn.Close()
-}
-
-func (e *end) isExcused() bool {
-	e.lane.ls.mu.Lock()
-	defer e.lane.ls.mu.Unlock()
-	return e.excused
 }
 
 // run reads until the connection ends, and ends what was in flight there.

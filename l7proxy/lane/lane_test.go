@@ -317,7 +317,7 @@ func TestIdle(t *testing.T) {
 	l, _ := r.open()
 	atomic.StoreUint64(&l.at.Requested, idleRate)
 	r.lanes.tick(time.Now().Add(idleAfter))
-	if l.isLeaving() {
+	if l.is(&l.leaving) {
 		t.Error("a lane that is used ends")
 	}
 	if !r.ride.Moved() || r.ride.Moved() {
