@@ -68,6 +68,13 @@ func (l *Lane) attach(e *end) error {
 	e.base = state.Copied - e.conn.Taken()
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
+	if l.way.Ends[e.number] != e.address {
+		// The number became another provider's while this one was dialled, whom names
+		// mean by it from now on. No program has seen this end open.
+		_ = e.conn.Close()
+		l.Nudge()
+		return nil
+	}
 	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
 	atomic.StoreUint32(&at.Endpoint, e.active)
@@ -105,7 +112,7 @@ func (e *end) retire() {
 	if l.ls.barrier.Wait() == nil {
 		t := time.NewTicker(flightsLook)
 		defer t.Stop()
-		for l.flying(e) || e.isExcused() {
+		for l.flying(e) || e.lane.is(&e.excused) {
 			select {
 			case <-e.done:
 				return
@@ -114,12 +121,6 @@ func (e *end) retire() {
 		}
 	}
 	_ = e.conn.Close()
-}
-
-func (e *end) isExcused() bool {
-	e.lane.ls.mu.Lock()
-	defer e.lane.ls.mu.Unlock()
-	return e.excused
 }
 
 // run reads until the connection ends, and ends what was in flight there.

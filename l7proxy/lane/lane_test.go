@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -272,13 +273,51 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+// TestLogged: the first calls of a lane are logged too, before the clock has looked at it.
+func TestLogged(t *testing.T) {
+	r := newRig(t, 1)
+	l, _ := r.open()
+	if atomic.LoadUint32(&l.at.Flags)&lane.Logged == 0 {
+		t.Error("an open lane whose calls are to be logged does not log them")
+	}
+}
+
+// TestMoved: the numbers of two providers are exchanged while one is dialled. No end leads to
+// another provider than the names that have its number mean.
+func TestMoved(t *testing.T) {
+	r := newRig(t, 2)
+	var once sync.Once
+	r.dialling = func() {
+		once.Do(func() {
+			r.lanes.mu.Lock()
+			defer r.lanes.mu.Unlock()
+			for _, w := range r.lanes.book.Ways() {
+				w.Ends[0], w.Ends[1] = w.Ends[1], w.Ends[0]
+			}
+		})
+	}
+	r.come(worthRate)
+	l := r.ride.get()
+	if l == nil {
+		t.Fatal("no lane")
+	}
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 })
+	r.lanes.mu.Lock()
+	defer r.lanes.mu.Unlock()
+	for k, e := range l.ends {
+		if e != nil && e.address != l.way.Ends[k] {
+			t.Errorf("end %d leads to %s, and means %s", k, e.address, l.way.Ends[k])
+		}
+	}
+}
+
 // TestIdle: a lane that few requests take ends.
 func TestIdle(t *testing.T) {
 	r := newRig(t, 1)
 	l, _ := r.open()
 	atomic.StoreUint64(&l.at.Requested, idleRate)
 	r.lanes.tick(time.Now().Add(idleAfter))
-	if l.isLeaving() {
+	if l.is(&l.leaving) {
 		t.Error("a lane that is used ends")
 	}
 	if !r.ride.Moved() || r.ride.Moved() {
