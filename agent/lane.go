@@ -1,11 +1,8 @@
 package agent
 
 import (
-	"context"
-
 	"github.com/dubway/dubway/agent/datapath/conflict"
 	"github.com/dubway/dubway/agent/datapath/lane"
-	"github.com/dubway/dubway/agent/datapath/lane/selftest"
 	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/agent/lanes/loaded"
 )
@@ -15,13 +12,12 @@ func (a *Agent) useLanes() {
 	a.loaded = &loaded.Datapath{Datapath: a.datapath, PinPath: a.opts.PinPath, Cgroup: a.opts.Cgroup, Log: a.log}
 	test := a.opts.LaneTest
 	if test == nil {
-		test = func(ctx context.Context) error { return selftest.Run(ctx, a.opts.Cgroup) }
+		test = a.loaded.SelfTest
 	}
 	a.lanes = lanes.New(lanes.Options{
 		Choice: a.opts.Lane, Open: a.loaded.Open, Pinned: a.loaded.Pinned, SelfTest: test,
 		Build: lane.Build, Conflict: a.movesSockets, Workloads: a.enroller.Workloads, Log: a.log,
 	})
-	a.loaded.Programs = a.lanes.Programs
 	a.dialer.UseLanes(a.lanes)
 }
 

@@ -65,7 +65,7 @@ struct tcp_sock___lane {
 	struct hrtimer compressed_ack_timer;
 };
 
-/* From 6.19 on. */
+/* From 6.19 on, or by a stable update. */
 struct sock___new {
 	struct timer_list tcp_retransmit_timer;
 };
@@ -117,13 +117,22 @@ static __always_inline __u32 timers_at(__u64 sk)
 	__u64 retransmit = 0, delack = 0, keepalive = 0;
 	__u8 pacing = 0, compressed = 0;
 
+	/* Stable updates moved one of the two and not the other (6.1.192, 6.12.117). What a
+	 * kernel does not have must not be computed before it is asked for.
+	 */
 	if (field_exists(icsk->icsk_retransmit_timer)) {
+		asm volatile("");
 		READ(retransmit, icsk->icsk_retransmit_timer.entry.pprev);
-		READ(keepalive, ((struct sock___lane *)sk)->sk_timer.entry.pprev);
 	} else if (field_exists(((struct sock___new *)sk)->tcp_retransmit_timer)) {
+		asm volatile("");
 		READ(retransmit, ((struct sock___new *)sk)->tcp_retransmit_timer.entry.pprev);
-		if (field_exists(new_icsk->icsk_keepalive_timer))
-			READ(keepalive, new_icsk->icsk_keepalive_timer.entry.pprev);
+	}
+	if (field_exists(new_icsk->icsk_keepalive_timer)) {
+		asm volatile("");
+		READ(keepalive, new_icsk->icsk_keepalive_timer.entry.pprev);
+	} else if (field_exists(((struct sock___lane *)sk)->sk_timer)) {
+		asm volatile("");
+		READ(keepalive, ((struct sock___lane *)sk)->sk_timer.entry.pprev);
 	}
 	READ(delack, icsk->icsk_delack_timer.entry.pprev);
 	READ(pacing, ((struct tcp_sock___lane *)sk)->pacing_timer.state);
