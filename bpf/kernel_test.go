@@ -4,6 +4,7 @@ import (
 	"maps"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 )
 
@@ -14,14 +15,20 @@ func TestContextsLieWhereTheKernelHasThem(t *testing.T) {
 	if err != nil {
 		t.Skipf("kernel BTF (CONFIG_DEBUG_INFO_BTF): %v", err)
 	}
-	spec, err := LoadSteer()
+	steer, err := LoadSteer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"bpf_sock_addr", "bpf_sock_ops", "bpf_sockopt", "bpf_sk_lookup"} {
+	lane, err := LoadLane()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spec := range map[string]*ebpf.CollectionSpec{
+		"bpf_sock_addr": steer, "bpf_sock_ops": steer, "bpf_sockopt": steer, "bpf_sk_lookup": steer, "sk_msg_md": lane,
+	} {
 		var ours, theirs *btf.Struct
 		if err := spec.Types.TypeByName(name, &ours); err != nil {
-			t.Errorf("%s of steer.c: %v", name, err)
+			t.Errorf("%s of the programs: %v", name, err)
 			continue
 		}
 		if err := kernel.TypeByName(name, &theirs); err != nil {

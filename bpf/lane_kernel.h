@@ -65,7 +65,9 @@ struct tcp_sock___lane {
 	struct hrtimer compressed_ack_timer;
 };
 
-/* From 6.19 on, or by a stable update. */
+/* The first from 6.19 on. The second came with it, and to 6.1 and 6.12 before: sk_timer may
+ * be the retransmission's since.
+ */
 struct sock___new {
 	struct timer_list tcp_retransmit_timer;
 };
@@ -117,23 +119,14 @@ static __always_inline __u32 timers_at(__u64 sk)
 	__u64 retransmit = 0, delack = 0, keepalive = 0;
 	__u8 pacing = 0, compressed = 0;
 
-	/* Stable updates moved one of the two and not the other (6.1.192, 6.12.117). What a
-	 * kernel does not have must not be computed before it is asked for.
-	 */
-	if (field_exists(icsk->icsk_retransmit_timer)) {
-		asm volatile("");
+	if (field_exists(icsk->icsk_retransmit_timer))
 		READ(retransmit, icsk->icsk_retransmit_timer.entry.pprev);
-	} else if (field_exists(((struct sock___new *)sk)->tcp_retransmit_timer)) {
-		asm volatile("");
+	else
 		READ(retransmit, ((struct sock___new *)sk)->tcp_retransmit_timer.entry.pprev);
-	}
-	if (field_exists(new_icsk->icsk_keepalive_timer)) {
-		asm volatile("");
+	if (field_exists(new_icsk->icsk_keepalive_timer))
 		READ(keepalive, new_icsk->icsk_keepalive_timer.entry.pprev);
-	} else if (field_exists(((struct sock___lane *)sk)->sk_timer)) {
-		asm volatile("");
+	else
 		READ(keepalive, ((struct sock___lane *)sk)->sk_timer.entry.pprev);
-	}
 	READ(delack, icsk->icsk_delack_timer.entry.pprev);
 	READ(pacing, ((struct tcp_sock___lane *)sk)->pacing_timer.state);
 	READ(compressed, ((struct tcp_sock___lane *)sk)->compressed_ack_timer.state);

@@ -29,7 +29,7 @@ func (p *Proxy) laneList() admin.LaneList {
 	p.tally.Collect()
 	list := admin.LaneList{
 		APIVersion: admin.APIVersion, Mode: admin.LaneOff, Reason: "the agent has not said yet whether there are any",
-		Calls: p.tally.Totals().Calls, Items: []admin.LaneStatus{},
+		Calls: p.tally.Totals().Calls, Items: p.riders.List(),
 	}
 	if said := p.lanes.Said(); said.Mode != "" {
 		list.Mode, list.Reason = string(said.Mode), said.Why

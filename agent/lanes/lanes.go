@@ -24,7 +24,7 @@ import (
 
 // Annotation of a pod: with the value Off it has no lanes, neither as a consumer nor as a
 // provider. It is for applications that depend on what a lane does not do: FIONREAD,
-// MSG_WAITALL (docs/ARCHITECTURE.md, "The lane").
+// MSG_WAITALL (docs/enrolment.md).
 const (
 	Annotation = "dubway.io/lane"
 	Off        = "off"

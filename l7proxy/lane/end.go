@@ -68,9 +68,9 @@ func (l *Lane) attach(e *end) error {
 	e.base = state.Copied - e.conn.Taken()
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	e.active = l.ls.active.take(e.address)
+	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
-	at.Endpoint = e.active
+	atomic.StoreUint32(&at.Endpoint, e.active)
 	atomic.StoreUint64(&at.Resume, lane.At(state.Copied))
 	atomic.StoreUint32(&at.Flags, lane.EndOpen)
 	l.ends[e.number] = e
@@ -102,7 +102,7 @@ func (e *end) stop() {
 // stops is the provider's to end: it may stop at once when nobody is connected.
 func (e *end) retire() {
 	l := e.lane
-	if l.ls.barrier.wait() == nil {
+	if l.ls.barrier.Wait() == nil {
 		t := time.NewTicker(flightsLook)
 		defer t.Stop()
 		for l.flying(e) || e.isExcused() {
@@ -132,17 +132,15 @@ func (e *end) run() {
 	e.shut = true
 	atomic.StoreUint32(&l.at.Ends[e.number].Flags, 0)
 	l.ls.mu.Unlock()
-	_ = l.ls.barrier.wait() // a request may be on its way there
+	_ = l.ls.barrier.Wait() // a request may be on its way there
 	_ = e.conn.Close()
 	l.sweep(e, l.endWhy())
 	e.conn.Release()
 	l.ls.mu.Lock()
 	l.ends[e.number] = nil
-	if l.book == l.ls.book {
-		l.ls.active.give(e.address, e.active)
-	}
+	l.book.Actives.Give(e.address, e.active)
 	l.ls.mu.Unlock()
-	l.nudge()
+	l.Nudge()
 }
 
 // take takes what is buffered. False: the connection cannot go on.
@@ -271,12 +269,12 @@ func (e *end) drain() {
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
 	e.excused = true
-	for n := range l.way.each() {
-		if n.edges[e.number] != nil {
-			n.edges[e.number].Endpoint.Draining()
+	for n := range l.way.Names() {
+		if n.Edges[e.number] != nil {
+			n.Edges[e.number].Endpoint.Draining()
 		}
 	}
-	l.ls.refuse(l.way, e.address, time.Now().Add(shortcut))
+	l.book.Refuse(l.way, e.address, time.Now().Add(shortcut))
 	e.stop()
 }
 
@@ -286,6 +284,6 @@ func (e *end) called() {
 	l := e.lane
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	l.ls.refuse(l.way, e.address, time.Now().Add(misbehave))
+	l.book.Refuse(l.way, e.address, time.Now().Add(misbehave))
 	e.stop()
 }

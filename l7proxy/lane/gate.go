@@ -25,7 +25,7 @@ func (g *gate) Queued() (uint32, error) {
 // before it have sent holds the consumer's socket until it is there.
 func (g *gate) Pause() error {
 	g.set(lane.Paused)
-	if err := g.ls.barrier.wait(); err != nil {
+	if err := g.ls.barrier.Wait(); err != nil {
 		return err
 	}
 	for end := time.Now().Add(quietLimit); time.Now().Before(end); time.Sleep(look) {

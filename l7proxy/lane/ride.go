@@ -8,6 +8,7 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -85,13 +86,12 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 	if r.get() == nil && !r.worth(now) {
 		return
 	}
-	a := asked{plans: p, header: h, body: frame[h.Head:]}
+	a := learned.Asked{Header: h, Body: frame[h.Head:], Now: now}
 	var state codec.State
-	if a.prefix, state = r.protocol.Requests.Prefix(h, a.body); state != codec.Complete || a.prefix.Generic {
+	if a.Prefix, state = r.protocol.Requests.Prefix(h, a.Body); state != codec.Complete || a.Prefix.Generic {
 		return
 	}
-	key := wayKey{r.source.Workload.UID, r.source.Original}
-	if !r.lanes.learn(key, &a, now) {
+	if !r.lanes.learn(p, r.key(), &a) {
 		r.came = skipped // another name may be worth one
 		return
 	}
@@ -99,6 +99,31 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 		r.begin()
 		r.next = now.Add(r.wait())
 	}
+}
+
+// key is whose requests the connection's are like.
+func (r *Ride) key() learned.Key {
+	return learned.Key{Workload: r.source.Workload.UID, Original: r.source.Original}
+}
+
+// learn finds what becomes of requests like one that came by the proxy. It tells whether
+// they may take a lane.
+func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
+	ls.mu.Lock()
+	b := ls.book
+	if b == nil {
+		ls.mu.Unlock()
+		return false
+	}
+	placed, known := b.Known(key, a)
+	ls.mu.Unlock()
+	if known {
+		return placed
+	}
+	v := p.Lane(a.Header, a.Body)
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.On() && b == ls.book && b.Learn(key, a, &v, ls.tapped())
 }
 
 // wait is how long to wait after a try that fails.
@@ -182,10 +207,14 @@ func (r *Ride) Moved() bool {
 // Leave ends the lane behind what is in flight. The connection goes on.
 func (r *Ride) Leave() {
 	if l := r.get(); l != nil {
-		l.ls.mu.Lock()
-		defer l.ls.mu.Unlock()
-		l.quit(tally.Draining)
+		r.leave(l, tally.Draining)
 	}
+}
+
+func (r *Ride) leave(l *Lane, why tally.Reason) {
+	l.ls.mu.Lock()
+	defer l.ls.mu.Unlock()
+	l.quit(why)
 }
 
 // Finish waits for what is in flight of a consumer that sends no more, as long as it is
@@ -195,7 +224,7 @@ func (r *Ride) Finish(limit time.Duration) {
 	if l == nil {
 		return
 	}
-	r.Leave()
+	r.leave(l, tally.Consumer)
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for end := time.Now().Add(limit); r.conn.Err() == nil && time.Now().Before(end); {

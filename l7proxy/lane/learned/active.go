@@ -1,20 +1,20 @@
-package lane
+package learned
 
 import "net/netip"
 
-// actives are the numbers by which the programs count requests in flight of endpoints.
+// Actives are the numbers by which the programs count requests in flight of endpoints.
 // Number 0 is nobody's.
-type actives struct {
+type Actives struct {
 	numbers map[netip.AddrPort]uint32
 	users   []int
 }
 
-func newActives(n int) actives {
-	return actives{numbers: make(map[netip.AddrPort]uint32), users: make([]int, n)}
+func newActives(n int) Actives {
+	return Actives{numbers: make(map[netip.AddrPort]uint32), users: make([]int, n)}
 }
 
-// take returns the number of an address, until give; 0: there is none left.
-func (a *actives) take(addr netip.AddrPort) uint32 {
+// Take returns the number of an address, until Give; 0: there is none left.
+func (a *Actives) Take(addr netip.AddrPort) uint32 {
 	if number, ok := a.numbers[addr]; ok {
 		a.users[number]++
 		return number
@@ -28,8 +28,8 @@ func (a *actives) take(addr netip.AddrPort) uint32 {
 	return 0
 }
 
-// give gives it back.
-func (a *actives) give(addr netip.AddrPort, number uint32) {
+// Give gives it back.
+func (a *Actives) Give(addr netip.AddrPort, number uint32) {
 	if a.numbers[addr] != number || number == 0 {
 		return // of other memory
 	}
