@@ -14,7 +14,7 @@ import (
 const whole = 1 << 30
 
 // steps are the behaviours, in an order in which each finds what the one before left. The
-// numbers in brackets are those of the traps of ../../../../docs/LANE.md.
+// numbers in brackets are those of the traps in the comments of bpf/.
 var steps = []struct {
 	what string
 	try  func(*bench) error
