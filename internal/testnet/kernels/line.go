@@ -46,6 +46,7 @@ var lines = []line{
 			"agent/datapath TestUnknownDestinations/setErrno=true":            noErrno,
 			"agent/datapath TestUnknownIsRefusedByEveryWay/setErrno=true":     noErrno,
 		},
+		without: map[string]string{"agent/datapath/lane": noLane},
 	},
 	{name: "6.1", suite: "bookworm-security", packages: `^linux-image-6\.1\.0-[0-9]+-cloud-amd64$`},
 	{name: "6.12", suite: "bookworm-security", packages: `^linux-image-6\.12\..*-cloud-amd64$`},

@@ -24,7 +24,7 @@ func names(method string) []byte {
 // request is the next request for a method with a body of a size in bytes.
 func (b *bench) request(method string, size int) []byte {
 	b.id++
-	return frame(0xc0|lane.Hessian2, 0, b.id, names(method), size)
+	return frame([2]byte{0xc0 | lane.Hessian2}, b.id, names(method), size)
 }
 
 // requests are n of them.
@@ -38,12 +38,12 @@ func (b *bench) requests(n int, method string, size int) []byte {
 
 // answer is that to a request, of a size in bytes.
 func answer(id uint64, size int) []byte {
-	return frame(lane.Hessian2, 20, id, []byte{0x94}, size)
+	return frame([2]byte{lane.Hessian2, 20}, id, []byte{0x94}, size)
 }
 
-// frame is one whose bytes follow from its id.
-func frame(kind, status byte, id uint64, begin []byte, size int) []byte {
-	b := binary.BigEndian.AppendUint64([]byte{0xda, 0xbb, kind, status}, id)
+// frame is one of a kind and status, whose bytes follow from its id.
+func frame(kind [2]byte, id uint64, begin []byte, size int) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{0xda, 0xbb, kind[0], kind[1]}, id)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(begin)+size))
 	b = append(b, begin...)
 	x := id*0x9e3779b97f4a7c15 | 1

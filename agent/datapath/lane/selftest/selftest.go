@@ -82,7 +82,7 @@ func run(ctx context.Context, cgroup string, spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	for i, f := range families {
-		b := &bench{ctx: ctx, programs: programs, sockets: sockets, memory: memory, number: uint32(i)}
+		b := &bench{over: ctx.Done(), programs: programs, sockets: sockets, memory: memory, number: uint32(i)}
 		if err := b.run(f); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
@@ -104,7 +104,7 @@ func mapped(programs *agent.Lane) (*lane.Memory, error) {
 
 // bench is one connection of a consumer and one to a provider, and the proxy's ends of both.
 type bench struct {
-	ctx        context.Context
+	over       <-chan struct{} // closed when there is no time left
 	programs   *agent.Lane
 	sockets    *ebpf.Map
 	memory     *lane.Memory
@@ -120,13 +120,13 @@ func (b *bench) run(f family) (err error) {
 			s.close()
 		}
 	}()
-	b.c, b.a, err = f.connect(b.ctx, func(fd int) error {
+	b.c, b.a, err = f.connect(b.over, func(fd int) error {
 		return b.sockets.Put(uint32(fd), &bpf.SteerSocket{Role: bpf.SteerSocketRoleConsumer, Flow: bpf.SteerFlow{Laned: 1}})
 	})
 	if err != nil {
 		return err
 	}
-	if b.b, b.p, err = f.connect(b.ctx, b.programs.Mark); err != nil {
+	if b.b, b.p, err = f.connect(b.over, b.programs.Mark); err != nil {
 		return err
 	}
 	for _, s := range steps {
@@ -144,7 +144,8 @@ func (b *bench) lane() *lane.Lane { return &b.memory.Lanes[b.number] }
 func ask(s socket, question, place int) (lane.State, error) {
 	state, err := lane.Ask(s.fd, question, place)
 	if errors.Is(err, unix.ENOPROTOOPT) {
-		return state, errors.New("the programs know nothing of the test's sockets: is this process below the cgroup that they are attached to (--cgroup)?")
+		return state, errors.New("the programs know nothing of the test's sockets: " +
+			"is this process below the cgroup that they are attached to (--cgroup)?")
 	}
 	return state, err
 }
@@ -157,7 +158,7 @@ func (b *bench) until(s socket, what string, is func(lane.State) bool) error {
 			return err
 		}
 		select {
-		case <-b.ctx.Done():
+		case <-b.over:
 			return fmt.Errorf("%s: never, but %+v", what, state)
 		case <-time.After(time.Millisecond):
 		}

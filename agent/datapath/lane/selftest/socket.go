@@ -2,7 +2,6 @@ package selftest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 
@@ -65,7 +64,7 @@ func address(kind int, ip [16]byte, port int) unix.Sockaddr {
 }
 
 // connect joins two sockets; mark is called with the one that connects, before.
-func (f *family) connect(ctx context.Context, mark func(fd int) error) (dialled, accepted socket, err error) {
+func (f *family) connect(over <-chan struct{}, mark func(fd int) error) (dialled, accepted socket, err error) {
 	l, err := unix.Socket(f.listen, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return socket{}, socket{}, fmt.Errorf("make socket: %w", err)
@@ -89,7 +88,7 @@ func (f *family) connect(ctx context.Context, mark func(fd int) error) (dialled,
 	if err != nil {
 		return socket{}, socket{}, fmt.Errorf("make socket: %w", err)
 	}
-	dialled = socket{ctx, fd}
+	dialled = socket{over, fd}
 	if err := mark(fd); err != nil {
 		return dialled, socket{}, err
 	}
@@ -99,7 +98,7 @@ func (f *family) connect(ctx context.Context, mark func(fd int) error) (dialled,
 	if fd, _, err = unix.Accept4(l, unix.SOCK_CLOEXEC); err != nil {
 		return dialled, socket{}, fmt.Errorf("accept: %w", err)
 	}
-	accepted = socket{ctx, fd}
+	accepted = socket{over, fd}
 	for _, s := range []socket{dialled, accepted} {
 		// Keepalive as most applications have it: its timer holds the socket.
 		err = errors.Join(err, unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
@@ -108,10 +107,11 @@ func (f *family) connect(ctx context.Context, mark func(fd int) error) (dialled,
 	return dialled, accepted, err
 }
 
-// socket is a TCP socket that is waited for until a context ends. Its zero value is none.
+// socket is a TCP socket that is waited for until the test's time is over. Its zero value is
+// none.
 type socket struct {
-	ctx context.Context
-	fd  int
+	over <-chan struct{}
+	fd   int
 }
 
 func (s socket) close() {
@@ -122,8 +122,10 @@ func (s socket) close() {
 
 // wait returns when something may have happened, or an error when there is no time left.
 func (s socket) wait(events int16) error {
-	if s.ctx.Err() != nil {
+	select {
+	case <-s.over:
 		return errLate
+	default:
 	}
 	_, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: events}}, 50)
 	if err != nil && !errors.Is(err, unix.EINTR) {
