@@ -65,12 +65,23 @@ struct tcp_sock___lane {
 	struct hrtimer compressed_ack_timer;
 };
 
-/* From 6.19 on. */
+/* The first from 6.19 on. The second came with it, and to 6.1 and 6.12 before: sk_timer may
+ * be the retransmission's since.
+ */
 struct sock___new {
 	struct timer_list tcp_retransmit_timer;
 };
 struct inet_connection_sock___new {
 	struct timer_list icsk_keepalive_timer;
+};
+
+/* From 7.x on. */
+struct hrtimer___new {
+	_Bool is_queued;
+};
+struct tcp_sock___new {
+	struct hrtimer___new pacing_timer;
+	struct hrtimer___new compressed_ack_timer;
 };
 #pragma clang diagnostic pop
 #pragma clang attribute pop
@@ -117,17 +128,22 @@ static __always_inline __u32 timers_at(__u64 sk)
 	__u64 retransmit = 0, delack = 0, keepalive = 0;
 	__u8 pacing = 0, compressed = 0;
 
-	if (field_exists(icsk->icsk_retransmit_timer)) {
+	if (field_exists(icsk->icsk_retransmit_timer))
 		READ(retransmit, icsk->icsk_retransmit_timer.entry.pprev);
-		READ(keepalive, ((struct sock___lane *)sk)->sk_timer.entry.pprev);
-	} else if (field_exists(((struct sock___new *)sk)->tcp_retransmit_timer)) {
+	else
 		READ(retransmit, ((struct sock___new *)sk)->tcp_retransmit_timer.entry.pprev);
-		if (field_exists(new_icsk->icsk_keepalive_timer))
-			READ(keepalive, new_icsk->icsk_keepalive_timer.entry.pprev);
-	}
+	if (field_exists(new_icsk->icsk_keepalive_timer))
+		READ(keepalive, new_icsk->icsk_keepalive_timer.entry.pprev);
+	else
+		READ(keepalive, ((struct sock___lane *)sk)->sk_timer.entry.pprev);
 	READ(delack, icsk->icsk_delack_timer.entry.pprev);
-	READ(pacing, ((struct tcp_sock___lane *)sk)->pacing_timer.state);
-	READ(compressed, ((struct tcp_sock___lane *)sk)->compressed_ack_timer.state);
+	if (field_exists(((struct tcp_sock___new *)sk)->pacing_timer.is_queued)) {
+		READ(pacing, ((struct tcp_sock___new *)sk)->pacing_timer.is_queued);
+		READ(compressed, ((struct tcp_sock___new *)sk)->compressed_ack_timer.is_queued);
+	} else {
+		READ(pacing, ((struct tcp_sock___lane *)sk)->pacing_timer.state);
+		READ(compressed, ((struct tcp_sock___lane *)sk)->compressed_ack_timer.state);
+	}
 	return !!retransmit | !!delack << 1 | !!keepalive << 2 | (pacing & 1) << 3 | (compressed & 1) << 4;
 }
 

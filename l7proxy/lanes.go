@@ -1,6 +1,7 @@
 package l7proxy
 
 import (
+	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/l7proxy/lane"
 	"github.com/dubway/dubway/l7proxy/lane/keeper"
 )
@@ -12,4 +13,15 @@ func (p *Proxy) openLanes() {
 		Dialer: p.dialer, Tally: p.tally, Tapped: p.tap.Bodies, MaxFrame: p.opts.MaxFrame, Logger: p.log,
 		Keeper: keeper.New(p.agent, maps, p.workloads),
 	})
+}
+
+// names are what consumers of this node have called lately, and whether it takes the lane.
+func (p *Proxy) names() []admin.LearnedName {
+	all := p.riders.Names()
+	for i := range all {
+		if w := p.workloads.ByUID(all[i].Consumer); w != nil {
+			all[i].Consumer = w.Namespace + "/" + w.Name
+		}
+	}
+	return all
 }

@@ -7,6 +7,14 @@ func (m *Memory) at(lane uint32, id uint64) *Flight {
 	return &m.Flights[uint64(lane)*Flights+id%Flights]
 }
 
+// load reads a flight that others may take and use again meanwhile.
+func (f *Flight) load() Flight {
+	return Flight{
+		Key: atomic.LoadUint64(&f.Key), Start: atomic.LoadUint64(&f.Start), Route: atomic.LoadUint32(&f.Route),
+		Bytes: atomic.LoadUint32(&f.Bytes), End: atomic.LoadUint32(&f.End), Series: atomic.LoadUint32(&f.Series),
+	}
+}
+
 // Take ends the request id of a lane, if it is in flight: what was known of it is
 // returned once, to the program that had its answer or to the one caller here.
 func (m *Memory) Take(lane uint32, id uint64) (f Flight, ok bool) {
@@ -14,7 +22,7 @@ func (m *Memory) Take(lane uint32, id uint64) (f Flight, ok bool) {
 	if atomic.LoadUint64(&at.Key) != id+1 {
 		return f, false
 	}
-	f = *at
+	f = at.load()
 	if !atomic.CompareAndSwapUint64(&at.Key, id+1, 0) {
 		return f, false
 	}
@@ -26,7 +34,7 @@ func (m *Memory) InFlight(lane uint32, f func(id uint64, flight Flight) bool) {
 	all := m.Flights[uint64(lane)*Flights:][:Flights]
 	for i := range all {
 		if key := atomic.LoadUint64(&all[i].Key); key != 0 {
-			if !f(key-1, all[i]) {
+			if !f(key-1, all[i].load()) {
 				return
 			}
 		}

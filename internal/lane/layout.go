@@ -49,26 +49,30 @@ const (
 	Fastjson2 = 23
 )
 
+// Course is how who reads a connection tells who writes to it where frames begin. Both are
+// positions as At has them, or 0. See Follow.
+type Course struct {
+	Resume uint64 // the proxy's
+	Guess  uint64 // the programs'
+}
+
 // End is a lane's connection to a provider.
 type End struct {
 	Flags    uint32 // EndOpen
 	Endpoint uint32 // its place in Memory.Active
-	Resume   uint64 // as of Lane.Resume, of what the provider wrote by TCP
+	Course   Course // of what the provider writes by TCP
 }
 
 // Lane is one consumer connection. The programs write what is behind Ends.
 type Lane struct {
-	Flags uint32
-	Class uint32 // of its routes; 0: none
-	// Resume is At of the position up to which the proxy has read what the consumer wrote
-	// by TCP, or 0 while it has a part of a frame.
-	Resume uint64
+	Flags  uint32
+	Class  uint32 // of its routes; 0: none
+	Course Course // of what the consumer writes by TCP
 	// Reading is At of where the last frame ends of which the proxy has read any byte, and
 	// EndsReading the same sequence number of what the providers wrote, where it is ahead of
 	// what was read. They are for the proxy that comes after one that dies.
 	Reading     uint64
 	EndsReading [Ends]uint32
-	_           uint64
 	Ends        [Ends]End
 
 	Requested uint64 // requests that took the lane
@@ -92,8 +96,7 @@ func Behind(resume, end uint64, read uint32, limit int) (n int, ok bool) {
 	return int(left), end>>32 != 0 && int64(left) <= int64(limit)
 }
 
-// At is a position in a TCP stream as Resume has it: the sequence number behind the last
-// byte that was read.
+// At is a position in a TCP stream, of its sequence number.
 func At(seq uint32) uint64 { return 1<<32 | uint64(seq) }
 
 // Flight is a request in flight.

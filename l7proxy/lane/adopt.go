@@ -10,10 +10,10 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/lane/outlet"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
-	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -56,12 +56,12 @@ func (ls *Lanes) Inherit(said *handoff.Lane, conns []*sock.Conn) (*Left, error) 
 	if !ls.left[said.Number] || len(conns) != 1+len(said.Ends) {
 		return nil, ErrNotLeft
 	}
-	at := &ls.book.memory.Lanes[said.Number]
+	at := &ls.book.Memory.Lanes[said.Number]
 	state, err := ls.opts.Kernel.Ask(conns[0], lane.AskState, 0)
 	if err != nil {
 		return nil, err
 	}
-	skip, ok := lane.Behind(at.Resume, at.Reading, state.Copied, ls.opts.MaxFrame)
+	skip, ok := lane.Behind(at.Course.Resume, at.Reading, state.Copied, ls.opts.MaxFrame)
 	switch flags := atomic.LoadUint32(&at.Flags); {
 	case flags&lane.Answers == 0 || flags&lane.Paused != 0:
 		return nil, errInAnswer
@@ -70,26 +70,21 @@ func (ls *Lanes) Inherit(said *handoff.Lane, conns []*sock.Conn) (*Left, error) 
 	case !ok:
 		return nil, errInFrame
 	}
-	key := wayKey{said.Workload, said.Destination}
-	w := ls.ways[key]
-	if w == nil {
-		w = ls.of(key)
-		w.class = atomic.LoadUint32(&at.Class)
-	}
+	w := ls.book.Left(learned.Key{Workload: said.Workload, Original: said.Destination}, atomic.LoadUint32(&at.Class))
 	l := &Lane{
 		ls: ls, book: ls.book, way: w, number: said.Number, at: at, joined: true,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), looked: time.Now(), since: time.Now(),
 	}
 	for i, e := range said.Ends {
-		if a := w.ends[e.Number]; a.IsValid() && a != e.Address {
+		if a := w.Ends[e.Number]; a.IsValid() && a != e.Address {
 			_ = conns[1+i].Close() // it has another number by now
 			continue
 		}
-		w.ends[e.Number] = e.Address
+		w.Ends[e.Number] = e.Address
 		l.ends[e.Number] = &end{lane: l, number: e.Number, address: e.Address, conn: conns[1+i], done: make(chan struct{})}
 	}
 	delete(ls.left, said.Number)
-	w.lanes[l] = true
+	w.Lanes[l] = true
 	ls.taking.Add(1)
 	return &Left{lane: l, conn: conns[0], skip: skip, base: state.Copied}, nil
 }
@@ -105,7 +100,7 @@ func (ls *Lanes) Drop(left *Left) {
 			e.hangUp()
 		}
 	}
-	delete(left.lane.way.lanes, left.lane)
+	delete(left.lane.way.Lanes, left.lane)
 	if left.lane.book == ls.book {
 		ls.left[left.lane.number] = true
 	}
@@ -128,14 +123,14 @@ func (r *Ride) Adopt(from *Left, heir Heir) {
 	r.mu.Unlock()
 	ls.mu.Lock()
 	ls.live[l] = true
-	atomic.StoreUint32(&l.at.Class, l.way.class)
+	atomic.StoreUint32(&l.at.Class, l.way.Class)
 	ends := l.ends
 	for k, e := range ends {
 		if e == nil {
 			atomic.StoreUint32(&l.at.Ends[k].Flags, 0)
 			continue
 		}
-		e.active = ls.active.keep(e.address, l.at.Ends[k].Endpoint)
+		e.active = l.book.Actives.Keep(e.address, l.at.Ends[k].Endpoint)
 		atomic.StoreUint32(&l.at.Ends[k].Endpoint, e.active)
 	}
 	if !ls.On() {
@@ -161,7 +156,13 @@ func (r *Ride) Catch() bool {
 		_ = r.conn.Reset()
 		return true
 	}
-	r.Read()
+	seq := r.base + r.conn.Taken() - uint32(len(r.conn.Bytes()))
+	r.place.Store(seq)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lane != nil {
+		r.lane.at.Course.Start(seq)
+	}
 	return true
 }
 
@@ -181,7 +182,7 @@ func pass(c *sock.Conn, n int) error {
 // keepOn is keep of a lane that was adopted. What is in flight at ends that are gone is
 // refused, and those to which the short cut is not open any more are closed.
 func (l *Lane) keepOn(ends [lane.Ends]*end) {
-	_ = l.ls.barrier.wait()
+	_ = l.ls.barrier.Wait()
 	l.each(func(_ uint64, f lane.Flight) bool {
 		return f.End >= lane.Ends || ends[f.End] == nil
 	}, func(f *exchange.Flight) { l.decline(f, rpc.WhyUpstreamClosed) })
@@ -193,8 +194,8 @@ func (l *Lane) prove(ends [lane.Ends]*end) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
 	defer cancel()
 	for _, e := range ends {
-		if e != nil && !l.ls.opts.Dialer.Near(ctx, l.way.key.workload, e.address) {
-			l.ls.Leave(l.way.key.workload, e.address)
+		if e != nil && !l.ls.opts.Dialer.Near(ctx, l.way.Key.Workload, e.address) {
+			l.ls.Leave(l.way.Key.Workload, e.address)
 		}
 	}
 }
@@ -204,74 +205,40 @@ func (e *end) adopt() {
 	at, options := e.lane.at, &e.lane.ls.opts
 	state, err := options.Kernel.Ask(e.conn, lane.AskState, 0)
 	reading := lane.At(atomic.LoadUint32(&at.EndsReading[e.number]))
-	skip, ok := lane.Behind(atomic.LoadUint64(&at.Ends[e.number].Resume), reading, state.Copied, options.MaxFrame)
+	skip, ok := lane.Behind(atomic.LoadUint64(&at.Ends[e.number].Course.Resume), reading, state.Copied, options.MaxFrame)
 	e.base = state.Copied
-	if err != nil || !ok || pass(e.conn, skip) != nil || !e.take() {
+	if err != nil || !ok || pass(e.conn, skip) != nil {
 		e.hangUp() // or where its next answer begins nobody can tell
+	} else {
+		at.Ends[e.number].Course.Start(e.base + e.conn.Taken() - uint32(len(e.conn.Bytes())))
+	}
+	if !e.take() {
+		e.hangUp()
 	}
 	e.run()
 }
 
 // claim finds whose the routes of a lane that was left are.
 func (ls *Lanes) claim(l *Lane, heir Heir) {
-	for place := range left.Routes(l.book.memory, l.number) {
+	for place := range left.Routes(l.book.Memory, l.number) {
 		ls.mu.Lock()
-		known := l.book.names[place] != nil
+		known := l.book.Name(place) != nil
 		ls.mu.Unlock()
 		if known {
 			continue
 		}
-		old := l.book.memory.Routes[place]
-		a := asked{plans: heir}
-		a.header, a.body = left.Request(&old)
+		found := learned.Found{Place: place, Asked: learned.Asked{Now: time.Now()}}
+		a := &found.Asked
+		a.Header, a.Body = left.Request(&l.book.Memory.Routes[place])
 		var state codec.State
-		if a.prefix, state = l.ride.protocol.Requests.Prefix(a.header, a.body); state != codec.Complete {
+		if a.Prefix, state = l.ride.protocol.Requests.Prefix(a.Header, a.Body); state != codec.Complete {
 			continue // Settle removes it
 		}
-		rest, _ := heir.Edge(a.header, a.body)
-		n := a.name(heir.Lane(a.header, a.body), time.Now())
-		n.place, n.rest = place, rest
-		ls.own(l.way, n, &old, a.names())
-	}
-}
-
-// own makes a name of a route that was left: its route stays if it is what would be made now,
-// and the calls that are counted by it are the name's.
-func (ls *Lanes) own(w *way, n *name, old *lane.Route, names []byte) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	if ls.book.names[n.place] != nil {
-		return // another connection was faster
-	}
-	ls.book.names[n.place] = n
-	same := false
-	if n.verdict.Reason == verdict.Lane {
-		r, why := w.draft(n, names, time.Now())
-		same = why == verdict.Lane && old.Hash != 0 && w.class == old.Class && left.Same(&r, old)
-	}
-	n.counts = old.Flags&lane.CountsActive != 0
-	for k, series := range old.Series {
-		if e := n.edge(uint32(k)); series != 0 && e != nil {
-			if ls.opts.Tally.Adopt(series, e.SameNode, n.serialization) {
-				n.series = append(n.series, series)
-			} else {
-				same = false
-			}
-		}
-	}
-	byName := w.names[0]
-	if n.serialization == lane.Fastjson2 {
-		byName = w.names[1]
-	}
-	if known := byName[string(names)]; known != nil {
-		same = false // it was learned of a new connection
-	} else {
-		byName[string(names)] = n
-	}
-	n.placed = true
-	w.reckon()
-	if !same || ls.tapped() || !n.verdict.Stands() {
-		ls.remove(w, n)
+		found.Rest, _ = heir.Edge(a.Header, a.Body)
+		found.Verdict = heir.Lane(a.Header, a.Body)
+		ls.mu.Lock()
+		l.book.Own(l.way, &found, ls.tapped())
+		ls.mu.Unlock()
 	}
 }
 
@@ -292,18 +259,11 @@ func (ls *Lanes) settle() {
 		return
 	}
 	for number := range gone {
-		left.Clear(b.memory, number)
+		left.Clear(b.Memory, number)
 	}
-	for place := range uint32(len(b.memory.Routes)) {
-		if atomic.LoadUint64(&b.memory.Routes[place].Hash) != 0 && b.names[place] == nil {
-			n := &name{place: place}
-			b.names[place] = n
-			b.memory.Remove(place)
-			ls.rests = append(ls.rests, n)
-		}
-	}
+	b.Settle()
 	ls.mu.Unlock()
-	if len(gone) == 0 || ls.barrier.wait() != nil {
+	if len(gone) == 0 || ls.barrier.Wait() != nil {
 		return // their numbers stay unused
 	}
 	ls.mu.Lock()
@@ -312,9 +272,9 @@ func (ls *Lanes) settle() {
 		return
 	}
 	for number := range gone {
-		left.Forget(b.memory, number)
+		left.Forget(b.Memory, number)
 		ls.free = append(ls.free, number)
 	}
 	ls.left = nil
-	ls.active.rest(b.memory.Active)
+	b.Actives.Rest(b.Memory.Active)
 }

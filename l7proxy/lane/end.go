@@ -59,20 +59,27 @@ func (l *Lane) attach(e *end) error {
 	}
 	switch {
 	case err != nil:
-		return err //nolint:wrapcheck // ours
+		return err
 	case state.Peer == 0:
 		return errNoPeer
 	}
 	if state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.number, e.number)); err != nil {
-		return err //nolint:wrapcheck // ours
+		return err
 	}
 	e.base = state.Copied - e.conn.Taken()
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	e.active = l.ls.active.take(e.address)
+	if l.way.Ends[e.number] != e.address {
+		// The number became another provider's while this one was dialled, whom names
+		// mean by it from now on. No program has seen this end open.
+		_ = e.conn.Close()
+		l.Nudge()
+		return nil
+	}
+	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
-	at.Endpoint = e.active
-	atomic.StoreUint64(&at.Resume, lane.At(state.Copied))
+	atomic.StoreUint32(&at.Endpoint, e.active)
+	at.Course.Start(state.Copied)
 	atomic.StoreUint32(&at.Flags, lane.EndOpen)
 	l.ends[e.number] = e
 	go e.run()
@@ -103,10 +110,10 @@ func (e *end) stop() {
 // stops is the provider's to end: it may stop at once when nobody is connected.
 func (e *end) retire() {
 	l := e.lane
-	if l.ls.barrier.wait() == nil {
+	if l.ls.barrier.Wait() == nil {
 		t := time.NewTicker(flightsLook)
 		defer t.Stop()
-		for l.flying(e) || e.isExcused() {
+		for l.flying(e) || e.lane.is(&e.excused) {
 			select {
 			case <-e.done:
 				return
@@ -123,34 +130,26 @@ func (e *end) hangUp() {
 	_ = e.conn.Close()
 }
 
-func (e *end) isExcused() bool {
-	e.lane.ls.mu.Lock()
-	defer e.lane.ls.mu.Unlock()
-	return e.excused
-}
-
 // run reads until the connection ends, and ends what was in flight there.
 func (e *end) run() {
 	defer close(e.done)
-	for more := true; more; {
-		more = e.fill() && e.take()
+	for going := true; going; {
+		going = e.fill() && e.take()
 	}
 	l := e.lane
 	l.ls.mu.Lock()
 	e.shut = true
 	atomic.StoreUint32(&l.at.Ends[e.number].Flags, 0)
 	l.ls.mu.Unlock()
-	_ = l.ls.barrier.wait() // a request may be on its way there
+	_ = l.ls.barrier.Wait() // a request may be on its way there
 	e.hangUp()
 	l.sweep(e, l.endWhy())
 	e.conn.Release()
 	l.ls.mu.Lock()
 	l.ends[e.number] = nil
-	if l.book == l.ls.book {
-		l.ls.active.give(e.address, e.active)
-	}
+	l.book.Actives.Give(e.address, e.active)
 	l.ls.mu.Unlock()
-	l.nudge()
+	l.Nudge()
 }
 
 // fill reads. Where the frames end is said at once: a proxy that comes after this one goes
@@ -170,12 +169,10 @@ func (e *end) take() bool {
 	e.read = time.Now()
 	used, need, ok := e.frames()
 	e.round.Deliver(e)
+	e.lane.at.Ends[e.number].Course.Follow(e.base+e.conn.Taken(), e.conn.Bytes()[:used])
 	e.conn.Discard(used)
 	if need > 0 {
 		e.conn.Need(need)
-	}
-	if len(e.conn.Bytes()) == 0 {
-		atomic.StoreUint64(&e.lane.at.Ends[e.number].Resume, lane.At(e.base+e.conn.Taken()))
 	}
 	return ok
 }
@@ -205,36 +202,33 @@ func (e *end) frames() (used, need int, ok bool) {
 		case total > len(frame):
 			return used, total, total <= e.lane.ls.opts.MaxFrame
 		}
-		if !e.one(h, frame[:total]) {
-			return used, 0, false
-		}
+		e.one(h, frame[:total])
 		used += total
 	}
 	return used, 0, true
 }
 
-// one takes a whole frame. False: the connection ends.
-func (e *end) one(h codec.Header, frame []byte) bool {
+// one takes a whole frame.
+func (e *end) one(h codec.Header, frame []byte) {
 	switch {
 	case h.Event():
 		// Nothing is written here: a provider's heartbeat is answered by requests.
 		if h.Request() && e.lane.ride.protocol.Events.ReadOnly(h, frame[h.Head:]) {
 			e.drain()
 		}
-		return true
+		return
 	case h.Request():
 		e.called()
-		return true
+		return
 	}
 	f, ok := e.lane.land(h.ID, e)
 	if !ok {
 		e.lane.ls.stats.Unasked.Add(1)
-		return true
+		return
 	}
 	e.told(f.Edge.Endpoint, f.Edge.Protocol.Answers.Outcome(h.Status))
 	got := f.Answered(h, frame)
 	e.round.Add(e.lane.ride.host, frame, got)
-	return true
 }
 
 // told tells an endpoint how a request ended. Those that took the lane both ways ended
@@ -291,12 +285,12 @@ func (e *end) drain() {
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
 	e.excused = true
-	for n := range l.way.each() {
-		if n.edges[e.number] != nil {
-			n.edges[e.number].Endpoint.Draining()
+	for n := range l.way.Names() {
+		if n.Edges[e.number] != nil {
+			n.Edges[e.number].Endpoint.Draining()
 		}
 	}
-	l.ls.refuse(l.way, e.address, time.Now().Add(shortcut))
+	l.book.Refuse(l.way, e.address, time.Now().Add(shortcut))
 	e.stop()
 }
 
@@ -306,6 +300,6 @@ func (e *end) called() {
 	l := e.lane
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	l.ls.refuse(l.way, e.address, time.Now().Add(misbehave))
+	l.book.Refuse(l.way, e.address, time.Now().Add(misbehave))
 	e.stop()
 }

@@ -13,7 +13,7 @@ import (
 // flying tells whether anything is in flight, at an end or, for nil, at any.
 func (l *Lane) flying(e *end) bool {
 	found := false
-	l.book.memory.InFlight(l.number, func(_ uint64, f lane.Flight) bool {
+	l.book.Memory.InFlight(l.number, func(_ uint64, f lane.Flight) bool {
 		found = e == nil || f.End == uint32(e.number)
 		return !found
 	})
@@ -23,7 +23,7 @@ func (l *Lane) flying(e *end) bool {
 // land takes a request of an end out of flight, to be answered: it is pending at the
 // consumer's from here on. False: there is none.
 func (l *Lane) land(id uint64, e *end) (f exchange.Flight, ok bool) {
-	got, ok := l.book.memory.TakeFrom(l.number, id, uint32(e.number))
+	got, ok := l.book.Memory.TakeFrom(l.number, id, uint32(e.number))
 	if !ok {
 		return f, false
 	}
@@ -33,26 +33,26 @@ func (l *Lane) land(id uint64, e *end) (f exchange.Flight, ok bool) {
 // flight is what was in flight, as the rest of the proxy knows it.
 func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) {
 	l.ls.mu.Lock()
-	n := l.book.names[got.Route]
+	n := l.book.Name(got.Route)
 	l.ls.mu.Unlock()
-	if n == nil || n.edge(got.End) == nil {
+	if n == nil || n.Edge(got.End) == nil {
 		return f, false // the programs and we do not agree: there is nobody to blame
 	}
-	if n.counts {
-		atomic.AddUint64(&l.book.memory.Active[l.at.Ends[got.End].Endpoint], ^uint64(0))
+	if n.Counts {
+		atomic.AddUint64(&l.book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
 	}
 	l.ride.host.Asked()
 	age := time.Duration(l.ls.opts.Kernel.Now() - got.Start)
 	return exchange.Flight{
-		Owner: l.ride.host, Edge: &n.edge(got.End).Edge, ID: id, Start: time.Now().Add(-age),
-		Bytes: int(got.Bytes), Serialization: n.serialization,
+		Owner: l.ride.host, Edge: &n.Edge(got.End).Edge, ID: id, Start: time.Now().Add(-age),
+		Bytes: int(got.Bytes), Serialization: n.Serialization,
 	}, true
 }
 
 // sweep ends what is in flight without an answer: at an end, or everywhere for nil.
 func (l *Lane) sweep(e *end, why rpc.Why) {
-	loss := herald.Loss{Excused: e == nil || why == rpc.WhyDownstreamGone || e.isExcused()}
-	l.each(func(id uint64, f lane.Flight) bool {
+	loss := herald.Loss{Excused: e == nil || why == rpc.WhyDownstreamGone || e.lane.is(&e.excused)}
+	l.each(func(_ uint64, f lane.Flight) bool {
 		return e == nil || f.End == uint32(e.number)
 	}, func(f *exchange.Flight) {
 		f.Edge.Endpoint.Begin()
@@ -65,12 +65,7 @@ func (l *Lane) sweep(e *end, why rpc.Why) {
 func (l *Lane) expire() {
 	now := l.ls.opts.Kernel.Now()
 	l.ls.mu.Lock()
-	limits := make(map[uint32]uint64)
-	for place, n := range l.book.names {
-		if n.verdict.Timeout > 0 {
-			limits[place] = uint64(n.verdict.Timeout)
-		}
-	}
+	limits := l.book.Limits()
 	l.ls.mu.Unlock()
 	l.each(func(_ uint64, f lane.Flight) bool {
 		limit := limits[f.Route]
@@ -87,11 +82,11 @@ func (l *Lane) expire() {
 
 // each takes those in flight for which mine is true, and calls f with each of them.
 func (l *Lane) each(mine func(uint64, lane.Flight) bool, f func(*exchange.Flight)) {
-	l.book.memory.InFlight(l.number, func(id uint64, got lane.Flight) bool {
+	l.book.Memory.InFlight(l.number, func(id uint64, got lane.Flight) bool {
 		if !mine(id, got) {
 			return true
 		}
-		taken, ok := l.book.memory.TakeFrom(l.number, id, got.End)
+		taken, ok := l.book.Memory.TakeFrom(l.number, id, got.End)
 		if !ok {
 			return true // it was answered just now
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/outlet"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -24,6 +25,10 @@ const (
 	// providers, and one of dubbo-go ends a connection on which it has heard nothing for 60 s.
 	idleAfter = 15 * time.Second
 	idleRate  = 8
+	// How long a provider's names are left to the proxy that could not be reached by the
+	// short cut or stops, and that of one which calls its consumers.
+	shortcut  = 5 * time.Second
+	misbehave = 10 * time.Minute
 )
 
 var (
@@ -35,9 +40,9 @@ var (
 // Lane is one lane: what it is made of, and the goroutine that keeps it.
 type Lane struct {
 	ls     *Lanes
-	book   *book
+	book   *learned.Book
 	ride   *Ride
-	way    *way
+	way    *learned.Way
 	number uint32
 	at     *lane.Lane
 	wake   chan struct{} // a token: something has changed
@@ -61,8 +66,11 @@ type Lane struct {
 func (ls *Lanes) begin(r *Ride) *Lane {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	w := ls.of(wayKey{r.source.Workload.UID, r.source.Original})
-	if !ls.On() || w.wanted == 0 {
+	if !ls.On() || ls.book == nil {
+		return nil
+	}
+	w := ls.book.Of(r.key())
+	if w.Wanted == 0 {
 		return nil
 	}
 	number, ok := ls.number()
@@ -70,15 +78,15 @@ func (ls *Lanes) begin(r *Ride) *Lane {
 		return nil
 	}
 	l := &Lane{
-		ls: ls, book: ls.book, ride: r, way: w, number: number, at: &ls.book.memory.Lanes[number],
+		ls: ls, book: ls.book, ride: r, way: w, number: number, at: &ls.book.Memory.Lanes[number],
 		wake: make(chan struct{}, 1), done: make(chan struct{}), looked: time.Now(),
 	}
-	ls.live[l], w.lanes[l] = true, true
+	ls.live[l], w.Lanes[l] = true, true
 	return l
 }
 
-// nudge makes keep look. It never waits.
-func (l *Lane) nudge() {
+// Nudge makes keep look. It never waits.
+func (l *Lane) Nudge() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -91,8 +99,11 @@ func (l *Lane) quit(why tally.Reason) {
 		l.leaving, l.why = true, why
 	}
 	l.clear(lane.Requests)
-	l.nudge()
+	l.Nudge()
 }
+
+// Has is part of learned.Lane.
+func (l *Lane) Has(k int) bool { return l.ends[k] != nil }
 
 func (l *Lane) set(flags uint32)   { atomic.OrUint32(&l.at.Flags, flags) }
 func (l *Lane) clear(flags uint32) { atomic.AndUint32(&l.at.Flags, ^flags) }
@@ -138,7 +149,7 @@ func (l *Lane) join() error {
 	c, kernel := l.ride.conn, l.ls.opts.Kernel
 	for end := time.Now().Add(unreadLimit); time.Now().Before(end); time.Sleep(look) {
 		if err := c.Acquire(); err != nil {
-			return err //nolint:wrapcheck // the connection's end
+			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
 		if err == nil && state.Unread == 0 {
@@ -157,15 +168,17 @@ func (l *Lane) join() error {
 // enter begins a lane whose consumer is bound. The write side of its connection is held.
 func (l *Lane) enter(lane.State) {
 	l.joined = true
-	atomic.StoreUint32(&l.at.Class, l.way.class)
+	atomic.StoreUint32(&l.at.Class, l.way.Class)
 	l.ls.opts.Tally.Opened(l.number, l.ride.source.Remote)
 	l.ls.mu.Lock()
 	l.since = time.Now()
+	l.tick(l.since, l.ls.opts.Tally.Wants()) // the clock would be late for the first calls
 	l.ls.mu.Unlock()
 	l.set(lane.Answers)
 	l.ride.conn.Divert(outlet.New(l.ride.conn.TCP(), l.ride.protocol.Frames, &gate{l}))
-	// The reader goes on from there.
-	atomic.StoreUint64(&l.at.Resume, l.ride.place.Load())
+	l.ride.mu.Lock()
+	defer l.ride.mu.Unlock()
+	l.at.Course.Start(l.ride.place.Load()) // the reader goes on from there
 }
 
 // missing are the ends that names lead to and that are not there.
@@ -174,7 +187,7 @@ func (l *Lane) missing() []uint8 {
 	defer l.ls.mu.Unlock()
 	var all []uint8
 	for k := range uint8(lane.Ends) {
-		if l.way.wanted&(1<<k) != 0 && l.ends[k] == nil {
+		if l.way.Wanted&(1<<k) != 0 && l.ends[k] == nil {
 			all = append(all, k)
 		}
 	}
@@ -184,7 +197,7 @@ func (l *Lane) missing() []uint8 {
 // follow makes the lane what its names need: requests take it while it has every provider
 // that a name leads to, lest those that it has get more than their share.
 func (l *Lane) follow() {
-	if missing := l.missing(); len(missing) > 0 && !l.isLeaving() {
+	if missing := l.missing(); len(missing) > 0 && !l.is(&l.leaving) {
 		l.clear(lane.Requests)
 		for _, e := range l.dial(missing) {
 			l.bind(e)
@@ -192,9 +205,9 @@ func (l *Lane) follow() {
 	}
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	complete := l.way.wanted != 0 && !l.leaving
+	complete := l.way.Wanted != 0 && !l.leaving
 	for k, e := range l.ends {
-		if wanted := l.way.wanted&(1<<k) != 0; wanted && (e == nil || e.shut) {
+		if wanted := l.way.Wanted&(1<<k) != 0; wanted && (e == nil || e.shut) {
 			complete = false
 		}
 	}
@@ -205,16 +218,17 @@ func (l *Lane) follow() {
 	}
 }
 
-func (l *Lane) isLeaving() bool {
+// is reads what Lanes.mu guards.
+func (l *Lane) is(so *bool) bool {
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	return l.leaving
+	return *so
 }
 
 // pause waits until there may be something to do.
 func (l *Lane) pause() {
 	wait := time.Second
-	if l.isLeaving() {
+	if l.is(&l.leaving) {
 		wait = flightsLook
 	}
 	t := time.NewTimer(wait)
@@ -235,7 +249,7 @@ func (l *Lane) over() bool {
 	}
 	if !l.still {
 		l.clear(lane.Requests)
-		l.still = l.ls.barrier.wait() == nil
+		l.still = l.ls.barrier.Wait() == nil
 	}
 	return l.still && !l.flying(nil)
 }
@@ -252,18 +266,12 @@ func (l *Lane) close() error {
 		_, err = l.ls.opts.Kernel.Ask(l.ride.conn, lane.AskFree, lane.Place(l.number, 0))
 	}
 	atomic.StoreUint32(&l.at.Flags, 0)
-	if l.isGone() {
+	if l.is(&l.gone) {
 		err = nil // nobody is left to ask
 	} else if err != nil {
 		_ = l.ride.conn.Reset() // in what order its bytes arrive nobody can say
 	}
-	return errors.Join(err, l.ls.barrier.wait())
-}
-
-func (l *Lane) isGone() bool {
-	l.ls.mu.Lock()
-	defer l.ls.mu.Unlock()
-	return l.gone
+	return errors.Join(err, l.ls.barrier.Wait())
 }
 
 // part makes the consumer read from TCP again: what is on its way by the lane has arrived,
@@ -271,7 +279,7 @@ func (l *Lane) isGone() bool {
 func (l *Lane) part() error {
 	c := l.ride.conn
 	if err := c.Acquire(); err != nil {
-		return err //nolint:wrapcheck // the connection's end
+		return err
 	}
 	err := (&gate{l}).Pause()
 	if err == nil {
@@ -304,14 +312,14 @@ func (l *Lane) end(err error) {
 	if err != nil {
 		why = tally.Failed
 		l.ls.stats.Failed.Add(1)
-		l.ls.opts.Logger.Debug("no lane", "workload", l.way.key.workload, "destination", l.way.key.original, "error", err)
+		l.ls.opts.Logger.Debug("no lane", "workload", l.way.Key.Workload, "destination", l.way.Key.Original, "error", err)
 	}
 	if l.joined {
 		l.ls.opts.Tally.Closed(l.number, why)
 	}
 	l.ls.mu.Lock()
 	delete(l.ls.live, l)
-	delete(l.way.lanes, l)
+	delete(l.way.Lanes, l)
 	if l.book == l.ls.book {
 		l.ls.free = append(l.ls.free, l.number)
 	}
@@ -321,7 +329,7 @@ func (l *Lane) end(err error) {
 
 // endWhy is why what is left in flight at the end gets no answer.
 func (l *Lane) endWhy() rpc.Why {
-	if l.isGone() {
+	if l.is(&l.gone) {
 		return rpc.WhyDownstreamGone
 	}
 	return rpc.WhyUpstreamClosed
@@ -337,7 +345,7 @@ func (l *Lane) tick(now time.Time, logged bool) {
 	} else {
 		l.clear(lane.Logged)
 	}
-	if limit := l.way.timed; limit > 0 && !l.expires {
+	if limit := l.way.Timed; limit > 0 && !l.expires {
 		last := time.Duration(l.ls.opts.Kernel.Now() - atomic.LoadUint64(&l.at.Last))
 		if l.expires = last < limit+time.Second; l.expires { // or all of them are over
 			go l.expire()
@@ -365,9 +373,9 @@ func (l *Lane) dial(numbers []uint8) []*end {
 	var all []*end
 	for _, k := range numbers {
 		l.ls.mu.Lock()
-		address := l.way.ends[k]
+		address := l.way.Ends[k]
 		l.ls.mu.Unlock()
-		c, err := l.ls.opts.Dialer.Lane(ctx, l.way.key.workload, address, l.ride.source.Remote)
+		c, err := l.ls.opts.Dialer.Lane(ctx, l.way.Key.Workload, address, l.ride.source.Remote)
 		if err != nil {
 			l.refuse(address, err)
 			continue
@@ -378,8 +386,8 @@ func (l *Lane) dial(numbers []uint8) []*end {
 }
 
 func (l *Lane) refuse(address netip.AddrPort, err error) {
-	l.ls.opts.Logger.Debug("no short cut for a lane", "workload", l.way.key.workload, "endpoint", address, "error", err)
+	l.ls.opts.Logger.Debug("no short cut for a lane", "workload", l.way.Key.Workload, "endpoint", address, "error", err)
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	l.ls.refuse(l.way, address, time.Now().Add(shortcut))
+	l.book.Refuse(l.way, address, time.Now().Add(shortcut))
 }

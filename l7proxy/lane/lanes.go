@@ -15,24 +15,17 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/lane/kernel"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
-// Series are the numbers by which the programs count calls.
-type Series interface {
-	// Put returns the series of the calls of one way, until Drop; false: there is no room.
-	Put(call *rpc.Call, serialization uint8) (series uint32, ok bool)
-	Drop(series uint32)
-	// Adopt is Put of a series that a proxy before this one gave; false: it is gone.
-	Adopt(series uint32, call *rpc.Call, serialization uint8) bool
-}
-
 // Tally counts what the programs do. It is a *tally.Table.
 type Tally interface {
-	Series
+	learned.Series
 
 	// Opened says that a lane begins, Closed that it has ended.
 	Opened(number uint32, consumer netip.AddrPort)
@@ -56,8 +49,8 @@ type Dialer interface {
 type Options struct {
 	Dialer Dialer
 	Tally  Tally
-	Kernel Kernel // nil: this machine's
-	Keeper Keeper // nil: a lane ends with the proxy
+	Kernel kernel.Kernel // nil: this machine's
+	Keeper Keeper        // nil: a lane ends with the proxy
 	// Tapped tells whether somebody looks at bodies: then no call takes a lane. Nil: never.
 	Tapped   func() bool
 	MaxFrame int // bytes of an answer, header included
@@ -67,9 +60,6 @@ type Options struct {
 // The clock of lanes: how often it is looked whether requests are late, whether what was
 // learned still stands, and whether a lane is used.
 const every = 100 * time.Millisecond
-
-// forgetAfter is how long what was learned is kept where there is no lane.
-const forgetAfter = time.Minute
 
 // Stats are counts, for metrics.
 type Stats struct {
@@ -81,38 +71,25 @@ type Stats struct {
 type Lanes struct {
 	opts    Options
 	stats   Stats
-	barrier barrier
+	barrier kernel.Barrier
 	on      atomic.Bool
 	taking  sync.WaitGroup // of lanes that were left
 
-	mu     sync.Mutex
-	book   *book // nil: there is no memory
-	ways   map[wayKey]*way
-	rests  []*name // whose routes are removed, and maybe used still
-	live   map[*Lane]bool
-	left   map[uint32]bool // numbers of lanes of a proxy before this one
-	round  int             // how often an agent came that has none of the lanes
-	next   uint32          // number that was never given
-	free   []uint32        // numbers
-	class  uint32          // given last
-	active actives
-}
-
-// book is a memory and whose its routes are. Lanes.mu guards the names.
-type book struct {
-	memory *lane.Memory
-	names  map[uint32]*name // by their routes' places, those that rest too
+	mu    sync.Mutex
+	book  *learned.Book // nil: there is no memory
+	live  map[*Lane]bool
+	left  map[uint32]bool // numbers of lanes of a proxy before this one
+	round int             // how often an agent came that has none of the lanes
+	next  uint32          // number that was never given
+	free  []uint32        // numbers
 }
 
 // New returns Lanes without memory, in which there can be none.
 func New(opts Options) *Lanes {
 	if opts.Kernel == nil {
-		opts.Kernel = programs{}
+		opts.Kernel = kernel.Programs{}
 	}
-	return &Lanes{
-		opts: opts, barrier: barrier{kernel: opts.Kernel}, ways: make(map[wayKey]*way),
-		live: make(map[*Lane]bool), active: newActives(0),
-	}
+	return &Lanes{opts: opts, barrier: kernel.Barrier{Kernel: opts.Kernel}, live: make(map[*Lane]bool)}
 }
 
 // Stats returns the counts.
@@ -145,7 +122,7 @@ func (ls *Lanes) Uses(m *lane.Memory) bool {
 }
 
 func (ls *Lanes) uses(m *lane.Memory) bool {
-	return ls.book == nil && m == nil || ls.book != nil && ls.book.memory == m
+	return ls.book == nil && m == nil || ls.book != nil && ls.book.Memory == m
 }
 
 // replace begins with another memory, or none. The caller locks.
@@ -153,19 +130,20 @@ func (ls *Lanes) replace(m *lane.Memory) {
 	for l := range ls.live {
 		l.quit(tally.Off)
 	}
-	for _, w := range ls.ways {
-		ls.forget(w)
+	if ls.book != nil {
+		for _, w := range ls.book.Ways() {
+			ls.book.Forget(w)
+		}
 	}
-	clear(ls.ways)
-	ls.book, ls.rests, ls.next, ls.free, ls.left = nil, nil, 0, nil, nil
+	ls.book, ls.next, ls.free, ls.left = nil, 0, nil, nil
 	if m == nil {
 		return
 	}
-	ls.book = &book{memory: m, names: make(map[uint32]*name)}
-	ls.active = newActives(len(m.Active))
+	ls.book = learned.New(m, ls.opts.Tally)
 	// In the lanes that are there calls go on, until Settle.
 	before := left.Read(m)
-	ls.left, ls.class = before.Lanes, max(ls.class, before.Class)
+	ls.book.After(before.Class)
+	ls.left = before.Lanes
 	for number := range ls.left {
 		ls.next = max(ls.next, number+1)
 	}
@@ -200,11 +178,16 @@ func (ls *Lanes) tick(now time.Time) {
 	for l := range ls.live {
 		l.tick(now, logged)
 	}
-	ls.tidy(now)
-	resting := len(ls.rests) > 0
+	b := ls.book
+	if b == nil {
+		ls.mu.Unlock()
+		return
+	}
+	b.Tidy(now)
+	resting := b.Rest()
 	ls.mu.Unlock()
-	if resting {
-		ls.rest()
+	if len(resting) > 0 {
+		ls.rest(b, resting)
 	}
 }
 
@@ -216,13 +199,8 @@ func (ls *Lanes) Look() {
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	tapped := ls.tapped()
-	for _, w := range ls.ways {
-		for n := range w.each() {
-			if n.placed && (tapped || !n.verdict.Stands()) {
-				ls.remove(w, n)
-			}
-		}
+	if ls.book != nil {
+		ls.book.Look(ls.tapped())
 	}
 }
 
@@ -234,27 +212,17 @@ func (ls *Lanes) Forget(workload string) {
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	for key, w := range ls.ways {
-		if key.workload == workload {
-			for l := range w.lanes {
-				l.quit(tally.Changed)
-			}
-			ls.forget(w)
+	for l := range ls.live {
+		if l.way.Key.Workload == workload {
+			l.quit(tally.Changed)
 		}
 	}
-}
-
-// tidy forgets the ways that nobody uses. The caller locks.
-func (ls *Lanes) tidy(now time.Time) {
-	for key, w := range ls.ways {
-		switch {
-		case len(w.lanes) > 0:
-			w.idle = time.Time{}
-		case w.idle.IsZero():
-			w.idle = now
-		case now.Sub(w.idle) > forgetAfter:
-			ls.forget(w)
-			delete(ls.ways, key)
+	if ls.book == nil {
+		return
+	}
+	for key, w := range ls.book.Ways() {
+		if key.Workload == workload {
+			ls.book.Forget(w)
 		}
 	}
 }
@@ -267,12 +235,18 @@ func (ls *Lanes) Leave(workload string, endpoint netip.AddrPort) {
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	for key, w := range ls.ways {
-		if key.workload == workload {
-			ls.refuse(w, endpoint, time.Time{})
-			for l := range w.lanes {
-				l.shut(endpoint)
-			}
+	for l := range ls.live {
+		if l.way.Key.Workload == workload {
+			l.book.Refuse(l.way, endpoint, time.Time{})
+			l.shut(endpoint)
+		}
+	}
+	if ls.book == nil {
+		return
+	}
+	for key, w := range ls.book.Ways() {
+		if key.Workload == workload {
+			ls.book.Refuse(w, endpoint, time.Time{})
 		}
 	}
 }
@@ -301,7 +275,7 @@ func (ls *Lanes) number() (uint32, bool) {
 		ls.free = ls.free[:n-1]
 		return number, true
 	}
-	if int(ls.next) >= len(ls.book.memory.Lanes) {
+	if int(ls.next) >= len(ls.book.Memory.Lanes) {
 		return 0, false
 	}
 	ls.next++
@@ -310,12 +284,8 @@ func (ls *Lanes) number() (uint32, bool) {
 
 // rest gives the places of removed routes back, when no program can be at them and no
 // request in flight names them.
-func (ls *Lanes) rest() {
-	ls.mu.Lock()
-	resting, b := ls.rests, ls.book
-	ls.rests = nil
-	ls.mu.Unlock()
-	failed := ls.barrier.wait() != nil
+func (ls *Lanes) rest(b *learned.Book, resting []*learned.Name) {
+	failed := ls.barrier.Wait() != nil
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if b != ls.book {
@@ -323,17 +293,10 @@ func (ls *Lanes) rest() {
 	}
 	used := make(map[uint32]bool)
 	for l := range ls.live {
-		l.book.memory.InFlight(l.number, func(_ uint64, f lane.Flight) bool {
+		l.book.Memory.InFlight(l.number, func(_ uint64, f lane.Flight) bool {
 			used[f.Route] = true
 			return true
 		})
 	}
-	for _, n := range resting {
-		if failed || used[n.place] {
-			ls.rests = append(ls.rests, n)
-			continue
-		}
-		delete(b.names, n.place)
-		n.drop(ls.opts.Tally)
-	}
+	b.Rested(resting, func(place uint32) bool { return failed || used[place] })
 }

@@ -42,7 +42,7 @@ func (l *Lane) status() admin.LaneStatus {
 			s.Providers = append(s.Providers, admin.LaneEnd{Address: e.address.String(), Open: !e.shut})
 		}
 	}
-	l.book.memory.InFlight(l.number, func(uint64, lane.Flight) bool {
+	l.book.Memory.InFlight(l.number, func(uint64, lane.Flight) bool {
 		s.InFlight++
 		return true
 	})
@@ -58,25 +58,29 @@ func (ls *Lanes) Names() []admin.LearnedName {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	var all []admin.LearnedName
-	for key, w := range ls.ways {
-		for n := range w.each() {
+	if ls.book == nil {
+		return nil
+	}
+	for key, w := range ls.book.Ways() {
+		for n := range w.Names() {
 			one := admin.LearnedName{
-				Consumer: key.workload, Destination: key.original.String(), Interface: n.path, Method: n.method,
-				Version: n.version, Serialization: "hessian2", Way: admin.WayProxy, Reason: string(n.verdict.Reason),
+				Consumer: key.Workload, Destination: key.Original.String(), Interface: n.Path, Method: n.Method,
+				Version: n.Version, Serialization: "hessian2", Way: admin.WayProxy, Reason: string(n.Verdict.Reason),
 			}
-			if n.serialization == lane.Fastjson2 {
+			if n.Serialization == lane.Fastjson2 {
 				one.Serialization = "fastjson2"
 			}
-			if n.placed {
+			if n.Placed {
 				one.Way, one.Reason = admin.WayLane, ""
-				one.Route = n.verdict.Shares[0].Ends[0].Edge.SameNode.Route
+				one.Route = n.Verdict.Shares[0].Ends[0].Edge.SameNode.Route
 			}
 			all = append(all, one)
 		}
 	}
 	slices.SortFunc(all, func(a, b admin.LearnedName) int {
 		return cmp.Or(strings.Compare(a.Consumer, b.Consumer), strings.Compare(a.Destination, b.Destination),
-			strings.Compare(a.Interface, b.Interface), strings.Compare(a.Method, b.Method), strings.Compare(a.Serialization, b.Serialization))
+			strings.Compare(a.Interface, b.Interface), strings.Compare(a.Method, b.Method),
+			strings.Compare(a.Serialization, b.Serialization))
 	})
 	return all
 }

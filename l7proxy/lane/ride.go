@@ -8,6 +8,7 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
@@ -23,7 +24,7 @@ const (
 	worthFlying = 8
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
-	skipped     = 3 // of worthRate, when a name was left to the proxy
+	skipped     = -12 // in place of 0, when a name was left to the proxy: who asks locks out others
 )
 
 // Host is the connection whose requests may take a lane.
@@ -53,11 +54,11 @@ type Ride struct {
 	came   int
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
-	ready  bool   // base is known
-	base   uint32 // sequence number of the connection's first byte
-	place  atomic.Uint64
-	moved  uint64 // requests of the lane, of Moved
-	skip   int    // of Catch
+	ready  bool          // base is known
+	base   uint32        // sequence number of the connection's first byte
+	place  atomic.Uint32 // sequence number of the next frame
+	moved  uint64        // requests of the lane, of Moved
+	skip   int           // of Catch
 
 	mu   sync.Mutex
 	lane *Lane // nil: none
@@ -87,13 +88,12 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 	if r.get() == nil && !r.worth(now) {
 		return
 	}
-	a := asked{plans: p, header: h, body: frame[h.Head:]}
+	a := learned.Asked{Header: h, Body: frame[h.Head:], Now: now}
 	var state codec.State
-	if a.prefix, state = r.protocol.Requests.Prefix(h, a.body); state != codec.Complete || a.prefix.Generic {
+	if a.Prefix, state = r.protocol.Requests.Prefix(h, a.Body); state != codec.Complete || a.Prefix.Generic {
 		return
 	}
-	key := wayKey{r.source.Workload.UID, r.source.Original}
-	if !r.lanes.learn(key, &a, now) {
+	if !r.lanes.learn(p, r.key(), &a) {
 		r.came = skipped // another name may be worth one
 		return
 	}
@@ -101,6 +101,31 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 		r.begin()
 		r.next = now.Add(r.wait())
 	}
+}
+
+// key is whose requests the connection's are like.
+func (r *Ride) key() learned.Key {
+	return learned.Key{Workload: r.source.Workload.UID, Original: r.source.Original}
+}
+
+// learn finds what becomes of requests like one that came by the proxy. It tells whether
+// they may take a lane.
+func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
+	ls.mu.Lock()
+	b := ls.book
+	if b == nil {
+		ls.mu.Unlock()
+		return false
+	}
+	placed, known := b.Known(key, a)
+	ls.mu.Unlock()
+	if known {
+		return placed
+	}
+	v := p.Lane(a.Header, a.Body)
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.On() && b == ls.book && b.Learn(key, a, &v, ls.tapped())
 }
 
 // wait is how long to wait after a try that fails.
@@ -120,7 +145,7 @@ func (r *Ride) worth(now time.Time) bool {
 		r.window, r.came = now, 0
 	}
 	r.came++
-	return r.came >= worthRate || r.host.Flying() >= worthFlying
+	return r.came >= worthRate || r.came > 0 && r.host.Flying() >= worthFlying
 }
 
 // begin opens a lane, if the kernel knows the consumer's socket.
@@ -153,22 +178,17 @@ func (r *Ride) Got() {
 	}
 }
 
-// Read says that whole frames were taken from the connection. Where nothing is left the
-// consumer's next request may take the lane.
-func (r *Ride) Read() {
+// Read says that the first bytes that are buffered, whole frames, are going to be discarded.
+func (r *Ride) Read(used int) {
 	if !r.ready {
 		return
 	}
-	if len(r.conn.Bytes()) > 0 {
-		r.Got()
-		return
-	}
-	at := lane.At(r.base + r.conn.Taken())
-	r.place.Store(at)
+	seq := r.base + r.conn.Taken()
+	r.place.Store(seq + uint32(used))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lane != nil {
-		atomic.StoreUint64(&r.lane.at.Resume, at)
+		r.lane.at.Course.Follow(seq, r.conn.Bytes()[:used])
 	}
 }
 

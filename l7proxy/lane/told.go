@@ -29,7 +29,7 @@ func (ls *Lanes) TellAll() {
 	defer ls.mu.Unlock()
 	ls.round++
 	for l := range ls.live {
-		l.nudge()
+		l.Nudge()
 	}
 }
 
@@ -44,7 +44,7 @@ func (l *Lane) tell() {
 		return
 	}
 	what := keeper.Lane{
-		Number: l.number, Workload: l.way.key.workload, Destination: l.way.key.original,
+		Number: l.number, Workload: l.way.Key.Workload, Destination: l.way.Key.Original,
 		Consumer: l.ride.source.Remote, Conn: l.ride.conn,
 	}
 	for _, e := range now.ends {

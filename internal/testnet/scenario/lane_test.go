@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -43,36 +42,98 @@ func TestLane(t *testing.T) {
 	m, consumer, v1, v2 := shop(t)
 	m.put(routed{addresses: []string{vip4, vip6}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
 	m.startLane(consumer, v1, v2)
-	sum := 0
+	sum, before := 0, 0
 	for _, v := range []dubbotest.Verify{
 		{Target: vip4 + ":20880", Conns: 4, Depth: 16, Calls: 40_000, MaxSize: 4 << 10, Timeout: time.Minute},
 		{Target: "[" + vip6 + "]:20880", Conns: 2, Depth: 8, Calls: 2000, MaxSize: 1 << 20, Timeout: time.Minute},
 	} {
 		var r dubbotest.VerifyResult
-		before := m.laneCalls()
-		end := m.launch(consumer, "verify", v)
-		for range 3 {
-			time.Sleep(time.Second)
-			t.Logf("%+v", m.lanes())
-		}
-		end(&r)
+		before = m.laneCalls()
+		m.launch(consumer, "verify", v)(&r)
 		if r.Answered != v.Calls || r.Lost+r.Duplicated+r.Refused != 0 {
 			t.Errorf("%s: %+v", v.Target, r)
 		}
 		took := m.laneCalls() - before
 		t.Logf("%s: %d of %d calls took a lane", v.Target, took, v.Calls)
-		if took < v.Calls/10 {
+		if took < v.Calls/100 { // behind requests in pieces everything goes by the proxy for a while
 			t.Errorf("%s: %d of %d calls took a lane", v.Target, took, v.Calls)
 		}
+		if n := r.Providers["v1"]; n < v.Calls*4/10 || n > v.Calls*6/10 {
+			t.Errorf("%s: %d of %d calls went to v1, want half", v.Target, n, v.Calls)
+		}
 		sum += v.Calls + r.OneWays
-		t.Logf("%+v", r)
+		before = m.laneCalls()
 	}
-	text, err := m.Metrics(m.ctx)
-	m.must(err)
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, "_lane") && !strings.HasPrefix(line, "#") {
-			t.Log(line)
+	// One call after the other, each in one write: all but the first few.
+	r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: 2000, Timeout: time.Minute})
+	if got := r.Answers["v1"] + r.Answers["v2"]; got != 2000 || r.Answers["v1"] < 800 || r.Answers["v2"] < 800 {
+		t.Errorf("%v %v", r.Answers, r.Errors)
+	}
+	if took := m.laneCalls() - before; took < 1000 {
+		t.Errorf("%d of 2000 calls took a lane: %+v", took, m.lanes())
+	} else {
+		t.Logf("%d of 2000 calls took a lane", took)
+	}
+	sum += 2000
+	m.counted(`istio_requests_total{`, sum, `reporter="source"`, `source_workload="consumer"`)
+}
+
+// lane says whether the node's calls may take lanes from now on.
+func (m *mesh) lane(mode string) {
+	m.t.Helper()
+	client := admin.NewClient(admin.AgentSocket(m.StateDir()))
+	defer client.Close()
+	var now admin.NodeLanes
+	m.must(client.Post(m.ctx, admin.PathNodeLanes, admin.LaneChoice{Mode: mode}, &now))
+}
+
+// TestLaneChanges: lanes come and go under calls, and routes change under them: no byte is
+// lost, and calls go where the routes lead.
+func TestLaneChanges(t *testing.T) {
+	m, consumer, v1, v2 := shop(t)
+	r := routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)}
+	m.put(r)
+	m.startLane(consumer, v1, v2)
+	v := dubbotest.Verify{Target: vip4 + ":20880", Conns: 4, Depth: 8, Calls: 60_000, MaxSize: 4 << 10, Timeout: time.Minute}
+	end := m.launch(consumer, "verify", v)
+	m.eventually("calls take lanes", func() bool { return m.laneCalls() > 0 })
+	for range 10 {
+		m.lane("off")
+		m.eventually("there are no lanes", func() bool { return len(m.lanes().Items) == 0 })
+		m.lane("on")
+		before := m.laneCalls()
+		ended := false
+		m.eventually("calls take lanes, or are over", func() bool {
+			ended = m.Sum("istio_requests_total{") >= 2*v.Calls
+			return ended || m.laneCalls() > before
+		})
+		if ended {
+			break
 		}
 	}
-	m.counted(`istio_requests_total{`, sum, `reporter="source"`, `source_workload="consumer"`)
+	var verified dubbotest.VerifyResult
+	end(&verified)
+	if verified.Answered != v.Calls || verified.Lost+verified.Duplicated+verified.Refused != 0 {
+		t.Errorf("%+v", verified)
+	}
+	m.counted(`istio_requests_total{`, v.Calls+verified.OneWays, `reporter="source"`, `source_workload="consumer"`)
+
+	calls := m.launch(consumer, "calls", callsOf{Target: vip4 + ":20880", N: 4000, Pause: time.Millisecond, Timeout: time.Minute})
+	before := m.laneCalls()
+	m.eventually("calls take lanes", func() bool { return m.laneCalls() > before })
+	r.routes = split(map[string]int{"v2": 1})
+	m.put(r)
+	m.eventually("the new routes", func() bool {
+		s, err := m.ProxyStatus(m.ctx)
+		return err == nil && s.Generation == 2
+	})
+	at := m.stats(v1).Calls
+	var result callsResult
+	calls(&result)
+	if result.Answers["v1"]+result.Answers["v2"] != 4000 {
+		t.Errorf("%v %v", result.Answers, result.Errors)
+	}
+	if n := m.stats(v1).Calls - at; n > 2 { // and one that asks
+		t.Errorf("v1 got %d calls that the routes do not lead there", n)
+	}
 }

@@ -1,17 +1,18 @@
-package lane
+package learned
 
 import (
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// fill writes the shares of a route; false: they have no room there. Numbers are those of
-// the ends.
-func fill(r *lane.Route, shares []verdict.Share, numbers map[netip.AddrPort]uint8) bool {
+// fill writes the shares of a route; false: they have no room there. Numbers are the
+// addresses of ends, by their numbers.
+func fill(r *lane.Route, shares []verdict.Share, numbers []netip.AddrPort) bool {
 	if len(shares) == 0 || len(shares) > lane.Shares {
 		return false
 	}
@@ -44,7 +45,7 @@ func fill(r *lane.Route, shares []verdict.Share, numbers map[netip.AddrPort]uint
 
 // choose writes the choices of a share: each end as often as it weighs, and as far apart
 // as may be, because a cursor goes round them.
-func choose(to *lane.Share, ends []verdict.End, numbers map[netip.AddrPort]uint8) bool {
+func choose(to *lane.Share, ends []verdict.End, numbers []netip.AddrPort) bool {
 	total := int64(0)
 	for _, e := range ends {
 		total += int64(e.Weight)
@@ -61,7 +62,7 @@ func choose(to *lane.Share, ends []verdict.End, numbers map[netip.AddrPort]uint8
 			}
 		}
 		due[best] -= total
-		to.Choices[i] = numbers[ends[best].Address]
+		to.Choices[i] = uint8(slices.Index(numbers, ends[best].Address))
 	}
 	to.Count = uint8(total)
 	return true

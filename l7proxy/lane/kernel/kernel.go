@@ -1,4 +1,5 @@
-package lane
+// Package kernel asks the lane's programs, and waits for them.
+package kernel
 
 import (
 	"errors"
@@ -21,13 +22,13 @@ type Kernel interface {
 	Now() uint64
 }
 
-// programs are those of the node's kernel.
-type programs struct{}
+// Programs are those of the node's kernel.
+type Programs struct{}
 
-var _ Kernel = programs{}
+var _ Kernel = Programs{}
 
 // Ask is part of Kernel.
-func (programs) Ask(c *sock.Conn, question, place int) (s lane.State, err error) {
+func (Programs) Ask(c *sock.Conn, question, place int) (s lane.State, err error) {
 	closed := c.Control(func(fd uintptr) { s, err = lane.Ask(int(fd), question, place) })
 	if err = errors.Join(closed, err); err != nil {
 		return s, fmt.Errorf("ask the kernel: %w", err)
@@ -36,7 +37,7 @@ func (programs) Ask(c *sock.Conn, question, place int) (s lane.State, err error)
 }
 
 // Quiesce is part of Kernel.
-func (programs) Quiesce() error {
+func (Programs) Quiesce() error {
 	if err := lane.Quiesce(); err != nil {
 		return fmt.Errorf("wait for the kernel: %w", err)
 	}
@@ -44,7 +45,7 @@ func (programs) Quiesce() error {
 }
 
 // Now is part of Kernel.
-func (programs) Now() uint64 {
+func (Programs) Now() uint64 {
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
 		return 0
@@ -52,17 +53,17 @@ func (programs) Now() uint64 {
 	return uint64(now.Nano())
 }
 
-// barrier lets many wait for Quiesce, which takes milliseconds and a thread, at once.
-type barrier struct {
-	kernel Kernel
+// Barrier lets many wait for Quiesce, which takes milliseconds and a thread, at once.
+type Barrier struct {
+	Kernel Kernel
 
 	mu      sync.Mutex
 	running bool
 	waiting []chan error
 }
 
-// wait returns when a Quiesce that began later than wait has ended.
-func (b *barrier) wait() error {
+// Wait returns when a Quiesce that began later than Wait has ended.
+func (b *Barrier) Wait() error {
 	done := make(chan error, 1)
 	b.mu.Lock()
 	b.waiting = append(b.waiting, done)
@@ -74,7 +75,7 @@ func (b *barrier) wait() error {
 	return <-done
 }
 
-func (b *barrier) run() {
+func (b *Barrier) run() {
 	for {
 		b.mu.Lock()
 		waiting := b.waiting
@@ -84,7 +85,7 @@ func (b *barrier) run() {
 		if len(waiting) == 0 {
 			return
 		}
-		err := b.kernel.Quiesce()
+		err := b.Kernel.Quiesce()
 		for _, done := range waiting {
 			done <- err
 		}

@@ -1,23 +1,23 @@
-package lane
+package learned
 
 import (
 	"net/netip"
 	"sync/atomic"
 )
 
-// actives are the numbers by which the programs count requests in flight of endpoints.
+// Actives are the numbers by which the programs count requests in flight of endpoints.
 // Number 0 is nobody's.
-type actives struct {
+type Actives struct {
 	numbers map[netip.AddrPort]uint32
 	users   []int
 }
 
-func newActives(n int) actives {
-	return actives{numbers: make(map[netip.AddrPort]uint32), users: make([]int, n)}
+func newActives(n int) Actives {
+	return Actives{numbers: make(map[netip.AddrPort]uint32), users: make([]int, n)}
 }
 
-// take returns the number of an address, until give; 0: there is none left.
-func (a *actives) take(addr netip.AddrPort) uint32 {
+// Take returns the number of an address, until Give; 0: there is none left.
+func (a *Actives) Take(addr netip.AddrPort) uint32 {
 	if number, ok := a.numbers[addr]; ok {
 		a.users[number]++
 		return number
@@ -31,8 +31,8 @@ func (a *actives) take(addr netip.AddrPort) uint32 {
 	return 0
 }
 
-// give gives it back.
-func (a *actives) give(addr netip.AddrPort, number uint32) {
+// Give gives it back.
+func (a *Actives) Give(addr netip.AddrPort, number uint32) {
 	if a.numbers[addr] != number || number == 0 {
 		return // of other memory
 	}
@@ -41,18 +41,18 @@ func (a *actives) give(addr netip.AddrPort, number uint32) {
 	}
 }
 
-// keep is take of an address that had a number of a proxy before this one: the same, if it
+// Keep is Take of an address that had a number of a proxy before this one: the same, if it
 // is nobody else's.
-func (a *actives) keep(addr netip.AddrPort, number uint32) uint32 {
+func (a *Actives) Keep(addr netip.AddrPort, number uint32) uint32 {
 	if _, ok := a.numbers[addr]; !ok && number > 0 && int(number) < len(a.users) && a.users[number] == 0 {
 		a.numbers[addr], a.users[number] = number, 1
 		return number
 	}
-	return a.take(addr)
+	return a.Take(addr)
 }
 
-// rest makes the counts of numbers that are nobody's 0.
-func (a *actives) rest(counts []uint64) {
+// Rest makes the counts of numbers that are nobody's 0.
+func (a *Actives) Rest(counts []uint64) {
 	for number, users := range a.users {
 		if users == 0 {
 			atomic.StoreUint64(&counts[number], 0)

@@ -1,0 +1,331 @@
+package lane
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/lane/tally"
+	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/sock"
+)
+
+// TestOpen: a connection that is worth it has a lane, with an end for each provider, and
+// says up to where it has read.
+func TestOpen(t *testing.T) {
+	r := newRig(t, 2)
+	r.come(worthRate - 1)
+	if r.ride.Busy() {
+		t.Error("there is a lane for a connection that is not worth one")
+	}
+	l, providers := r.open()
+	if len(providers) != 2 || len(r.kernel.bound) != 3 || r.kernel.bound[0] != lane.Place(l.number, lane.Consumer) {
+		t.Errorf("%d providers, bound %x", len(providers), r.kernel.bound)
+	}
+	for k := range providers {
+		if e := &l.at.Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || e.Endpoint == 0 {
+			t.Errorf("end %d: %+v", k, e)
+		}
+	}
+	before := atomic.LoadUint64(&l.at.Course.Resume)
+	taken := r.conn.Taken()
+	r.come(1)
+	if got, want := atomic.LoadUint64(&l.at.Course.Resume), before+uint64(r.conn.Taken()-taken); got != want || before < lane.At(seq) {
+		t.Errorf("resume %x, want %x", got, want)
+	}
+	if l.at.Class == 0 || atomic.LoadUint32(&l.at.Flags)&lane.Answers == 0 {
+		t.Errorf("%+v", l.at)
+	}
+	if list := r.lanes.List(); len(list) != 1 || len(list[0].Providers) != 2 || list[0].State != "open" {
+		t.Errorf("%+v", list)
+	}
+	if names := r.lanes.Names(); len(names) != 1 || names[0].Method != "echo" || names[0].Way != "lane" {
+		t.Errorf("%+v", names)
+	}
+}
+
+// TestAnswers: what a provider writes by TCP arrives and is recorded once; what nobody
+// waits for at that provider does not.
+func TestAnswers(t *testing.T) {
+	r := newRig(t, 2)
+	l, providers := r.open()
+	const size = sock.Largest + 1000 // it is not held
+	for i, step := range []struct {
+		id     uint64
+		from   uint8
+		size   int
+		flies  uint8
+		wanted bool
+	}{
+		{7, 0, 10, 0, true},
+		{8, 1, size, 1, true},
+		{9, 1, lane.MaxWrite + 5, 1, true},
+		{10, 1, 10, 0, false}, // another's
+		{11, 0, 10, 0, true},
+	} {
+		r.fly(l, step.id, step.flies)
+		written := make(chan error, 1)
+		go func() {
+			_, err := providers[step.from].Write(answer(step.id, step.size))
+			written <- err
+		}()
+		if step.wanted {
+			if h := r.gets(); h.ID != step.id {
+				t.Errorf("step %d: the consumer gets %d", i, h.ID)
+			}
+		} else {
+			r.eventually("the answer is dropped", func() bool { return r.lanes.Stats().Unasked.Load() == 1 })
+		}
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.eventually("four records, nothing pending", func() bool {
+		records, refusals, pending := r.counts()
+		return records == 4 && refusals == 0 && pending == 0
+	})
+	for _, rec := range r.records {
+		if rec.Result != rpc.ResultValue || rec.Downstream != r.source.Remote || rec.RequestBytes != 100 || rec.Call.Endpoint.Port() == 0 {
+			t.Errorf("%+v", rec)
+		}
+	}
+	r.lanes.mu.Lock()
+	first, second := l.ends[0], l.ends[1]
+	r.lanes.mu.Unlock()
+	if !l.flying(first) || l.flying(second) { // that of step 3 is still out
+		t.Error("what is in flight is not what was not answered")
+	}
+	if n := atomic.LoadUint64(&r.memory.Active[atomic.LoadUint32(&l.at.Ends[1].Endpoint)]); n != 0 {
+		t.Errorf("%d requests are counted at provider 1", n)
+	}
+	if atomic.LoadUint32(&l.at.Flags)&lane.Paused != 0 {
+		t.Error("the lane is paused behind a large answer")
+	}
+}
+
+// TestProviderGone: its requests are refused, those of another go on, and it is counted
+// once against the endpoint.
+func TestProviderGone(t *testing.T) {
+	r := newRig(t, 2)
+	l, providers := r.open()
+	r.fly(l, 1, 0)
+	r.fly(l, 2, 0)
+	r.fly(l, 3, 1)
+	_ = providers[0].Close()
+	r.eventually("two are refused", func() bool { _, n, _ := r.counts(); return n == 2 })
+	for _, refusal := range r.refusals {
+		if refusal.Why != rpc.WhyUpstreamClosed || refusal.ID == 3 || refusal.Downstream != r.source.Remote {
+			t.Errorf("%+v", refusal)
+		}
+	}
+	_, _ = providers[1].Write(answer(3, 10))
+	if h := r.gets(); h.ID != 3 {
+		t.Errorf("the consumer gets %d", h.ID)
+	}
+	reset := 0
+	for _, e := range r.ends {
+		reset += e.told(rpc.OutcomeReset)
+	}
+	if reset != 1 {
+		t.Errorf("%d resets are told of", reset)
+	}
+	r.eventually("it is connected to again", func() bool { return atomic.LoadUint32(&l.at.Ends[0].Flags) == lane.EndOpen })
+}
+
+// TestTimeout: a request that takes too long is refused, and its late answer is dropped.
+func TestTimeout(t *testing.T) {
+	r := newRig(t, 1)
+	r.timeout = time.Second
+	l, providers := r.open()
+	r.fly(l, 5, 0)
+	r.lanes.tick(time.Now())
+	if _, refused, _ := r.counts(); refused > 0 {
+		t.Error("refused before its time")
+	}
+	r.kernel.now.Add(uint64(r.timeout))
+	r.eventually("it is refused", func() bool {
+		r.lanes.tick(time.Now())
+		_, refused, pending := r.counts()
+		return refused == 1 && pending == 0
+	})
+	if r.refusals[0].Why != rpc.WhyTimeout || r.ends[0].told(rpc.OutcomeTimeout) != 1 {
+		t.Errorf("%+v", r.refusals[0])
+	}
+	_, _ = providers[0].Write(answer(5, 10))
+	r.eventually("the late answer is dropped", func() bool { return r.lanes.Stats().Unasked.Load() == 1 })
+}
+
+// TestOff: a lane ends behind what is in flight, the connection goes on, and may have
+// another lane.
+func TestOff(t *testing.T) {
+	r := newRig(t, 1)
+	l, providers := r.open()
+	r.fly(l, 4, 0)
+	r.lanes.Use(r.memory, handoff.LaneOff)
+	if atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 {
+		t.Error("requests take a lane that is off")
+	}
+	r.come(worthRate) // by the proxy
+	select {
+	case <-l.done:
+		t.Fatal("it has ended before what is in flight")
+	case <-time.After(5 * flightsLook):
+	}
+	_, _ = providers[0].Write(answer(4, 10))
+	if h := r.gets(); h.ID != 4 {
+		t.Errorf("the consumer gets %d", h.ID)
+	}
+	<-l.done
+	if l.at.Flags != 0 || len(r.kernel.freed) != 1 || r.ride.Busy() || r.tally.closed[0] != tally.Off {
+		t.Errorf("%+v, freed %x, closed %v", l.at, r.kernel.freed, r.tally.closed)
+	}
+	if err := r.conn.Send(answer(6, 10)); err != nil || r.gets().ID != 6 {
+		t.Errorf("behind the lane: %v", err)
+	}
+	r.use()
+	r.ride.next = time.Time{} // not so soon
+	again, _ := r.open()
+	if again == l || again.number != l.number {
+		t.Errorf("lane %d behind lane %d", again.number, l.number)
+	}
+}
+
+// TestHeld: while something is on its way to the consumer nothing is written by TCP.
+func TestHeld(t *testing.T) {
+	r := newRig(t, 1)
+	l, _ := r.open()
+	r.kernel.holders.Store(1)
+	r.ride.Leave()
+	r.eventually("it pauses", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Paused != 0 })
+	if atomic.LoadUint32(&l.at.Flags)&lane.Answers == 0 {
+		t.Error("answers left the lane while one was on its way")
+	}
+	r.kernel.holders.Store(0)
+	<-l.done
+}
+
+// TestConsumerGone: what is in flight is recorded as such when End returns.
+func TestConsumerGone(t *testing.T) {
+	r := newRig(t, 2)
+	l, _ := r.open()
+	r.fly(l, 1, 0)
+	r.fly(l, 2, 1)
+	_ = r.conn.Close()
+	r.ride.End()
+	if _, refused, pending := r.counts(); refused != 2 || pending != 0 {
+		t.Errorf("%d refused, %d pending", refused, pending)
+	}
+	for _, refusal := range r.refusals {
+		if refusal.Why != rpc.WhyDownstreamGone {
+			t.Errorf("%+v", refusal)
+		}
+	}
+	if l.flying(nil) || l.at.Flags != 0 || r.tally.closed[0] != tally.Consumer {
+		t.Errorf("%+v, closed %v", l.at, r.tally.closed)
+	}
+}
+
+// TestReadOnly: a provider that is about to stop gets no more requests, and answers what it
+// has. Its connection is its own to end.
+func TestReadOnly(t *testing.T) {
+	r := newRig(t, 1)
+	l, providers := r.open()
+	r.fly(l, 3, 0)
+	_, _ = providers[0].Write(frame(0xa2, 0, 1, []byte("\x01R")))
+	r.eventually("no more go there", func() bool { return atomic.LoadUint32(&l.at.Ends[0].Flags) == 0 })
+	if names := r.lanes.Names(); len(names) != 0 {
+		t.Errorf("%+v", names)
+	}
+	_, _ = providers[0].Write(answer(3, 10))
+	if h := r.gets(); h.ID != 3 || r.ends[0].draining != 1 {
+		t.Errorf("the consumer gets %d; told %d times", h.ID, r.ends[0].draining)
+	}
+	_ = providers[0].Close()
+	r.eventually("its end is gone", func() bool { return len(l.missingEnds()) == 1 })
+	if r.ends[0].told(rpc.OutcomeReset) != 0 {
+		t.Error("its end is held against it")
+	}
+}
+
+// missingEnds are the numbers below the rig's providers that have no end.
+func (l *Lane) missingEnds() (missing []int) {
+	l.ls.mu.Lock()
+	defer l.ls.mu.Unlock()
+	if l.ends[0] == nil {
+		missing = append(missing, 0)
+	}
+	return missing
+}
+
+// TestForbidden: where no provider may be reached by the short cut there is no lane, and
+// names stay with the proxy for a while.
+func TestForbidden(t *testing.T) {
+	r := newRig(t, 1)
+	r.refuses.Store(true)
+	r.come(worthRate)
+	r.eventually("it is given up", func() bool { return r.lanes.Stats().Failed.Load() == 1 && !r.ride.Busy() })
+	r.come(4 * worthRate)
+	if r.ride.Busy() || len(r.kernel.bound) > 0 {
+		t.Errorf("bound %x", r.kernel.bound)
+	}
+}
+
+// TestLogged: the first calls of a lane are logged too, before the clock has looked at it.
+func TestLogged(t *testing.T) {
+	r := newRig(t, 1)
+	l, _ := r.open()
+	if atomic.LoadUint32(&l.at.Flags)&lane.Logged == 0 {
+		t.Error("an open lane whose calls are to be logged does not log them")
+	}
+}
+
+// TestMoved: the numbers of two providers are exchanged while one is dialled. No end leads to
+// another provider than the names that have its number mean.
+func TestMoved(t *testing.T) {
+	r := newRig(t, 2)
+	var once sync.Once
+	r.dialling = func() {
+		once.Do(func() {
+			r.lanes.mu.Lock()
+			defer r.lanes.mu.Unlock()
+			for _, w := range r.lanes.book.Ways() {
+				w.Ends[0], w.Ends[1] = w.Ends[1], w.Ends[0]
+			}
+		})
+	}
+	r.come(worthRate)
+	l := r.ride.get()
+	if l == nil {
+		t.Fatal("no lane")
+	}
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 })
+	r.lanes.mu.Lock()
+	defer r.lanes.mu.Unlock()
+	for k, e := range l.ends {
+		if e != nil && e.address != l.way.Ends[k] {
+			t.Errorf("end %d leads to %s, and means %s", k, e.address, l.way.Ends[k])
+		}
+	}
+}
+
+// TestIdle: a lane that few requests take ends.
+func TestIdle(t *testing.T) {
+	r := newRig(t, 1)
+	l, _ := r.open()
+	atomic.StoreUint64(&l.at.Requested, idleRate)
+	r.lanes.tick(time.Now().Add(idleAfter))
+	if l.is(&l.leaving) {
+		t.Error("a lane that is used ends")
+	}
+	if !r.ride.Moved() || r.ride.Moved() {
+		t.Error("requests are not told of, or twice")
+	}
+	r.lanes.tick(time.Now().Add(2*idleAfter + time.Second))
+	<-l.done
+	if r.tally.closed[0] != tally.Idle {
+		t.Errorf("closed %v", r.tally.closed)
+	}
+}
