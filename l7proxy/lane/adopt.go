@@ -108,8 +108,11 @@ func (ls *Lanes) Drop(left *Left) {
 
 // Adopt goes on with a lane that was left, before anything is read or written and before
 // anybody else knows the host. Routes that lead where the heir's requests go stay as they are;
-// others are removed, and learned anew. Catch comes next.
+// others are removed, and learned anew. Catch comes next. Nil does nothing.
 func (r *Ride) Adopt(from *Left, heir Heir) {
+	if from == nil {
+		return
+	}
 	l, ls := from.lane, from.lane.ls
 	defer ls.taking.Done()
 	l.ride = r
