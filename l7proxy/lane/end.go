@@ -79,6 +79,7 @@ func (l *Lane) attach(e *end) error {
 	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
 	atomic.StoreUint32(&at.Endpoint, e.active)
+	atomic.StoreUint32(&l.at.EndsReading[e.number], state.Copied)
 	at.Course.Start(state.Copied)
 	atomic.StoreUint32(&at.Flags, lane.EndOpen)
 	l.ends[e.number] = e
@@ -169,7 +170,8 @@ func (e *end) take() bool {
 	e.read = time.Now()
 	used, need, ok := e.frames()
 	e.round.Deliver(e)
-	e.lane.at.Ends[e.number].Course.Follow(e.base+e.conn.Taken(), e.conn.Bytes()[:used])
+	first := e.base + e.conn.Taken() - uint32(len(e.conn.Bytes()))
+	e.lane.at.Ends[e.number].Course.Follow(first, e.conn.Bytes()[:used])
 	e.conn.Discard(used)
 	if need > 0 {
 		e.conn.Need(need)

@@ -178,6 +178,7 @@ func (l *Lane) enter(lane.State) {
 	l.ride.conn.Divert(outlet.New(l.ride.conn.TCP(), l.ride.protocol.Frames, &gate{l}))
 	l.ride.mu.Lock()
 	defer l.ride.mu.Unlock()
+	atomic.StoreUint64(&l.at.Reading, 0)
 	l.at.Course.Start(l.ride.place.Load()) // the reader goes on from there
 }
 
