@@ -286,7 +286,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s), FUZZJOBS (2) at a time
 	  fi'
 
 .PHONY: bench
-bench: build ## Measure against a direct connection; print the table, write build/bench.json (root)
+bench: deps-peers build $(PEERS)/java-3.3.6/built ## Measure against a direct connection; print the table, write build/bench.json (root)
 	@$(call as_root,the bench)
 	go run ./internal/testnet/bench -o build/bench.json $(BENCHFLAGS)
 

@@ -144,7 +144,7 @@ func (l *Lane) join() error {
 	c, kernel := l.ride.conn, l.ls.opts.Kernel
 	for end := time.Now().Add(unreadLimit); time.Now().Before(end); time.Sleep(look) {
 		if err := c.Acquire(); err != nil {
-			return err //nolint:wrapcheck // the connection's end
+			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
 		if err == nil && state.Unread == 0 {
@@ -171,8 +171,9 @@ func (l *Lane) enter(lane.State) {
 	l.ls.mu.Unlock()
 	l.set(lane.Answers)
 	l.ride.conn.Divert(outlet.New(l.ride.conn.TCP(), l.ride.protocol.Frames, &gate{l}))
-	// The reader goes on from there.
-	atomic.StoreUint64(&l.at.Resume, l.ride.place.Load())
+	l.ride.mu.Lock()
+	defer l.ride.mu.Unlock()
+	l.at.Course.Start(l.ride.place.Load()) // the reader goes on from there
 }
 
 // missing are the ends that names lead to and that are not there.
@@ -273,7 +274,7 @@ func (l *Lane) close() error {
 func (l *Lane) part() error {
 	c := l.ride.conn
 	if err := c.Acquire(); err != nil {
-		return err //nolint:wrapcheck // the connection's end
+		return err
 	}
 	err := (&gate{l}).Pause()
 	if err == nil {

@@ -26,14 +26,14 @@ func TestOpen(t *testing.T) {
 		t.Errorf("%d providers, bound %x", len(providers), r.kernel.bound)
 	}
 	for k := range providers {
-		if e := &l.at.Ends[k]; e.Flags != lane.EndOpen || e.Resume != lane.At(seq) || e.Endpoint == 0 {
+		if e := &l.at.Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || e.Endpoint == 0 {
 			t.Errorf("end %d: %+v", k, e)
 		}
 	}
-	before := atomic.LoadUint64(&l.at.Resume)
+	before := atomic.LoadUint64(&l.at.Course.Resume)
 	taken := r.conn.Taken()
 	r.come(1)
-	if got, want := atomic.LoadUint64(&l.at.Resume), before+uint64(r.conn.Taken()-taken); got != want || before < lane.At(seq) {
+	if got, want := atomic.LoadUint64(&l.at.Course.Resume), before+uint64(r.conn.Taken()-taken); got != want || before < lane.At(seq) {
 		t.Errorf("resume %x, want %x", got, want)
 	}
 	if l.at.Class == 0 || atomic.LoadUint32(&l.at.Flags)&lane.Answers == 0 {

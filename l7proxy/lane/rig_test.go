@@ -311,8 +311,8 @@ func (r *rig) come(n int) {
 			r.t.Fatal(err)
 		}
 		r.ride.Came(planner{r}, h, b)
+		r.ride.Read(len(ask))
 		r.conn.Discard(len(ask))
-		r.ride.Read()
 	}
 }
 
