@@ -33,6 +33,7 @@ type rig struct {
 	ways       map[string]way // by path
 	version    int            // of what is pushed
 	ca         *catest.CA     // of both nodes
+	noLanes    []error        // samples of lanes that were none
 	cleanups   []func() error
 }
 
