@@ -11,12 +11,14 @@ import (
 	"github.com/dubway/dubway/agent/lanes"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/dubboload"
 	"github.com/dubway/dubway/internal/testnet/meshtest"
 )
 
 var (
 	// lanePaths are those whose calls take lanes, to one provider and to two. A sample of them
-	// is none unless the plan's least part of all its calls did, those of the warm-up included.
+	// is none unless the plan's least part of its calls did, those of the warm-up included, and
+	// those of priming not.
 	lanePaths = []string{"lane", "lane/2"} //nolint:gochecknoglobals // a table
 	// noLanes are a pod's whose calls go by the proxy alone, and are not looked at by the lane's
 	// programs. In proxy+lane they are, and go by the proxy nevertheless: because of the provider.
@@ -26,6 +28,9 @@ var (
 const (
 	besidePath  = "proxy+lane"
 	leastInLane = 0.99
+	// In the middle of an open loop all lanes end, as the configuration is another then: what
+	// comes until they are there again, in some 20 ms, goes by the proxy.
+	leastPushed = 0.95
 )
 
 // lanes adds the consumer that may have lanes, and the neighbours.
@@ -88,7 +93,7 @@ func lanePlans(part string) (plans []plan) {
 			}
 		}
 	case "open":
-		plans = append(plans, plan{shape: shape{1024, 16, 1}, paths: lanePaths, kind: open, primed: true, least: leastInLane})
+		plans = append(plans, plan{shape: shape{1024, 16, 1}, paths: lanePaths, kind: open, primed: true, least: leastPushed})
 	case "beside":
 		for _, s := range []shape{{1024, 1, 1}, {1024, 16, 1}, {1024, 4, 32}} {
 			plans = append(plans, plan{shape: s, paths: []string{"proxy", besidePath}, primed: true, least: leastInLane})
@@ -99,7 +104,7 @@ func lanePlans(part string) (plans []plan) {
 
 // inLane begins to count which calls take lanes. The result says it to an outcome, and
 // notes in noLanes if those of a path of lanes are too few.
-func (r *rig) inLane(ctx context.Context, path string, least float64) (func(*outcome) error, error) {
+func (r *rig) inLane(ctx context.Context, path string, p plan) (func(*outcome) error, error) {
 	if !slices.Contains(lanePaths, path) {
 		return func(*outcome) error { return nil }, nil
 	}
@@ -112,8 +117,8 @@ func (r *rig) inLane(ctx context.Context, path string, least float64) (func(*out
 		if err != nil {
 			return err
 		}
-		o.Lane = float64(after-before) / float64(max(o.All, 1))
-		if o.Lane >= least {
+		o.Lane = min(1, float64(after-before)/float64(max(o.All-int64(p.shape.Conns)*dubboload.Priming, 1)))
+		if o.Lane >= p.least {
 			return nil
 		}
 		for name, n := range outcomes {
