@@ -29,7 +29,7 @@ DEBIAN_kernels := qemu-system-x86 cpio xz-utils debian-archive-keyring
 
 # The race detector sees one process; the scenarios start the real binaries and
 # measure time, so they run once, without it.
-SCENARIOS := internal/testnet/(scenario|hostile|peers|interop)
+SCENARIOS := internal/testnet/(scenario|hostile|peers|interop|lanetest)
 
 # The real peers of the tests: Dubbo Java of three lines, dubbo-go, and the rate limit
 # service of Envoy's project.
@@ -236,6 +236,13 @@ test-plain: deps-test build ## The same tests without it (root)
 test-scenarios: deps-test build peers ## The part of `make test` with real processes in namespaces, and the real peers (root)
 	@$(call as_root,the test suite)
 	go test -p 2 -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
+
+# A kernel's build enters agent/datapath/lane/builds.txt when this has passed on it.
+SOAK ?= 20
+.PHONY: soak
+soak: deps-test build ## Prove the lane on this kernel: SOAK times 60,000 mixed calls, byte for byte, while lanes come and go (root)
+	@$(call as_root,the soak)
+	go test -v -count=1 -timeout=24h -run 'TestMixed|TestSwaps' $(TESTFLAGS) ./internal/testnet/lanetest -soak $(SOAK)
 
 .PHONY: lint
 lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck

@@ -287,6 +287,7 @@ var floors = []string{
 	"agent/turn",
 	"agent/datapath",
 	"agent/datapath/lane/lanetest",
+	"agent/datapath/lane/selftest",
 	"agent/datapath/lane",
 	"agent/datapath/conflict",
 	"agent/datapath/unknown",

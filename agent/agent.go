@@ -58,7 +58,7 @@ type Options struct {
 	CheckInterval time.Duration               // between checks that enrolled pods still are; one minute
 	CNIConfDir    string                      // the node's CNI configurations, looked at for conflicts; none without it
 	Lane          lanes.Choice                // whether same-node calls take lanes; lanes.Auto
-	LaneTest      func(context.Context) error // whether they work on this kernel; nil: nobody can tell
+	LaneTest      func(context.Context) error // whether they work on this kernel; selftest.Run
 	Authority     authority.Options           // whom certificates are asked of; none without its Address
 	Logger        *slog.Logger
 

@@ -10,11 +10,14 @@ import (
 // useLanes makes the agent's part in lanes. Nothing is loaded before it is decided.
 func (a *Agent) useLanes() {
 	a.loaded = &loaded.Datapath{Datapath: a.datapath, PinPath: a.opts.PinPath, Cgroup: a.opts.Cgroup, Log: a.log}
+	test := a.opts.LaneTest
+	if test == nil {
+		test = a.loaded.SelfTest
+	}
 	a.lanes = lanes.New(lanes.Options{
-		Choice: a.opts.Lane, Open: a.loaded.Open, Pinned: a.loaded.Pinned, SelfTest: a.opts.LaneTest,
+		Choice: a.opts.Lane, Open: a.loaded.Open, Pinned: a.loaded.Pinned, SelfTest: test,
 		Build: lane.Build, Conflict: a.movesSockets, Workloads: a.enroller.Workloads, Log: a.log,
 	})
-	a.loaded.Programs = a.lanes.Programs
 	a.dialer.UseLanes(a.lanes)
 }
 

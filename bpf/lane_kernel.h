@@ -74,6 +74,15 @@ struct sock___new {
 struct inet_connection_sock___new {
 	struct timer_list icsk_keepalive_timer;
 };
+
+/* From 7.x on. */
+struct hrtimer___new {
+	_Bool is_queued;
+};
+struct tcp_sock___new {
+	struct hrtimer___new pacing_timer;
+	struct hrtimer___new compressed_ack_timer;
+};
 #pragma clang diagnostic pop
 #pragma clang attribute pop
 
@@ -128,8 +137,13 @@ static __always_inline __u32 timers_at(__u64 sk)
 	else
 		READ(keepalive, ((struct sock___lane *)sk)->sk_timer.entry.pprev);
 	READ(delack, icsk->icsk_delack_timer.entry.pprev);
-	READ(pacing, ((struct tcp_sock___lane *)sk)->pacing_timer.state);
-	READ(compressed, ((struct tcp_sock___lane *)sk)->compressed_ack_timer.state);
+	if (field_exists(((struct tcp_sock___new *)sk)->pacing_timer.is_queued)) {
+		READ(pacing, ((struct tcp_sock___new *)sk)->pacing_timer.is_queued);
+		READ(compressed, ((struct tcp_sock___new *)sk)->compressed_ack_timer.is_queued);
+	} else {
+		READ(pacing, ((struct tcp_sock___lane *)sk)->pacing_timer.state);
+		READ(compressed, ((struct tcp_sock___lane *)sk)->compressed_ack_timer.state);
+	}
 	return !!retransmit | !!delack << 1 | !!keepalive << 2 | (pacing & 1) << 3 | (compressed & 1) << 4;
 }
 

@@ -16,13 +16,13 @@ import (
 	"github.com/dubway/dubway/internal/admin"
 )
 
-// Datapath tells which programs are the mesh's; package datapath's does.
+// Datapath tells which programs are the mesh's; package agent/lanes/loaded's does.
 type Datapath interface {
 	// Status has them.
 	Status() (datapath.Status, error)
+	// While it is locked none is attached of which Status does not tell.
+	sync.Locker
 }
-
-var _ Datapath = (*datapath.Datapath)(nil)
 
 // Watch looks again and again. Its methods may be called concurrently.
 type Watch struct {
@@ -57,22 +57,11 @@ func (w *Watch) Run(ctx context.Context, interval time.Duration) {
 
 // look finds, says what is new and what is over, and keeps it.
 func (w *Watch) look() {
-	node := w.node
-	status, err := w.datapath.Status()
+	found, err := w.find()
 	if err != nil {
 		// Half of our programs would be taken for somebody else's.
 		w.log.Warn("conflicts are not looked for", "error", err)
 		return
-	}
-	node.Ours = nil
-	for _, p := range status.Programs {
-		node.Ours = append(node.Ours, p.ID)
-	}
-	var found []host.Check
-	for _, c := range conflict.Find(node) {
-		if !c.OK {
-			found = append(found, c)
-		}
 	}
 	w.mu.Lock()
 	before := w.found
@@ -88,6 +77,28 @@ func (w *Watch) look() {
 			w.log.Info("conflict is over", "conflict", c.Name)
 		}
 	}
+}
+
+// find returns what is not OK now.
+func (w *Watch) find() ([]host.Check, error) {
+	w.datapath.Lock()
+	defer w.datapath.Unlock()
+	status, err := w.datapath.Status()
+	if err != nil {
+		return nil, err
+	}
+	node := w.node
+	node.Ours = nil
+	for _, p := range status.Programs {
+		node.Ours = append(node.Ours, p.ID)
+	}
+	var found []host.Check
+	for _, c := range conflict.Find(node) {
+		if !c.OK {
+			found = append(found, c)
+		}
+	}
+	return found, nil
 }
 
 // Found returns the conflicts there are, for people; empty when there are none.

@@ -16,6 +16,9 @@ import (
 // programs plays the datapath.
 type programs struct{ err error }
 
+func (*programs) Lock()   {}
+func (*programs) Unlock() {}
+
 func (p *programs) Status() (datapath.Status, error) {
 	return datapath.Status{Programs: []datapath.Program{{ID: 1 << 30}}}, p.err
 }

@@ -53,10 +53,10 @@ type Ride struct {
 	came   int
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
-	ready  bool   // base is known
-	base   uint32 // sequence number of the connection's first byte
-	place  atomic.Uint64
-	moved  uint64 // requests of the lane, of Moved
+	ready  bool          // base is known
+	base   uint32        // sequence number of the connection's first byte
+	place  atomic.Uint32 // sequence number of the next frame
+	moved  uint64        // requests of the lane, of Moved
 
 	mu   sync.Mutex
 	lane *Lane // nil: none
@@ -164,18 +164,17 @@ func (r *Ride) begin() {
 	}
 }
 
-// Read says that whole frames were taken from the connection. Where nothing is left the
-// consumer's next request may take the lane.
-func (r *Ride) Read() {
-	if !r.ready || len(r.conn.Bytes()) > 0 {
+// Read says that the first bytes that are buffered, whole frames, are going to be discarded.
+func (r *Ride) Read(used int) {
+	if !r.ready {
 		return
 	}
-	at := lane.At(r.base + r.conn.Taken())
-	r.place.Store(at)
+	seq := r.base + r.conn.Taken()
+	r.place.Store(seq + uint32(used))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lane != nil {
-		atomic.StoreUint64(&r.lane.at.Resume, at)
+		r.lane.at.Course.Follow(seq, r.conn.Bytes()[:used])
 	}
 }
 

@@ -45,6 +45,11 @@ func (l *Lane) read(lanes int) error {
 	if err != nil {
 		return fmt.Errorf("read programs: %w", err)
 	}
+	return l.size(spec, lanes)
+}
+
+// size gives programs and maps their sizes.
+func (l *Lane) size(spec *ebpf.CollectionSpec, lanes int) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count CPUs: %w", err)

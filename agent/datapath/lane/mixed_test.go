@@ -94,7 +94,8 @@ func TestLarge(t *testing.T) {
 	if w.proxy.Paused.Load() == 0 {
 		t.Errorf("no answer was written in pieces: %s", w)
 	}
-	if n := w.proxy.Slow.Load(); n != 0 {
+	// On a machine that is slow enough the provider has more to read than it may.
+	if n := w.proxy.Slow.Load(); n != 0 && w.proxy.Lane().Full == 0 {
 		t.Errorf("%d requests took the slow way; %s", n, w)
 	}
 }

@@ -81,7 +81,7 @@ func (w *world) send(frames []lanetest.Frame, s lanetest.Shape) {
 		frames = frames[w.most:]
 	}
 	if err := w.consumer.Send(frames, s, w.rnd); err != nil {
-		w.t.Fatalf("%v; %s", err, w)
+		w.t.Fatalf("%v; provider: %v; proxy: %v; %s", err, w.provider.Err(), w.proxy.Err(), w)
 	}
 }
 

@@ -3,29 +3,53 @@
 package loaded
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/datapath/lane"
+	"github.com/dubway/dubway/agent/datapath/lane/selftest"
 	"github.com/dubway/dubway/agent/lanes"
 )
 
-// Datapath is a datapath and the lanes' programs beside it, once there are any.
+// Datapath is a datapath and the lanes' programs beside it, once there are any. While it is
+// locked no programs are attached of which its status does not tell. Open and SelfTest lock
+// it, Status does not.
 type Datapath struct {
 	*datapath.Datapath
+	sync.Mutex
 
 	PinPath, Cgroup string
 	Log             *slog.Logger
-	Programs        func() lanes.Programs // nil for none
+
+	programs atomic.Pointer[lane.Lane] // nil: none
+}
+
+// SelfTest tries on this kernel what lanes depend on.
+func (d *Datapath) SelfTest(ctx context.Context) error {
+	d.Lock()
+	defer d.Unlock()
+	began := time.Now()
+	err := selftest.Run(ctx, d.Cgroup)
+	if err == nil {
+		d.Log.Info("lanes work on this kernel", "took", time.Since(began))
+	}
+	return err
 }
 
 // Open loads the lanes' programs, or adopts those that are pinned.
 func (d *Datapath) Open() (lanes.Programs, error) {
+	d.Lock()
+	defer d.Unlock()
 	programs, err := lane.Open(lane.Options{PinPath: d.PinPath, Cgroup: d.Cgroup, Sockets: d.Sockets(), Logger: d.Log})
 	if err != nil { // no interface of a nil pointer
 		return nil, err
 	}
+	d.programs.Store(programs)
 	return programs, nil
 }
 
@@ -35,8 +59,8 @@ func (d *Datapath) Pinned() bool { return lane.Pinned(d.PinPath) }
 // Status is the datapath's, with the lanes' programs.
 func (d *Datapath) Status() (datapath.Status, error) {
 	s, err := d.Datapath.Status()
-	programs, ok := d.Programs().(*lane.Lane)
-	if !ok {
+	programs := d.programs.Load()
+	if programs == nil {
 		return s, err
 	}
 	all, more := programs.Programs()

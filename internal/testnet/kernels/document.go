@@ -77,6 +77,7 @@ func (f finding) feature(name string) string {
 
 func (f finding) tests() string {
 	without := slices.Sorted(maps.Values(f.line.missing))
+	without = slices.Sorted(slices.Values(slices.AppendSeq(without, maps.Values(f.line.without))))
 	if len(without) == 0 {
 		return "pass"
 	}

@@ -21,6 +21,7 @@ const module = "github.com/dubway/dubway"
 type suite struct {
 	root  string              // a directory that becomes the machine's root
 	tests map[string][]string // top-level tests, by package
+	left  []string            // folders of tests in root that are not packed
 }
 
 // build compiles the machine's first process and the tests into root.
@@ -92,6 +93,19 @@ func goTool(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// of is the suite without what a line has no use for.
+func (s *suite) of(l *line) *suite {
+	own := &suite{root: s.root, tests: map[string][]string{}}
+	for room, names := range s.tests {
+		if l.has(room) {
+			own.tests[room] = names
+		} else {
+			own.left = append(own.left, url.PathEscape(room))
+		}
+	}
+	return own
+}
+
 // pack writes the initramfs of a kernel: the root, and the kernel's modules.
 func (s *suite) pack(ctx context.Context, k linux, file string) error {
 	out, err := os.Create(file)
@@ -101,7 +115,11 @@ func (s *suite) pack(ctx context.Context, k linux, file string) error {
 	defer out.Close()
 	// A kernel reads one archive after the other.
 	for _, tree := range []struct{ at, find string }{{s.root, "."}, {filepath.Dir(k.modules), "./" + filepath.Base(k.modules)}} {
-		cmd := exec.CommandContext(ctx, "sh", "-c", `find "$1" | cpio --quiet -o -H newc`, "sh", tree.find)
+		find := []string{"-c", `find "$@" | cpio --quiet -o -H newc`, "sh", tree.find}
+		for _, left := range s.left {
+			find = append(find, "-not", "-path", "./tests/"+left, "-not", "-path", "./tests/"+left+"/*")
+		}
+		cmd := exec.CommandContext(ctx, "sh", find...)
 		cmd.Dir, cmd.Stdout, cmd.Stderr = tree.at, out, os.Stderr
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("pack %s: %w (is cpio installed?)", tree.at, err)

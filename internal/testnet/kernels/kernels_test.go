@@ -113,6 +113,26 @@ func TestMissingAreTests(t *testing.T) {
 	}
 }
 
+// TestOf leaves out what a kernel has no use for, and nothing that is only called alike.
+func TestOf(t *testing.T) {
+	s := &suite{tests: map[string][]string{"a/lane": {"TestA"}, "a/lane/deep": {"TestB"}, "a/lanes": {"TestC"}, "a": {"TestD"}}}
+	own := s.of(&line{without: map[string]string{"a/lane": noLane}})
+	slices.Sort(own.left)
+	if len(own.tests) != 2 || own.tests["a/lanes"] == nil || own.tests["a"] == nil || !slices.Equal(own.left, []string{"a%2Flane", "a%2Flane%2Fdeep"}) {
+		t.Errorf("run %v, left %v", own.tests, own.left)
+	}
+	if all := s.of(&line{}); len(all.tests) != 4 || all.left != nil {
+		t.Errorf("run %v, left %v", all.tests, all.left)
+	}
+	for _, l := range lines {
+		for room := range l.without {
+			if _, err := os.Stat(filepath.Join("../../..", room)); err != nil {
+				t.Errorf("%s is without %s: %v", l.name, room, err)
+			}
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	var checks []host.Check
 	for _, name := range features() {

@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 // line is one of the kernels that the matrix runs.
 type line struct {
 	name  string // as the command line and the table name it
@@ -10,6 +12,19 @@ type line struct {
 	// missing are the tests that this kernel has no use for, by package and name, each with
 	// what it lacks. Every other skip is a failure, and so is a test here that runs.
 	missing map[string]string
+	// without are the packages, with those below them, that this kernel has no use for, each
+	// with what it lacks: they are not run there.
+	without map[string]string
+}
+
+// has tells whether the tests of a package are run.
+func (l *line) has(room string) bool {
+	for name := range l.without {
+		if room == name || strings.HasPrefix(room, name+"/") {
+			return false
+		}
+	}
+	return true
 }
 
 // What kernels lack.
@@ -17,6 +32,7 @@ const (
 	noMPTCP  = "MPTCP (CONFIG_MPTCP)"
 	noCookie = "the netns cookie in sockops programs (5.15)"
 	noErrno  = "the choice of a refused connect's error (6.0)"
+	noLane   = "lanes (6.1)"
 )
 
 // lines are all that there are, oldest first.
@@ -30,6 +46,7 @@ var lines = []line{
 			"agent/datapath TestUnknownDestinations/setErrno=true":            noErrno,
 			"agent/datapath TestUnknownIsRefusedByEveryWay/setErrno=true":     noErrno,
 		},
+		without: map[string]string{"agent/datapath/lane": noLane},
 	},
 	{name: "6.1", suite: "bookworm-security", packages: `^linux-image-6\.1\.0-[0-9]+-cloud-amd64$`},
 	{name: "6.12", suite: "bookworm-security", packages: `^linux-image-6\.12\..*-cloud-amd64$`},

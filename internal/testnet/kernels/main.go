@@ -105,7 +105,7 @@ func run(ctx context.Context) error {
 			runtime.LockOSThread() // never unlocked: machine.run wants its own
 			m := &machine{kernel: kernels[i], dir: filepath.Join(o.logs, l.name), limit: o.limit, out: o.out}
 			found[i].line = l
-			found[i].report, errs[i] = m.examine(ctx, l, suite)
+			found[i].report, errs[i] = m.examine(ctx, l, suite.of(l))
 		})
 	}
 	running.Wait()
