@@ -29,7 +29,7 @@ DEBIAN_kernels := qemu-system-x86 cpio xz-utils debian-archive-keyring
 
 # The race detector sees one process; the scenarios start the real binaries and
 # measure time, so they run once, without it.
-SCENARIOS := internal/testnet/(scenario|hostile|peers|interop)
+SCENARIOS := internal/testnet/(scenario|hostile|peers|interop|lanetest)
 
 # The real peers of the tests: Dubbo Java of three lines, dubbo-go, and the rate limit
 # service of Envoy's project.
@@ -237,6 +237,13 @@ test-scenarios: deps-test build peers ## The part of `make test` with real proce
 	@$(call as_root,the test suite)
 	go test -p 2 -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
 
+# A kernel's build enters agent/datapath/lane/builds.txt when this has passed on it.
+SOAK ?= 20
+.PHONY: soak
+soak: deps-test build ## Prove the lane on this kernel: SOAK times 60,000 mixed calls, byte for byte, while lanes come and go (root)
+	@$(call as_root,the soak)
+	go test -v -count=1 -timeout=24h -run 'TestMixed|TestSwaps' $(TESTFLAGS) ./internal/testnet/lanetest -soak $(SOAK)
+
 .PHONY: lint
 lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck
 	@go vet -tags e2e ./...
@@ -279,7 +286,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s), FUZZJOBS (2) at a time
 	  fi'
 
 .PHONY: bench
-bench: build ## Measure against a direct connection; print the table, write build/bench.json (root)
+bench: deps-peers build $(PEERS)/java-3.3.6/built ## Measure against a direct connection; print the table, write build/bench.json (root)
 	@$(call as_root,the bench)
 	go run ./internal/testnet/bench -o build/bench.json $(BENCHFLAGS)
 

@@ -136,11 +136,11 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 		tell(answer_unbound);
 		return pass(msg, self);
 	}
-	skip = skip_of(self, &lane->ends[end].resume, written);
+	skip = skip_of(self, &lane->ends[end].course, written);
 	if (skip) {
 		add(&lane->returned, 1);
 		tell(answer_position);
-		return pass_behind(msg, self, written, skip);
+		return pass_behind(msg, self, &lane->ends[end].course, written, skip);
 	}
 	flags = WORD(lane->flags);
 	if (!(flags & lane_answers) || flags & lane_paused || msg->sk->state != BPF_TCP_ESTABLISHED)

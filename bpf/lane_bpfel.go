@@ -34,20 +34,36 @@ type LaneLane struct {
 	_      structs.HostLayout
 	Flags  uint32
 	Class  uint32
-	Resume struct {
-		_   structs.HostLayout
-		Seq uint32
-		Set uint32
+	Course struct {
+		_      structs.HostLayout
+		Resume struct {
+			_   structs.HostLayout
+			Seq uint32
+			Set uint32
+		}
+		Guess struct {
+			_   structs.HostLayout
+			Seq uint32
+			Set uint32
+		}
 	}
-	Pad  [6]uint64
+	Pad  [5]uint64
 	Ends [8]struct {
 		_        structs.HostLayout
 		Flags    uint32
 		Endpoint uint32
-		Resume   struct {
-			_   structs.HostLayout
-			Seq uint32
-			Set uint32
+		Course   struct {
+			_      structs.HostLayout
+			Resume struct {
+				_   structs.HostLayout
+				Seq uint32
+				Set uint32
+			}
+			Guess struct {
+				_   structs.HostLayout
+				Seq uint32
+				Set uint32
+			}
 		}
 	}
 	Requests uint64
@@ -203,6 +219,8 @@ type LaneLaneSocket struct {
 	Last       uint32
 	Redirected uint32
 	Route      uint32
+	Guess      uint32
+	Guessing   uint32
 	Cookie     uint64
 	Sk         uint64
 	Peer       uint64

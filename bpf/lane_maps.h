@@ -191,6 +191,8 @@ struct lane_socket {
 	__u32 last;       /* and at which the last one did */
 	__u32 redirected; /* once: SK_PASS could go to who had the last redirect (T1) */
 	__u32 route;      /* of the last request, and 1 */
+	__u32 guess;      /* if guessing and astray: where it was taken that a frame begins; expect and last follow from it */
+	__u32 guessing;
 	__u64 cookie;
 	__u64 sk;
 	__u64 peer; /* of A: cookie of C */

@@ -29,19 +29,29 @@ enum lane_end_flag {
 	lane_end_open = 1, /* requests may go there */
 };
 
-/* position: seq is the TCP sequence number behind the last byte that the proxy has
- * read, at a frame's end, with nothing buffered; set 0: it has a part of a frame.
- * Written as one word.
+/* position: a frame begins at the TCP sequence number seq; set 0: nothing is known. Read
+ * and written as one word.
  */
 struct lane_position {
 	__u32 seq;
 	__u32 set;
 };
 
+/* course: who reads a connection tells who writes to it where frames begin. A program that
+ * does not know any more takes it that its message begins one, goes on from there by the
+ * frames' headers, and asks: guess. The proxy answers with the same position in resume if
+ * a frame does begin there, and leaves it there until guess is another; else resume is the
+ * last that it has come to.
+ */
+struct lane_course {
+	struct lane_position resume; /* the proxy's */
+	struct lane_position guess;  /* the programs' */
+};
+
 struct lane_end {
 	__u32 flags;    /* enum lane_end_flag */
 	__u32 endpoint; /* in lane_active */
-	struct lane_position resume; /* of what the provider wrote by TCP */
+	struct lane_course course; /* of what the provider writes by TCP */
 };
 
 /* lanes: what the proxy says of a lane, and, on cache lines of their own, what the programs have
@@ -50,8 +60,8 @@ struct lane_end {
 struct lane {
 	__u32 flags; /* enum lane_flag */
 	__u32 class; /* of its routes; 0: none */
-	struct lane_position resume; /* of what the consumer wrote by TCP */
-	__u64 pad[6];
+	struct lane_course course; /* of what the consumer writes by TCP */
+	__u64 pad[5];
 	struct lane_end ends[LANE_ENDS];
 	__u64 requests; /* that took the lane */
 	__u64 answers;  /* that took it */

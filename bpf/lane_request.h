@@ -241,12 +241,12 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 		tell(request_unbound);
 		return pass(msg, self);
 	}
-	skip = skip_of(self, &lane->resume, written);
+	skip = skip_of(self, &lane->course, written);
 	if (skip) {
 		lane->behind++;
 		lane->slow++;
 		tell(request_position);
-		return pass_behind(msg, self, written, skip);
+		return pass_behind(msg, self, &lane->course, written, skip);
 	}
 	if (!(WORD(lane->flags) & lane_requests) || msg->sk->state != BPF_TCP_ESTABLISHED)
 		why = request_closed;

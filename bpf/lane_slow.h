@@ -28,32 +28,80 @@ static __always_inline int pass(struct sk_msg_md *msg, struct lane_socket *self)
  * if they begin one; ASTRAY, if nobody knows. What went by TCP counts in its sequence, and
  * where the last frame of that began and will end was seen. A message of which a part
  * went is begun anew, or goes on, only where it left off: within its last frame that frame
- * must follow, and before, another may. Then only who reads the bytes knows, and says
- * so: resume.
+ * must follow, and before, another may. Then only who reads the bytes knows: course.
+ * While a guess is asked for, what was seen counts from there.
  */
 #define ASTRAY ~0u
 
-static __always_inline __u32 skip_of(struct lane_socket *self, const struct lane_position *resume, __u32 written)
+static __always_inline __u32 follow(struct lane_socket *self, __u32 written)
 {
-	__u64 position = *(volatile const __u64 *)resume;
 	__u32 left = self->expect - written;
 
-	if (!self->astray && !left)
-		return 0;
-	if (!self->astray && left < self->expect - self->last)
+	if (!left || left < self->expect - self->last)
 		return left;
-	if (!self->astray && written == self->last) {
-		self->expect = written;
-		return 0;
+	if (written != self->last)
+		return ASTRAY;
+	self->expect = written;
+	return 0;
+}
+
+static __always_inline void guess_at(struct lane_socket *self, struct lane_course *course, __u32 seq)
+{
+	self->guessing = 1;
+	self->guess = seq;
+	*(volatile __u64 *)&course->guess = 1ull << 32 | seq;
+}
+
+static __always_inline void guess_nothing(struct lane_socket *self, struct lane_course *course)
+{
+	self->guessing = 0;
+	*(volatile __u64 *)&course->guess = 0;
+}
+
+static __always_inline __u32 skip_of(struct lane_socket *self, struct lane_course *course, __u32 written)
+{
+	__u64 resume = *(volatile __u64 *)&course->resume;
+	__u32 skip = follow(self, written);
+
+	if (!self->astray && skip != ASTRAY)
+		return skip;
+	if (!self->astray) {
+		self->astray = 1;
+		guess_nothing(self, course);
 	}
-	self->astray = 1;
-	if (position >> 32 && (__u32)position == written) {
-		self->astray = 0;
+	if (!(resume >> 32))
+		return ASTRAY;
+	if ((__u32)resume == written) {
 		self->last = written;
 		self->expect = written;
-		return 0;
+		skip = 0;
+	} else if (!self->guessing || skip == ASTRAY || (__u32)resume != self->guess) {
+		if (self->guessing && (skip == ASTRAY || (__s32)((__u32)resume - self->guess) > 0))
+			guess_nothing(self, course);
+		return ASTRAY;
 	}
-	return ASTRAY;
+	self->astray = 0;
+	guess_nothing(self, course);
+	return skip;
+}
+
+/* guess follows a message of which nobody knows whether it begins a frame. */
+static __always_inline void guess(struct sk_msg_md *msg, struct lane_socket *self, struct lane_course *course, __u32 written)
+{
+	__u32 skip = self->guessing ? follow(self, written) : 0;
+	__u64 ends;
+
+	if (skip != ASTRAY && msg->size <= skip)
+		return;
+	ends = skip == ASTRAY ? 0 : walk_frames(msg, skip);
+	if (!ends) {
+		guess_nothing(self, course);
+		return;
+	}
+	if (!self->guessing)
+		guess_at(self, course, written);
+	self->last = written + (__u32)ends;
+	self->expect = written + (ends >> 32);
 }
 
 /* pass_from is pass for a message whose byte number from begins a frame. */
@@ -71,9 +119,14 @@ static __always_inline int pass_from(struct sk_msg_md *msg, struct lane_socket *
 }
 
 /* pass_behind is pass for a message that does not begin a frame. */
-static __always_inline int pass_behind(struct sk_msg_md *msg, struct lane_socket *self, __u32 written, __u32 skip)
+static __always_inline int pass_behind(struct sk_msg_md *msg, struct lane_socket *self, struct lane_course *course,
+				       __u32 written, __u32 skip)
 {
-	if (skip == ASTRAY || msg->size <= skip)
+	if (skip == ASTRAY) {
+		guess(msg, self, course, written);
+		return pass(msg, self);
+	}
+	if (msg->size <= skip)
 		return pass(msg, self);
 	return pass_from(msg, self, written, skip);
 }

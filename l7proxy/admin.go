@@ -23,7 +23,9 @@ func (p *Proxy) adminHandler() http.Handler {
 	m.HandleFunc("GET "+admin.PathStatus, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.status()) })
 	m.HandleFunc("GET "+admin.PathWorkloads, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.pods()) })
 	m.HandleFunc("GET "+admin.PathRoutes, func(w http.ResponseWriter, _ *http.Request) {
-		admin.WriteJSON(w, routesOf(p.sight.Views(), p.generation.Load()))
+		list := routesOf(p.sight.Views(), p.generation.Load())
+		list.Names = p.names()
+		admin.WriteJSON(w, list)
 	})
 	m.HandleFunc("GET "+admin.PathLanes, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, p.laneList()) })
 	m.HandleFunc("GET "+admin.PathClusters, func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, clusterList(p.clusters)) })

@@ -49,21 +49,26 @@ const (
 	Fastjson2 = 23
 )
 
+// Course is how who reads a connection tells who writes to it where frames begin. Both are
+// positions as At has them, or 0. See Follow.
+type Course struct {
+	Resume uint64 // the proxy's
+	Guess  uint64 // the programs'
+}
+
 // End is a lane's connection to a provider.
 type End struct {
 	Flags    uint32 // EndOpen
 	Endpoint uint32 // its place in Memory.Active
-	Resume   uint64 // as of Lane.Resume, of what the provider wrote by TCP
+	Course   Course // of what the provider writes by TCP
 }
 
 // Lane is one consumer connection. The programs write what is behind Ends.
 type Lane struct {
-	Flags uint32
-	Class uint32 // of its routes; 0: none
-	// Resume is At of the position up to which the proxy has read what the consumer wrote
-	// by TCP, or 0 while it has a part of a frame.
-	Resume uint64
-	_      [6]uint64
+	Flags  uint32
+	Class  uint32 // of its routes; 0: none
+	Course Course // of what the consumer writes by TCP
+	_      [5]uint64
 	Ends   [Ends]End
 
 	Requested uint64 // requests that took the lane
@@ -76,8 +81,7 @@ type Lane struct {
 	_         uint64
 }
 
-// At is a position in a TCP stream as Resume has it: the sequence number behind the last
-// byte that was read.
+// At is a position in a TCP stream, of its sequence number.
 func At(seq uint32) uint64 { return 1<<32 | uint64(seq) }
 
 // Flight is a request in flight.

@@ -280,8 +280,8 @@ func (s *Session) round() (more bool, err error) {
 	work := s.plans.Work()
 	doomed := s.doomed()
 	s.again.Unlock()
+	s.ride.Read(used)
 	s.in.Conn.Discard(used)
-	s.ride.Read()
 	if err != nil {
 		return false, err
 	}

@@ -58,20 +58,27 @@ func (l *Lane) attach(e *end) error {
 	}
 	switch {
 	case err != nil:
-		return err //nolint:wrapcheck // ours
+		return err
 	case state.Peer == 0:
 		return errNoPeer
 	}
 	if state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.number, e.number)); err != nil {
-		return err //nolint:wrapcheck // ours
+		return err
 	}
 	e.base = state.Copied - e.conn.Taken()
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
+	if l.way.Ends[e.number] != e.address {
+		// The number became another provider's while this one was dialled, whom names
+		// mean by it from now on. No program has seen this end open.
+		_ = e.conn.Close()
+		l.Nudge()
+		return nil
+	}
 	e.active = l.book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
 	atomic.StoreUint32(&at.Endpoint, e.active)
-	atomic.StoreUint64(&at.Resume, lane.At(state.Copied))
+	at.Course.Start(state.Copied)
 	atomic.StoreUint32(&at.Flags, lane.EndOpen)
 	l.ends[e.number] = e
 	go e.run()
@@ -105,7 +112,7 @@ func (e *end) retire() {
 	if l.ls.barrier.Wait() == nil {
 		t := time.NewTicker(flightsLook)
 		defer t.Stop()
-		for l.flying(e) || e.isExcused() {
+		for l.flying(e) || e.lane.is(&e.excused) {
 			select {
 			case <-e.done:
 				return
@@ -116,16 +123,11 @@ func (e *end) retire() {
 	_ = e.conn.Close()
 }
 
-func (e *end) isExcused() bool {
-	e.lane.ls.mu.Lock()
-	defer e.lane.ls.mu.Unlock()
-	return e.excused
-}
-
 // run reads until the connection ends, and ends what was in flight there.
 func (e *end) run() {
 	defer close(e.done)
-	for e.conn.Fill() == nil && e.take() {
+	for going := true; going; {
+		going = e.conn.Fill() == nil && e.take()
 	}
 	l := e.lane
 	l.ls.mu.Lock()
@@ -148,12 +150,10 @@ func (e *end) take() bool {
 	e.read = time.Now()
 	used, need, ok := e.frames()
 	e.round.Deliver(e)
+	e.lane.at.Ends[e.number].Course.Follow(e.base+e.conn.Taken(), e.conn.Bytes()[:used])
 	e.conn.Discard(used)
 	if need > 0 {
 		e.conn.Need(need)
-	}
-	if len(e.conn.Bytes()) == 0 {
-		atomic.StoreUint64(&e.lane.at.Ends[e.number].Resume, lane.At(e.base+e.conn.Taken()))
 	}
 	return ok
 }
@@ -183,36 +183,33 @@ func (e *end) frames() (used, need int, ok bool) {
 		case total > len(frame):
 			return used, total, total <= e.lane.ls.opts.MaxFrame
 		}
-		if !e.one(h, frame[:total]) {
-			return used, 0, false
-		}
+		e.one(h, frame[:total])
 		used += total
 	}
 	return used, 0, true
 }
 
-// one takes a whole frame. False: the connection ends.
-func (e *end) one(h codec.Header, frame []byte) bool {
+// one takes a whole frame.
+func (e *end) one(h codec.Header, frame []byte) {
 	switch {
 	case h.Event():
 		// Nothing is written here: a provider's heartbeat is answered by requests.
 		if h.Request() && e.lane.ride.protocol.Events.ReadOnly(h, frame[h.Head:]) {
 			e.drain()
 		}
-		return true
+		return
 	case h.Request():
 		e.called()
-		return true
+		return
 	}
 	f, ok := e.lane.land(h.ID, e)
 	if !ok {
 		e.lane.ls.stats.Unasked.Add(1)
-		return true
+		return
 	}
 	e.told(f.Edge.Endpoint, f.Edge.Protocol.Answers.Outcome(h.Status))
 	got := f.Answered(h, frame)
 	e.round.Add(e.lane.ride.host, frame, got)
-	return true
 }
 
 // told tells an endpoint how a request ended. Those that took the lane both ways ended

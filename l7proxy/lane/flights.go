@@ -51,8 +51,8 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 
 // sweep ends what is in flight without an answer: at an end, or everywhere for nil.
 func (l *Lane) sweep(e *end, why rpc.Why) {
-	loss := herald.Loss{Excused: e == nil || why == rpc.WhyDownstreamGone || e.isExcused()}
-	l.each(func(id uint64, f lane.Flight) bool {
+	loss := herald.Loss{Excused: e == nil || why == rpc.WhyDownstreamGone || e.lane.is(&e.excused)}
+	l.each(func(_ uint64, f lane.Flight) bool {
 		return e == nil || f.End == uint32(e.number)
 	}, func(f *exchange.Flight) {
 		f.Edge.Endpoint.Begin()

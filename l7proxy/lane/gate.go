@@ -18,7 +18,7 @@ var _ outlet.Gate = (*gate)(nil)
 // Queued is part of outlet.Gate.
 func (g *gate) Queued() (uint32, error) {
 	state, err := g.ls.opts.Kernel.Ask(g.ride.conn, lane.AskState, 0)
-	return state.Queued, err //nolint:wrapcheck // ours
+	return state.Queued, err
 }
 
 // Pause is part of outlet.Gate. Behind the barrier every program sees the flag; what those
@@ -31,7 +31,7 @@ func (g *gate) Pause() error {
 	for end := time.Now().Add(quietLimit); time.Now().Before(end); time.Sleep(look) {
 		state, err := g.ls.opts.Kernel.Ask(g.ride.conn, lane.AskState, 0)
 		if err != nil {
-			return err //nolint:wrapcheck // ours
+			return err
 		}
 		if state.Holders == 0 {
 			return nil

@@ -144,7 +144,7 @@ func (l *Lane) join() error {
 	c, kernel := l.ride.conn, l.ls.opts.Kernel
 	for end := time.Now().Add(unreadLimit); time.Now().Before(end); time.Sleep(look) {
 		if err := c.Acquire(); err != nil {
-			return err //nolint:wrapcheck // the connection's end
+			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
 		if err == nil && state.Unread == 0 {
@@ -167,11 +167,13 @@ func (l *Lane) enter(lane.State) {
 	l.ls.opts.Tally.Opened(l.number, l.ride.source.Remote)
 	l.ls.mu.Lock()
 	l.since = time.Now()
+	l.tick(l.since, l.ls.opts.Tally.Wants()) // the clock would be late for the first calls
 	l.ls.mu.Unlock()
 	l.set(lane.Answers)
 	l.ride.conn.Divert(outlet.New(l.ride.conn.TCP(), l.ride.protocol.Frames, &gate{l}))
-	// The reader goes on from there.
-	atomic.StoreUint64(&l.at.Resume, l.ride.place.Load())
+	l.ride.mu.Lock()
+	defer l.ride.mu.Unlock()
+	l.at.Course.Start(l.ride.place.Load()) // the reader goes on from there
 }
 
 // missing are the ends that names lead to and that are not there.
@@ -190,7 +192,7 @@ func (l *Lane) missing() []uint8 {
 // follow makes the lane what its names need: requests take it while it has every provider
 // that a name leads to, lest those that it has get more than their share.
 func (l *Lane) follow() {
-	if missing := l.missing(); len(missing) > 0 && !l.isLeaving() {
+	if missing := l.missing(); len(missing) > 0 && !l.is(&l.leaving) {
 		l.clear(lane.Requests)
 		for _, e := range l.dial(missing) {
 			l.bind(e)
@@ -211,16 +213,17 @@ func (l *Lane) follow() {
 	}
 }
 
-func (l *Lane) isLeaving() bool {
+// is reads what Lanes.mu guards.
+func (l *Lane) is(so *bool) bool {
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	return l.leaving
+	return *so
 }
 
 // pause waits until there may be something to do.
 func (l *Lane) pause() {
 	wait := time.Second
-	if l.isLeaving() {
+	if l.is(&l.leaving) {
 		wait = flightsLook
 	}
 	t := time.NewTimer(wait)
@@ -258,7 +261,7 @@ func (l *Lane) close() error {
 		_, err = l.ls.opts.Kernel.Ask(l.ride.conn, lane.AskFree, lane.Place(l.number, 0))
 	}
 	atomic.StoreUint32(&l.at.Flags, 0)
-	if l.isGone() {
+	if l.is(&l.gone) {
 		err = nil // nobody is left to ask
 	} else if err != nil {
 		_ = l.ride.conn.Reset() // in what order its bytes arrive nobody can say
@@ -266,18 +269,12 @@ func (l *Lane) close() error {
 	return errors.Join(err, l.ls.barrier.Wait())
 }
 
-func (l *Lane) isGone() bool {
-	l.ls.mu.Lock()
-	defer l.ls.mu.Unlock()
-	return l.gone
-}
-
 // part makes the consumer read from TCP again: what is on its way by the lane has arrived,
 // and is read before anything that is written from here on.
 func (l *Lane) part() error {
 	c := l.ride.conn
 	if err := c.Acquire(); err != nil {
-		return err //nolint:wrapcheck // the connection's end
+		return err
 	}
 	err := (&gate{l}).Pause()
 	if err == nil {
@@ -326,7 +323,7 @@ func (l *Lane) end(err error) {
 
 // endWhy is why what is left in flight at the end gets no answer.
 func (l *Lane) endWhy() rpc.Why {
-	if l.isGone() {
+	if l.is(&l.gone) {
 		return rpc.WhyDownstreamGone
 	}
 	return rpc.WhyUpstreamClosed

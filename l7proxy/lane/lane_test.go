@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,14 +26,14 @@ func TestOpen(t *testing.T) {
 		t.Errorf("%d providers, bound %x", len(providers), r.kernel.bound)
 	}
 	for k := range providers {
-		if e := &l.at.Ends[k]; e.Flags != lane.EndOpen || e.Resume != lane.At(seq) || e.Endpoint == 0 {
+		if e := &l.at.Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || e.Endpoint == 0 {
 			t.Errorf("end %d: %+v", k, e)
 		}
 	}
-	before := atomic.LoadUint64(&l.at.Resume)
+	before := atomic.LoadUint64(&l.at.Course.Resume)
 	taken := r.conn.Taken()
 	r.come(1)
-	if got, want := atomic.LoadUint64(&l.at.Resume), before+uint64(r.conn.Taken()-taken); got != want || before < lane.At(seq) {
+	if got, want := atomic.LoadUint64(&l.at.Course.Resume), before+uint64(r.conn.Taken()-taken); got != want || before < lane.At(seq) {
 		t.Errorf("resume %x, want %x", got, want)
 	}
 	if l.at.Class == 0 || atomic.LoadUint32(&l.at.Flags)&lane.Answers == 0 {
@@ -272,13 +273,51 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+// TestLogged: the first calls of a lane are logged too, before the clock has looked at it.
+func TestLogged(t *testing.T) {
+	r := newRig(t, 1)
+	l, _ := r.open()
+	if atomic.LoadUint32(&l.at.Flags)&lane.Logged == 0 {
+		t.Error("an open lane whose calls are to be logged does not log them")
+	}
+}
+
+// TestMoved: the numbers of two providers are exchanged while one is dialled. No end leads to
+// another provider than the names that have its number mean.
+func TestMoved(t *testing.T) {
+	r := newRig(t, 2)
+	var once sync.Once
+	r.dialling = func() {
+		once.Do(func() {
+			r.lanes.mu.Lock()
+			defer r.lanes.mu.Unlock()
+			for _, w := range r.lanes.book.Ways() {
+				w.Ends[0], w.Ends[1] = w.Ends[1], w.Ends[0]
+			}
+		})
+	}
+	r.come(worthRate)
+	l := r.ride.get()
+	if l == nil {
+		t.Fatal("no lane")
+	}
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 })
+	r.lanes.mu.Lock()
+	defer r.lanes.mu.Unlock()
+	for k, e := range l.ends {
+		if e != nil && e.address != l.way.Ends[k] {
+			t.Errorf("end %d leads to %s, and means %s", k, e.address, l.way.Ends[k])
+		}
+	}
+}
+
 // TestIdle: a lane that few requests take ends.
 func TestIdle(t *testing.T) {
 	r := newRig(t, 1)
 	l, _ := r.open()
 	atomic.StoreUint64(&l.at.Requested, idleRate)
 	r.lanes.tick(time.Now().Add(idleAfter))
-	if l.isLeaving() {
+	if l.is(&l.leaving) {
 		t.Error("a lane that is used ends")
 	}
 	if !r.ride.Moved() || r.ride.Moved() {

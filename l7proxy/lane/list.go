@@ -79,7 +79,8 @@ func (ls *Lanes) Names() []admin.LearnedName {
 	}
 	slices.SortFunc(all, func(a, b admin.LearnedName) int {
 		return cmp.Or(strings.Compare(a.Consumer, b.Consumer), strings.Compare(a.Destination, b.Destination),
-			strings.Compare(a.Interface, b.Interface), strings.Compare(a.Method, b.Method), strings.Compare(a.Serialization, b.Serialization))
+			strings.Compare(a.Interface, b.Interface), strings.Compare(a.Method, b.Method),
+			strings.Compare(a.Serialization, b.Serialization))
 	})
 	return all
 }

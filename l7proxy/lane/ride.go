@@ -23,7 +23,7 @@ const (
 	worthFlying = 8
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
-	skipped     = 3 // of worthRate, when a name was left to the proxy
+	skipped     = -12 // in place of 0, when a name was left to the proxy: who asks locks out others
 )
 
 // Host is the connection whose requests may take a lane.
@@ -53,10 +53,10 @@ type Ride struct {
 	came   int
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
-	ready  bool   // base is known
-	base   uint32 // sequence number of the connection's first byte
-	place  atomic.Uint64
-	moved  uint64 // requests of the lane, of Moved
+	ready  bool          // base is known
+	base   uint32        // sequence number of the connection's first byte
+	place  atomic.Uint32 // sequence number of the next frame
+	moved  uint64        // requests of the lane, of Moved
 
 	mu   sync.Mutex
 	lane *Lane // nil: none
@@ -143,7 +143,7 @@ func (r *Ride) worth(now time.Time) bool {
 		r.window, r.came = now, 0
 	}
 	r.came++
-	return r.came >= worthRate || r.host.Flying() >= worthFlying
+	return r.came >= worthRate || r.came > 0 && r.host.Flying() >= worthFlying
 }
 
 // begin opens a lane, if the kernel knows the consumer's socket.
@@ -164,18 +164,17 @@ func (r *Ride) begin() {
 	}
 }
 
-// Read says that whole frames were taken from the connection. Where nothing is left the
-// consumer's next request may take the lane.
-func (r *Ride) Read() {
-	if !r.ready || len(r.conn.Bytes()) > 0 {
+// Read says that the first bytes that are buffered, whole frames, are going to be discarded.
+func (r *Ride) Read(used int) {
+	if !r.ready {
 		return
 	}
-	at := lane.At(r.base + r.conn.Taken())
-	r.place.Store(at)
+	seq := r.base + r.conn.Taken()
+	r.place.Store(seq + uint32(used))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lane != nil {
-		atomic.StoreUint64(&r.lane.at.Resume, at)
+		r.lane.at.Course.Follow(seq, r.conn.Bytes()[:used])
 	}
 }
 

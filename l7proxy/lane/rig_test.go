@@ -127,6 +127,7 @@ type rig struct {
 	address  []netip.AddrPort
 	ends     []*endpoint
 	refuses  atomic.Bool // dials
+	dialling func()      // called while a provider is dialled; nil: nothing
 	timeout  time.Duration
 
 	mu       sync.Mutex
@@ -210,6 +211,9 @@ func (r *rig) use() {
 func (r *rig) Dial(ctx context.Context, endpoint netip.AddrPort) (*sock.Conn, error) {
 	if r.refuses.Load() {
 		return nil, errors.New("forbidden")
+	}
+	if r.dialling != nil {
+		r.dialling()
 	}
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", endpoint.String())
 	if err != nil {
@@ -307,8 +311,8 @@ func (r *rig) come(n int) {
 			r.t.Fatal(err)
 		}
 		r.ride.Came(planner{r}, h, b)
+		r.ride.Read(len(ask))
 		r.conn.Discard(len(ask))
-		r.ride.Read()
 	}
 }
 

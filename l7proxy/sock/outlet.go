@@ -18,4 +18,4 @@ func (r *Reader) Taken() uint32 { return r.taken }
 
 // Control calls f with the descriptor, which is open meanwhile. It is an error if the
 // connection is closed.
-func (c *Conn) Control(f func(fd uintptr)) error { return c.raw.Control(f) } //nolint:wrapcheck // whoever asks says what for
+func (c *Conn) Control(f func(fd uintptr)) error { return c.raw.Control(f) }

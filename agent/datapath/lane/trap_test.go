@@ -98,7 +98,7 @@ func TestProviderReset(t *testing.T) {
 	w := newWorld(t, r, lanetest.Families[0], 1, 64)
 	dying := r.DialProvider(lanetest.Families[0])
 	state := lanetest.Ask(t, dying.Proxy, lane.AskBind, lane.Place(1, 0))
-	atomic.StoreUint64(&w.proxy.Lane().Ends[0].Resume, lane.At(state.Copied))
+	w.proxy.Lane().Ends[0].Course.Start(state.Copied)
 	lanetest.Must(t, w.proxy.Open(0))
 	f := w.calls(1, lane.Hessian2, "echo", 100)[0]
 	w.send([]lanetest.Frame{f}, lanetest.Named("one write each"))

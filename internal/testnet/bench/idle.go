@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/bench/usage"
 	"github.com/dubway/dubway/internal/testnet/dubbotest"
 )
 
@@ -37,13 +38,13 @@ func (r *rig) idle(ctx context.Context, conns int) (row, error) {
 	if err := rest(ctx, p, settling); err != nil {
 		return row{}, err
 	}
-	before := cpuOf(r.hops["proxy"])
+	before := usage.CPU(r.hops["proxy"])
 	if err := rest(ctx, p, idleFor); err != nil {
 		return row{}, err
 	}
-	used := cpuOf(r.hops["proxy"]) - before
+	used := usage.CPU(r.hops["proxy"]) - before
 	return row{
-		Path: "proxy+idle", Conns: conns, Rounds: 1, RSSMiB: rssOf(r.hops["proxy"]),
+		Path: "proxy+idle", Conns: conns, Rounds: 1, RSSMiB: usage.RSS(r.hops["proxy"]),
 		CPUPercent: 100 * used.Seconds() / idleFor.Seconds(),
 	}, nil
 }

@@ -29,12 +29,14 @@ type job struct {
 	Shape  shape
 	Rate   float64
 	Millis int
+	Prime  bool
 }
 
 // outcome is what the load says of it.
 type outcome struct {
 	dubboload.Result
-	CPU time.Duration // of the load itself
+	CPU  time.Duration // of the load itself
+	Lane float64       // share of the calls that took a lane
 }
 
 func load(ctx context.Context, arg string) error {
@@ -51,7 +53,7 @@ func load(ctx context.Context, arg string) error {
 		return fmt.Errorf("read usage: %w", err)
 	}
 	cpu := time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	return json.NewEncoder(os.Stdout).Encode(outcome{r, cpu})
+	return json.NewEncoder(os.Stdout).Encode(outcome{Result: r, CPU: cpu})
 }
 
 func (j job) run(ctx context.Context) (dubboload.Result, error) {
@@ -59,14 +61,14 @@ func (j job) run(ctx context.Context) (dubboload.Result, error) {
 	switch j.Kind {
 	case open:
 		return dubboload.Open{
-			Target: j.Target, Conns: j.Shape.Conns, Rate: j.Rate, Size: j.Shape.Bytes, Warmup: d / 4, Time: d,
+			Target: j.Target, Conns: j.Shape.Conns, Rate: j.Rate, Size: j.Shape.Bytes, Warmup: d / 4, Time: d, Prime: j.Prime,
 		}.Run(ctx)
 	case connect:
 		return connects(j.Target, d)
 	case closed:
 	}
 	return dubboload.Closed{
-		Target: j.Target, Conns: j.Shape.Conns, Depth: j.Shape.Depth, Size: j.Shape.Bytes, Warmup: d / 4, Time: d,
+		Target: j.Target, Conns: j.Shape.Conns, Depth: j.Shape.Depth, Size: j.Shape.Bytes, Warmup: d / 4, Time: d, Prime: j.Prime,
 	}.Run(ctx)
 }
 
@@ -88,7 +90,7 @@ func connects(target string, d time.Duration) (r dubboload.Result, err error) {
 	slices.Sort(took)
 	at := func(q float64) time.Duration { return took[int(q*float64(len(took)-1))] }
 	return dubboload.Result{
-		Calls: int64(len(took)), Seconds: at(0.5).Seconds() * float64(len(took)),
+		Calls: int64(len(took)), All: int64(len(took)), Seconds: at(0.5).Seconds() * float64(len(took)),
 		P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1),
 	}, nil
 }

@@ -1,7 +1,8 @@
 // Command bench measures the mesh beside a direct connection and a plain relay,
 // in the same run: real processes in network namespaces over veth, interleaved
 // rounds, medians of the ratios to direct in the same round. It prints a table
-// and writes build/bench.json. It measures; it asserts nothing.
+// and writes build/bench.json. It measures; it asserts nothing but that what is called a
+// lane was one, by the kernel's count of its calls.
 //
 // The load, the provider and every hop run at real-time priority, so that other
 // work on the machine disturbs all of them alike.
@@ -74,6 +75,9 @@ type options struct {
 	paths    string
 	open     float64
 	connects bool
+	lanes    string
+	java     int
+	peer     string
 	idle     int
 	out      string
 	bin      string
@@ -88,6 +92,10 @@ func flags() (o options, err error) {
 		"paths beside direct; those with policies are measured with 1024 bytes alone")
 	flag.Float64Var(&o.open, "open", 0.5, "open loops at this part of direct's rate with 16 connections; 0: none")
 	flag.BoolVar(&o.connects, "connects", true, "measure connects too")
+	flag.StringVar(&o.lanes, "lanes", "closed,open,java,beside",
+		"what is measured of lanes: closed and open loops, Java, and what being looked at costs calls that take none")
+	flag.IntVar(&o.java, "java", 3000, "length of one measurement of Java, in ms")
+	flag.StringVar(&o.peer, "peer", "build/peers/java-3.3.6", "directory of Java's classes")
 	flag.IntVar(&o.idle, "idle", 15_000, "idle connections to hold through the proxy; 0: none")
 	flag.StringVar(&o.out, "o", "build/bench.json", "where the rows go")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of dubway-agent and dubway-proxy")

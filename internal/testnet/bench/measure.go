@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dubway/dubway/internal/testnet/bench/usage"
 )
 
 // shape is a load's size and concurrency.
@@ -35,11 +37,15 @@ type row struct {
 	P999Micros float64 `json:"p999Micros"`
 	RSSMiB     float64 `json:"rssMiB"`               // of the largest hop
 	CPUPercent float64 `json:"cpuPercent,omitempty"` // idle: of one core, the proxy's
+	LaneShare  float64 `json:"laneShare,omitempty"`  // lane: of all calls, those that took it; the least of the rounds
+	HopMicros  float64 `json:"hopMicros,omitempty"`  // lane: CPU per call of proxy and agent
 }
 
 // sample is one path in one round.
 type sample struct {
 	rate, cpu, p50, p99, p999 float64 // per second, us
+	lane                      float64 // share of calls
+	hops                      float64 // us
 }
 
 func measure(ctx context.Context) error {
@@ -68,7 +74,7 @@ func measure(ctx context.Context) error {
 
 // loads measures everything that is loaded.
 func loads(ctx context.Context, o options, shapes []shape, t *table) error {
-	if len(shapes) == 0 && o.open == 0 && !o.connects {
+	if len(shapes) == 0 && o.open == 0 && !o.connects && o.lanes == "" {
 		return nil
 	}
 	r, err := newRig(ctx, o.bin)
@@ -83,7 +89,10 @@ func loads(ctx context.Context, o options, shapes []shape, t *table) error {
 		}
 		t.add(rows)
 	}
-	return r.more(ctx, o, t)
+	if err := r.more(ctx, o, t); err != nil {
+		return err
+	}
+	return r.lane(ctx, o, t)
 }
 
 // holds measures idle connections, of processes that did nothing else before.
@@ -144,10 +153,13 @@ func (o options) all() (shapes []shape, err error) {
 
 // plan is one comparison.
 type plan struct {
-	shape shape
-	paths []string // beside direct
-	kind  kind
-	rate  float64 // open: calls per second
+	shape  shape
+	paths  []string // beside direct
+	kind   kind
+	rate   float64 // open: calls per second
+	javas  jvms    // of kind java
+	primed bool    // each connection, before it is measured
+	least  float64 // of a lane: the part of its calls that must have taken it
 }
 
 // compare measures every path in every round, in an order that rotates.
@@ -156,7 +168,7 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 	samples := make(map[string][]sample)
 	for round := range o.rounds {
 		if p.kind == open {
-			capacity, _, err := r.run(ctx, "direct", plan{shape: p.shape}, o.millis)
+			capacity, _, err := r.run(ctx, "direct", plan{shape: p.shape, primed: p.primed}, o.millis)
 			if err != nil {
 				return nil, err
 			}
@@ -164,23 +176,25 @@ func (r *rig) compare(ctx context.Context, o options, p plan) ([]row, error) {
 		}
 		for i := range names {
 			path := names[(i+round)%len(names)]
+			hops := usage.CPU(r.hops[path])
 			out, cpu, err := r.run(ctx, path, p, o.millis)
 			if err != nil {
 				return nil, err
 			}
-			calls := float64(max(out.Calls, 1))
-			// The CPU includes the warm-up, a quarter of the time.
-			perCall := float64(cpu.Microseconds()) / calls / 1.25
+			hops = usage.CPU(r.hops[path]) - hops
+			calls, all := float64(max(out.Calls, 1)), float64(max(out.All, 1))
+			perCall := float64(cpu.Microseconds()) / all
 			samples[path] = append(samples[path], sample{
 				rate: calls / out.Seconds, cpu: perCall,
 				p50: micros(out.P50), p99: micros(out.P99), p999: micros(out.P999),
+				lane: out.Lane, hops: float64(hops.Microseconds()) / all,
 			})
 		}
 	}
 	rows := make([]row, 0, len(names))
 	for _, path := range names {
 		made := r.row(path, p, samples[path], samples["direct"])
-		if plain := samples[without(path)]; plain != nil && slices.Contains(policyPaths, path) {
+		if plain := samples[without(path)]; plain != nil && (path == besidePath || slices.Contains(policyPaths, path)) {
 			made.ProxyRatio = median(ratios(samples[path], plain, func(x sample) float64 { return x.rate }))
 		}
 		rows = append(rows, made)
@@ -198,13 +212,18 @@ func (r *rig) row(path string, p plan, got, direct []sample) row {
 	rate, cpu := func(x sample) float64 { return x.rate }, func(x sample) float64 { return x.cpu }
 	p50, p99 := func(x sample) float64 { return x.p50 }, func(x sample) float64 { return x.p99 }
 	rates := ratio(rate)
-	return row{
+	made := row{
 		Path: path + string(p.kind), Bytes: p.shape.Bytes, Conns: p.shape.Conns, Depth: p.shape.Depth, Rounds: len(got),
 		Ratio: median(rates), Min: rates[0], Max: rates[len(rates)-1], CPUMicros: middle(cpu),
 		CPURatio: median(ratio(cpu)), P50Ratio: median(ratio(p50)), P99Ratio: median(ratio(p99)),
 		P50Micros: middle(p50), P99Micros: middle(p99), P999Micros: middle(func(x sample) float64 { return x.p999 }),
-		RSSMiB: rssOf(r.hops[path]),
+		RSSMiB: usage.RSS(r.hops[path]),
 	}
+	if slices.Contains(lanePaths, path) {
+		made.LaneShare = sorted(len(got), func(i int) float64 { return got[i].lane })[0]
+		made.HopMicros = middle(func(x sample) float64 { return x.hops })
+	}
+	return made
 }
 
 // ratios are those of one path's samples to another's of the same rounds, ordered.

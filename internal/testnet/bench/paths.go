@@ -5,16 +5,7 @@ import (
 	"strings"
 
 	"github.com/dubway/dubway/internal/testnet"
-)
-
-// The addresses that are dialled through the mesh.
-const (
-	vip           = "198.51.100.1:20880" // leads to the provider of the same node
-	vipFar        = "198.51.100.2:20880" // leads to the provider of the other node
-	vipPolicies   = "198.51.100.3:20880" // as vip, with a time limit, retries, and access by method
-	vipAttachment = "198.51.100.4:20880" // that, and routes by an attachment
-	vipEvery      = "198.51.100.5:20880" // as vipPolicies, with a limit besides
-	vipMutual     = "198.51.100.6:20880" // as vipFar, by mutual TLS
+	"github.com/dubway/dubway/internal/testnet/bench/services"
 )
 
 var (
@@ -41,9 +32,10 @@ type way struct {
 func (r *rig) lead(direct string) {
 	r.ways = map[string]way{
 		"direct": {r.plain, direct}, "relay": {r.plain, "127.0.0.1:19000"}, "relay2": {r.plain, "127.0.0.1:19001"},
-		"proxy": {r.pod, vip}, "proxy2": {r.pod, vipFar}, "unsteered": {r.pod, direct},
-		"proxy+policy": {r.pod, vipPolicies}, "proxy+attachment": {r.pod, vipAttachment}, "proxy+observe": {r.observed, vipEvery},
-		"proxy2+mtls": {r.pod, vipMutual},
+		"proxy": {r.pod, services.Near}, "proxy2": {r.pod, services.Far}, "unsteered": {r.pod, direct},
+		"proxy+policy": {r.pod, services.Policies}, "proxy+attachment": {r.pod, services.Attachment}, "proxy+observe": {r.observed, services.Every},
+		"proxy2+mtls": {r.pod, services.Mutual},
+		"lane":        {r.laned, services.Near}, "lane/2": {r.laned, services.Both}, besidePath: {r.laned, services.Apart},
 	}
 }
 

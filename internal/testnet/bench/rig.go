@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/bench/services"
+	"github.com/dubway/dubway/internal/testnet/bench/usage"
 	"github.com/dubway/dubway/internal/testnet/catest"
 )
 
@@ -23,6 +25,8 @@ type rig struct {
 	near, far  *testnet.Node
 	plain, pod *testnet.Pod // a consumer outside of the mesh, and one in it
 	observed   *testnet.Pod // one whose policies are only observed
+	laned      *testnet.Pod // one whose calls may take lanes; those of the others may not
+	neighbours services.Neighbours
 	self, bin  string
 	hops       map[string][]*testnet.Process // by path
 	providers  []*testnet.Process
@@ -89,6 +93,7 @@ func (r *rig) populate(ctx context.Context) (err error) {
 	if r.observed, err = r.near.AddPod("observed", map[string]string{"app": "observed", "dubway.io/mode": "observe"}); err != nil {
 		return err
 	}
+	r.pod.Annotations, r.observed.Annotations = noLanes, noLanes
 	var provider [2]*testnet.Pod
 	for i, n := range []*testnet.Node{r.near, r.far} {
 		if provider[i], err = n.AddPod("provider", map[string]string{"app": "provider"}, 20880); err != nil {
@@ -103,7 +108,10 @@ func (r *rig) populate(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	for _, p := range []*testnet.Pod{r.pod, r.observed} {
+	if err := r.lanes(); err != nil {
+		return err
+	}
+	for _, p := range []*testnet.Pod{r.pod, r.observed, r.laned} {
 		if err := p.Enroll(); err != nil {
 			return err
 		}
@@ -141,17 +149,22 @@ func (r *rig) relays(provider [2]*testnet.Pod) error {
 // mesh starts agents and proxies and waits until calls pass.
 func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 	for _, n := range []*testnet.Node{r.near, r.far} {
-		if err := n.PutXDS("bench.yaml", []byte(config(provider))); err != nil {
+		if err := n.PutXDS("bench.yaml", []byte(services.Config(provider, r.neighbours))); err != nil {
 			return err
 		}
-		if err := n.PutXDS("others.yaml", []byte(others())); err != nil {
+		if err := n.PutXDS("others.yaml", []byte(services.Others())); err != nil {
 			return err
 		}
 		args, err := r.authority(n)
 		if err != nil {
 			return err
 		}
-		if _, err := n.StartAgent(ctx, args...); err != nil {
+		agent, err := n.StartAgent(ctx, append(args, "--lane", "on")...)
+		if err != nil {
+			return err
+		}
+		// What opens a lane must not wait for the load's end.
+		if err := usage.Realtime(agent.Pid(), priority); err != nil {
 			return err
 		}
 		proxy, err := n.StartProxyAs(ctx, testnet.Command{
@@ -161,16 +174,21 @@ func (r *rig) mesh(ctx context.Context, provider [2]*testnet.Pod) error {
 		if err != nil {
 			return err
 		}
-		for _, path := range append([]string{"proxy", "proxy2"}, policyPaths...) {
+		if n == r.near {
+			for _, path := range lanePaths {
+				r.hops[path] = []*testnet.Process{agent, proxy}
+			}
+		}
+		for _, path := range append([]string{"proxy", "proxy2", besidePath}, policyPaths...) {
 			if n == r.near || without(path) == "proxy2" {
 				r.hops[path] = append(r.hops[path], proxy)
 			}
 		}
 	}
-	if err := r.far.PutXDS("mutual.yaml", []byte(mutual)); err != nil {
+	if err := r.far.PutXDS("mutual.yaml", []byte(services.Inbound)); err != nil {
 		return err
 	}
-	if err := r.near.WaitEnrolled(ctx, r.pod, r.observed, provider[0]); err != nil {
+	if err := r.near.WaitEnrolled(ctx, r.neighbours.Second, r.neighbours.Apart, r.neighbours.Java, r.pod, r.observed, r.laned, provider[0]); err != nil {
 		return err
 	}
 	if err := r.far.WaitEnrolled(ctx, provider[1]); err != nil {
@@ -187,12 +205,25 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if !ok {
 		return outcome{}, 0, fmt.Errorf("no path %q; there are %s", path, strings.Join(paths, ", "))
 	}
-	arg, err := json.Marshal(job{Target: w.target, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis})
+	inLane, err := r.inLane(ctx, path, plan.least)
+	if err != nil {
+		return outcome{}, 0, err
+	}
+	if plan.kind == java {
+		o, used, err := r.measureJava(ctx, path, plan, millis)
+		if err != nil {
+			return o, used, err
+		}
+		return o, used, inLane(&o)
+	}
+	arg, err := json.Marshal(job{
+		Target: w.target, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis, Prime: plan.primed,
+	})
 	if err != nil {
 		return outcome{}, 0, fmt.Errorf("write job: %w", err)
 	}
 	others := append(append([]*testnet.Process{}, r.providers...), r.hops[path]...)
-	before := cpuOf(others)
+	before := usage.CPU(others)
 	p, err := r.role(w.pod, "load", string(arg))
 	if err != nil {
 		return outcome{}, 0, err
@@ -211,5 +242,12 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if err := json.Unmarshal([]byte(p.Output()), &o); err != nil {
 		return outcome{}, 0, fmt.Errorf("%s: read %q: %w", path, p.Output(), err)
 	}
-	return o, cpuOf(others) - before + o.CPU, nil
+	used := usage.CPU(others) - before + o.CPU
+	return o, used, inLane(&o)
+}
+
+// push changes one service, which nobody calls; the snapshot is another one then.
+func (r *rig) push() error {
+	r.version++
+	return r.near.PutXDS("pushed.yaml", []byte(services.Pushed(r.version)))
 }

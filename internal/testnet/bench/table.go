@@ -16,15 +16,15 @@ type table struct {
 
 func newTable() *table {
 	t := &table{w: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)}
-	fmt.Fprintln(t.w, "path\tbytes\tconns\tdepth\tratio\tmin\tmax\tto proxy\tCPU us\tCPU ratio\tp50 ratio\tp99 ratio\tp50 us\tp99 us\tp999 us\tRSS MiB\tCPU %\t")
+	fmt.Fprintln(t.w, "path\tbytes\tconns\tdepth\tratio\tmin\tmax\tto proxy\tCPU us\tCPU ratio\tp50 ratio\tp99 ratio\tp50 us\tp99 us\tp999 us\tRSS MiB\tCPU %\tin lane\thops us\t")
 	return t
 }
 
 func (t *table) add(rows []row) {
 	for _, x := range rows {
-		fmt.Fprintf(t.w, "%s\t%d\t%d\t%d\t%.2f\t%.2f\t%.2f\t%s\t%.1f\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t\n",
+		fmt.Fprintf(t.w, "%s\t%d\t%d\t%d\t%.2f\t%.2f\t%.2f\t%s\t%.1f\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n",
 			x.Path, x.Bytes, x.Conns, x.Depth, x.Ratio, x.Min, x.Max, toProxy(x), x.CPUMicros, x.CPURatio, x.P50Ratio, x.P99Ratio,
-			x.P50Micros, x.P99Micros, x.P999Micros, x.RSSMiB, x.CPUPercent)
+			x.P50Micros, x.P99Micros, x.P999Micros, x.RSSMiB, x.CPUPercent, inLane(x))
 	}
 	_ = t.w.Flush()
 	t.rows = append(t.rows, rows...)
@@ -51,4 +51,11 @@ func write(path string, rows []row) error {
 		return fmt.Errorf("write results: %w", err)
 	}
 	return nil
+}
+
+func inLane(x row) string {
+	if x.LaneShare == 0 {
+		return "\t\t"
+	}
+	return fmt.Sprintf("%.4f\t%.2f\t", x.LaneShare, x.HopMicros)
 }

@@ -26,11 +26,13 @@ type Closed struct {
 	Time    time.Duration
 	Request dubbotest.Request
 	Dial    func(address string) (net.Conn, error) // nil: net.Dial
+	Prime   bool                                   // each connection before
 }
 
 // Result is what a load measured after its warm-up.
 type Result struct {
 	Calls   int64         `json:"calls"`
+	All     int64         `json:"all"` // the warm-up's, the last ones' and those of priming too
 	Seconds float64       `json:"seconds"`
 	P50     time.Duration `json:"p50"`
 	P99     time.Duration `json:"p99"`
@@ -61,6 +63,10 @@ func (l Closed) Run(ctx context.Context) (Result, error) {
 		defer conn.Close()
 		conns[i] = newLoaded(l, conn)
 	}
+	primed, err := l.prime(conns)
+	if err != nil {
+		return Result{}, err
+	}
 	start := time.Now()
 	from, until := start.Add(l.Warmup), start.Add(l.Warmup+l.Time)
 	errs := make(chan error, len(conns))
@@ -80,16 +86,17 @@ func (l Closed) Run(ctx context.Context) (Result, error) {
 			return Result{}, errors.New("load: answers are missing 10 s after its end")
 		}
 	}
-	var all histogram
-	for _, c := range conns {
-		all.add(&c.latency)
-	}
-	return resultOf(&all, l.Time), first
+	return resultOf(conns, primed, l.Time), first
 }
 
-func resultOf(h *histogram, d time.Duration) Result {
+func resultOf(conns []*loaded, primed int64, d time.Duration) Result {
+	var h histogram
+	for _, c := range conns {
+		h.add(&c.latency)
+		primed += c.all
+	}
 	return Result{
-		Calls: h.count, Seconds: d.Seconds(),
+		Calls: h.count, All: primed, Seconds: d.Seconds(),
 		P50: h.quantile(0.5), P99: h.quantile(0.99), P999: h.quantile(0.999), Max: h.max,
 	}
 }
@@ -102,6 +109,7 @@ type loaded struct {
 	started []time.Time
 	ids     []uint64 // by slot; 0: free
 	latency histogram
+	all     int64 // calls that were answered
 
 	out    []byte
 	writer *writer // nil: writes are inline
@@ -190,6 +198,7 @@ func (c *loaded) end(a dubbotest.RawAnswer, now time.Time, counts bool) error {
 		return fmt.Errorf("answer %d: %d bytes, not the echo of the %d sent", a.ID, len(body), len(c.value))
 	}
 	c.ids[slot] = 0
+	c.all++
 	if counts {
 		c.latency.record(now.Sub(c.started[slot]))
 	}

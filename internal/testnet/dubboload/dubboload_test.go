@@ -1,6 +1,7 @@
 package dubboload_test
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -36,6 +37,22 @@ func TestClosed(t *testing.T) {
 	load := dubboload.Closed{Target: address, Conns: 1, Depth: 1, Time: time.Second, Request: dubbotest.Request{Method: "error"}}
 	if _, err := load.Run(t.Context()); err == nil {
 		t.Error("answers with status 70 were counted")
+	}
+}
+
+// TestPrime: what is called before is among all calls, and not among those that are measured.
+func TestPrime(t *testing.T) {
+	address := provide(t)
+	closed := dubboload.Closed{Target: address, Conns: 2, Depth: 4, Size: 100, Time: time.Second, Prime: true}
+	open := dubboload.Open{Target: address, Conns: 2, Rate: 2000, Size: 100, Time: time.Second, Prime: true}
+	for name, run := range map[string]func(context.Context) (dubboload.Result, error){"closed": closed.Run, "open": open.Run} {
+		r, err := run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Calls == 0 || r.All-r.Calls < 2*dubboload.Priming {
+			t.Errorf("%s: %d calls, %d with all others", name, r.Calls, r.All)
+		}
 	}
 }
 

@@ -24,19 +24,25 @@ type Open struct {
 	Warmup  time.Duration
 	Time    time.Duration
 	Request dubbotest.Request
+	Prime   bool // each connection before
 }
 
 // Run runs the load. Every answer's id, status and ends are checked.
 func (l Open) Run(ctx context.Context) (Result, error) {
-	closed := Closed{Target: l.Target, Conns: l.Conns, Depth: openDepth, Size: l.Size, Request: l.Request}
-	conns := make([]*opened, l.Conns)
+	closed := Closed{Target: l.Target, Conns: l.Conns, Depth: openDepth, Size: l.Size, Request: l.Request, Prime: l.Prime}
+	conns, plain := make([]*opened, l.Conns), make([]*loaded, l.Conns)
 	for i := range conns {
 		conn, err := net.DialTimeout("tcp", l.Target, 10*time.Second)
 		if err != nil {
 			return Result{}, fmt.Errorf("dial: %w", err)
 		}
 		defer conn.Close()
-		conns[i] = newOpened(newLoaded(closed, conn))
+		plain[i] = newLoaded(closed, conn)
+		conns[i] = newOpened(plain[i])
+	}
+	primed, err := closed.prime(plain)
+	if err != nil {
+		return Result{}, err
 	}
 	start := time.Now()
 	from, until := start.Add(l.Warmup), start.Add(l.Warmup+l.Time)
@@ -49,14 +55,10 @@ func (l Open) Run(ctx context.Context) (Result, error) {
 	for _, c := range conns {
 		failed = errors.Join(failed, c.settle(30*time.Second))
 	}
-	var all histogram
 	for range l.Conns + 1 {
 		failed = errors.Join(failed, <-errs)
 	}
-	for _, c := range conns {
-		all.add(&c.latency)
-	}
-	return resultOf(&all, l.Time), failed
+	return resultOf(plain, primed, l.Time), failed
 }
 
 // openDepth bounds the calls in flight on a connection. A call beyond it waits for

@@ -5,6 +5,7 @@
 //
 //   - TestMatrix takes every pair through what the protocol can do, and then ends the
 //     providers, each in its way, under the calls of all consumers.
+//   - TestLane does the same with lanes on, and wants calls of each pair in them.
 //   - TestLocalReplies produces every condition in which the mesh answers itself, and
 //     asks each kind of consumer what it makes of it (docs/local-replies.md).
 //   - TestAmplification counts how often a provider is asked for one call, where both

@@ -50,8 +50,9 @@ func vip(i int) (v4, v6 string) {
 	return fmt.Sprintf("198.51.100.%d", i+1), fmt.Sprintf("2001:db8:100::%d", i+1)
 }
 
-// newMatrix starts providers and mesh; the pods of consumers are made before.
-func newMatrix(m *meshtest.Mesh, consumers []*testnet.Pod) *matrix {
+// newMatrix starts providers and mesh, with lanes or without; the pods of consumers are made
+// before.
+func newMatrix(m *meshtest.Mesh, lane string, consumers []*testnet.Pod) *matrix {
 	x := &matrix{Mesh: m, kinds: map[string]kind{}, processes: map[string]*testnet.Process{}}
 	var waits []func()
 	for name, k := range map[string]kind{
@@ -82,7 +83,7 @@ func newMatrix(m *meshtest.Mesh, consumers []*testnet.Pod) *matrix {
 		})
 	}
 	m.Put(services...)
-	_, x.proxy = m.Start(slices.Concat(consumers, x.providers))
+	x.start(lane, slices.Concat(consumers, x.providers))
 	for _, wait := range waits {
 		wait()
 	}
@@ -112,7 +113,7 @@ func TestMatrix(t *testing.T) {
 	}
 	plain := m.Pod("consumer-v4")
 	consumers := slices.AppendSeq([]*testnet.Pod{plain}, maps.Values(pods))
-	x := newMatrix(m, consumers)
+	x := newMatrix(m, "off", consumers)
 	var all []*consumer
 	for k, pod := range pods {
 		all = append(all, consume(m, pod, k))

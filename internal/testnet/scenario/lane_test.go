@@ -77,3 +77,63 @@ func TestLane(t *testing.T) {
 	sum += 2000
 	m.counted(`istio_requests_total{`, sum, `reporter="source"`, `source_workload="consumer"`)
 }
+
+// lane says whether the node's calls may take lanes from now on.
+func (m *mesh) lane(mode string) {
+	m.t.Helper()
+	client := admin.NewClient(admin.AgentSocket(m.StateDir()))
+	defer client.Close()
+	var now admin.NodeLanes
+	m.must(client.Post(m.ctx, admin.PathNodeLanes, admin.LaneChoice{Mode: mode}, &now))
+}
+
+// TestLaneChanges: lanes come and go under calls, and routes change under them: no byte is
+// lost, and calls go where the routes lead.
+func TestLaneChanges(t *testing.T) {
+	m, consumer, v1, v2 := shop(t)
+	r := routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)}
+	m.put(r)
+	m.startLane(consumer, v1, v2)
+	v := dubbotest.Verify{Target: vip4 + ":20880", Conns: 4, Depth: 8, Calls: 60_000, MaxSize: 4 << 10, Timeout: time.Minute}
+	end := m.launch(consumer, "verify", v)
+	m.eventually("calls take lanes", func() bool { return m.laneCalls() > 0 })
+	for range 10 {
+		m.lane("off")
+		m.eventually("there are no lanes", func() bool { return len(m.lanes().Items) == 0 })
+		m.lane("on")
+		before := m.laneCalls()
+		ended := false
+		m.eventually("calls take lanes, or are over", func() bool {
+			ended = m.Sum("istio_requests_total{") >= 2*v.Calls
+			return ended || m.laneCalls() > before
+		})
+		if ended {
+			break
+		}
+	}
+	var verified dubbotest.VerifyResult
+	end(&verified)
+	if verified.Answered != v.Calls || verified.Lost+verified.Duplicated+verified.Refused != 0 {
+		t.Errorf("%+v", verified)
+	}
+	m.counted(`istio_requests_total{`, v.Calls+verified.OneWays, `reporter="source"`, `source_workload="consumer"`)
+
+	calls := m.launch(consumer, "calls", callsOf{Target: vip4 + ":20880", N: 4000, Pause: time.Millisecond, Timeout: time.Minute})
+	before := m.laneCalls()
+	m.eventually("calls take lanes", func() bool { return m.laneCalls() > before })
+	r.routes = split(map[string]int{"v2": 1})
+	m.put(r)
+	m.eventually("the new routes", func() bool {
+		s, err := m.ProxyStatus(m.ctx)
+		return err == nil && s.Generation == 2
+	})
+	at := m.stats(v1).Calls
+	var result callsResult
+	calls(&result)
+	if result.Answers["v1"]+result.Answers["v2"] != 4000 {
+		t.Errorf("%v %v", result.Answers, result.Errors)
+	}
+	if n := m.stats(v1).Calls - at; n > 2 { // and one that asks
+		t.Errorf("v1 got %d calls that the routes do not lead there", n)
+	}
+}

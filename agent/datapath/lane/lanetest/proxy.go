@@ -45,17 +45,16 @@ func (r *Rig) NewProxy(number uint32, consumer Pair, providers []Pair, plain Pai
 	}
 	*p.lane = lane.Lane{}
 	s := Ask(r.TB, p.consumer, lane.AskBind, lane.Place(number, lane.Consumer))
-	atomic.StoreUint64(&p.lane.Resume, lane.At(s.Copied))
-	p.read(p.consumer, s.Copied, &p.lane.Resume, p.onRequest)
+	p.lane.Course.Start(s.Copied)
+	p.read(p.consumer, s.Copied, &p.lane.Course, p.onRequest)
 	for i, pair := range providers {
 		p.providers = append(p.providers, pair.Proxy)
 		s := Ask(r.TB, pair.Proxy, lane.AskBind, lane.Place(number, uint8(i)))
 		p.lane.Ends[i].Endpoint = uint32(i)
-		atomic.StoreUint64(&p.lane.Ends[i].Resume, lane.At(s.Copied))
-		p.read(pair.Proxy, s.Copied, &p.lane.Ends[i].Resume, p.onReturned)
+		p.lane.Ends[i].Course.Start(s.Copied)
+		p.read(pair.Proxy, s.Copied, &p.lane.Ends[i].Course, p.onReturned)
 	}
-	var unused uint64
-	p.read(p.plain, 0, &unused, func(raw []byte) error { return p.inject(raw) })
+	p.read(p.plain, 0, new(lane.Course), func(raw []byte) error { return p.inject(raw) })
 	r.TB.Cleanup(func() {
 		for _, c := range append(p.providers, p.consumer, p.plain) {
 			c.Close()
@@ -94,7 +93,7 @@ func (p *Proxy) Class(class uint32, policy uint8, methods ...string) {
 }
 
 // read reads frames of a connection and tells how far it is.
-func (p *Proxy) read(c *net.TCPConn, seq uint32, resume *uint64, f func(raw []byte) error) {
+func (p *Proxy) read(c *net.TCPConn, seq uint32, course *lane.Course, f func(raw []byte) error) {
 	p.readers.Go(func() {
 		r := NewReader(c)
 		for {
@@ -113,12 +112,9 @@ func (p *Proxy) read(c *net.TCPConn, seq uint32, resume *uint64, f func(raw []by
 				if raw == nil {
 					break
 				}
+				course.Follow(seq, raw)
+				seq += uint32(len(raw))
 			}
-			at := uint64(0)
-			if r.Buffered() == 0 {
-				at = lane.At(seq + uint32(r.Read))
-			}
-			atomic.StoreUint64(resume, at)
 		}
 	})
 }

@@ -111,8 +111,8 @@ func (b *bench) resume() error {
 	if err != nil {
 		return err
 	}
-	atomic.StoreUint64(&b.lane().Resume, lane.At(consumer.Copied))
-	atomic.StoreUint64(&b.lane().Ends[0].Resume, lane.At(provider.Copied))
+	b.lane().Course.Start(consumer.Copied)
+	b.lane().Ends[0].Course.Start(provider.Copied)
 	return nil
 }
 

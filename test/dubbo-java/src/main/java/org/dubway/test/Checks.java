@@ -48,6 +48,7 @@ final class Checks {
         all.put("steady", this::steady);
         all.put("call", this::call);
         all.put("callasync", this::callAsync);
+        all.put("burst", () -> Burst.run(link, job));
     }
 
     String run(String name) throws Throwable {

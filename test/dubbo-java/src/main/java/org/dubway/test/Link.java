@@ -14,7 +14,7 @@ import org.apache.dubbo.rpc.service.GenericService;
 /**
  * The references of one job, all to one target and so over one connection. A job's words are
  * target (HOST:PORT, or several by ";", between which Dubbo's cluster chooses) or registry (its
- * URL), serialization, timeout, retries, heartbeat (both in ms), group, version.
+ * URL), serialization, timeout, retries, heartbeat (both in ms), group, version, connections.
  */
 final class Link implements AutoCloseable {
     private final Job job;
@@ -117,6 +117,10 @@ final class Link implements AutoCloseable {
     private String parameters() {
         StringBuilder b = new StringBuilder();
         b.append("?heartbeat=").append(job.get("heartbeat", "60000")).append("&payload=67108864");
+        String connections = job.get("connections", "");
+        if (!connections.isEmpty()) {
+            b.append("&connections=").append(connections);
+        }
         String serialization = job.get("serialization", "");
         if (!serialization.isEmpty()) {
             b.append("&serialization=").append(serialization).append("&prefer.serialization=").append(serialization);

@@ -13,7 +13,7 @@ import org.apache.dubbo.config.bootstrap.DubboBootstrap;
  * A provider of Probe, plain and as blue/1.2.0: Provider PORT NAME [REGISTRY]. It prints READY when
  * it listens, and stops as Dubbo does when it gets SIGTERM. It always listens on [::], dual stack.
  * The system property probe.heartbeat is its heartbeat in ms: three of them without a byte, and it
- * closes a connection.
+ * closes a connection; probe.threads is how many calls it does at once.
  */
 public final class Provider {
     private Provider() {}
@@ -23,6 +23,7 @@ public final class Provider {
         app.setQosEnable(false);
         ProtocolConfig protocol = new ProtocolConfig("dubbo", Integer.parseInt(args[0]));
         protocol.setPayload(64 << 20); // the mesh's limit is what is tested
+        protocol.setThreads(Integer.getInteger("probe.threads"));
         protocol.setHeartbeat(Integer.getInteger("probe.heartbeat"));
         // The protocol is the bootstrap's: otherwise Dubbo opens a second port for its metadata.
         DubboBootstrap.getInstance()

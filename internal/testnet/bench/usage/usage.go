@@ -1,4 +1,6 @@
-package main
+// Package usage tells what processes have used of processors and memory, and lets them go
+// before others.
+package usage
 
 import (
 	"fmt"
@@ -13,8 +15,8 @@ import (
 // tickTime is the unit of /proc/PID/stat: USER_HZ is 100 on every Linux.
 const tickTime = 10 * time.Millisecond
 
-// cpuOf sums the CPU time of processes.
-func cpuOf(processes []*testnet.Process) (sum time.Duration) {
+// CPU sums the CPU time of processes.
+func CPU(processes []*testnet.Process) (sum time.Duration) {
 	for _, p := range processes {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
 		if err != nil {
@@ -31,8 +33,8 @@ func cpuOf(processes []*testnet.Process) (sum time.Duration) {
 	return sum
 }
 
-// rssOf returns the largest resident size of processes, in MiB.
-func rssOf(processes []*testnet.Process) (most float64) {
+// RSS returns the largest resident size of processes, in MiB.
+func RSS(processes []*testnet.Process) (most float64) {
 	for _, p := range processes {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 		if err != nil {

@@ -1,4 +1,6 @@
-package main
+// Package services is the configuration of what bench measures: which address leads to which
+// provider, by which policies.
+package services
 
 import (
 	"fmt"
@@ -8,25 +10,46 @@ import (
 	"github.com/dubway/dubway/internal/testnet"
 )
 
+// The addresses that are dialled through the mesh.
+const (
+	Near       = "198.51.100.1:20880" // leads to the provider of the same node
+	Far        = "198.51.100.2:20880" // leads to the provider of the other node
+	Policies   = "198.51.100.3:20880" // as Near, with a time limit, retries, and access by method
+	Attachment = "198.51.100.4:20880" // that, and routes by an attachment
+	Every      = "198.51.100.5:20880" // as Policies, with a limit besides
+	Mutual     = "198.51.100.6:20880" // as Far, by mutual TLS
+	Both       = "198.51.100.7:20880" // leads to two providers of the same node
+	Apart      = "198.51.100.8:20880" // leads to one of the same node that has no lanes
+	Java       = "198.51.100.9:20880" // leads to one of the same node in Java
+)
+
 // A node's configuration has more in it than what is measured.
 const (
 	otherServices  = 998
 	otherEndpoints = 5 // of each
 )
 
-// config leads the measured addresses to their providers.
-func config(provider [2]*testnet.Pod) string {
+// Neighbours are the near provider's.
+type Neighbours struct {
+	Second, Apart, Java *testnet.Pod // in the order of Both, Apart, Java
+}
+
+// Config leads the measured addresses to their providers, of the near node and of the far one.
+func Config(provider [2]*testnet.Pod, n Neighbours) string {
 	var b strings.Builder
 	b.WriteString("resources:\n")
 	near, far := provider[0].Addresses[:1], provider[1].Addresses[:1]
-	service(&b, served{"near", host(vip), near, policies{}})
-	service(&b, served{"far", host(vipFar), far, policies{}})
-	service(&b, served{"policies", host(vipPolicies), near, policies{filters: access, action: again}})
-	service(&b, served{"attachment", host(vipAttachment), near, policies{
+	service(&b, served{"near", host(Near), near, policies{}})
+	service(&b, served{"far", host(Far), far, policies{}})
+	service(&b, served{"policies", host(Policies), near, policies{filters: access, action: again}})
+	service(&b, served{"attachment", host(Attachment), near, policies{
 		filters: access, action: again, match: "{prefix: /, headers: [{name: tier, string_match: {exact: gold}}]}",
 	}})
-	service(&b, served{"every", host(vipEvery), near, policies{filters: access + often, action: again}})
-	service(&b, served{"mutual", host(vipMutual), far, policies{socket: socket}})
+	service(&b, served{"every", host(Every), near, policies{filters: access + often, action: again}})
+	service(&b, served{"mutual", host(Mutual), far, policies{socket: socket}})
+	service(&b, served{"both", host(Both), []netip.Addr{near[0], n.Second.Addresses[0]}, policies{}})
+	service(&b, served{"apart", host(Apart), n.Apart.Addresses[:1], policies{}})
+	service(&b, served{"java", host(Java), n.Java.Addresses[:1], policies{}})
 	return b.String()
 }
 
@@ -64,9 +87,9 @@ const (
 	again = `, timeout: 10s, retry_policy: {retry_on: 5xx, num_retries: 2}`
 )
 
-// others is what the rest of a cluster adds: together with config 1,000 routes and
+// Others is what the rest of a cluster adds: together with Config 1,000 routes and
 // about 5,000 endpoints.
-func others() string {
+func Others() string {
 	var b strings.Builder
 	b.WriteString("resources:\n")
 	for i := range otherServices {
@@ -129,11 +152,10 @@ func service(b *strings.Builder, s served) {
 	}
 }
 
-// push changes one service, which nobody calls; the snapshot is another one then.
-func (r *rig) push() error {
-	r.version++
+// Pushed is one more service, which nobody calls: with another version the snapshot is another.
+func Pushed(version int) string {
 	var b strings.Builder
 	b.WriteString("resources:\n")
-	service(&b, served{fmt.Sprintf("pushed-%d", r.version), "10.202.0.1", []netip.Addr{netip.MustParseAddr("10.202.0.2")}, policies{}})
-	return r.near.PutXDS("pushed.yaml", []byte(b.String()))
+	service(&b, served{fmt.Sprintf("pushed-%d", version), "10.202.0.1", []netip.Addr{netip.MustParseAddr("10.202.0.2")}, policies{}})
+	return b.String()
 }

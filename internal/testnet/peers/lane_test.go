@@ -1,0 +1,113 @@
+package peers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
+)
+
+// start starts agent and proxy, and waits until the pods are enrolled. Every call in the lane
+// has its line in the log, however many there are.
+func (x *matrix) start(lane string, pods []*testnet.Pod) {
+	x.T.Helper()
+	_, err := x.StartAgent(x.Ctx, "--lane", lane)
+	x.Must(err)
+	x.proxy, err = x.StartProxy(x.Ctx, "--access-log", "stdout", "--lane-log", "1000000")
+	x.Must(err)
+	x.Must(x.WaitEnrolled(x.Ctx, pods...))
+	x.Eventually("steering in force", func() bool {
+		s, err := x.AgentStatus(x.Ctx)
+		return err == nil && s.Generation > 0
+	})
+}
+
+// inLane is how many of a consumer's calls took the lane both ways, by serialization.
+func (x *matrix) inLane(c *consumer, serialization string) int {
+	x.T.Helper()
+	return x.Sum("dubway_serialization_requests_total{", `reporter="source"`, `lane="true"`,
+		`source_workload="`+c.pod.Name+`"`, `dubbo_serialization="`+serialization+`"`)
+}
+
+// ways shows what the proxy makes of the names that a consumer has called.
+func (x *matrix) ways(t *testing.T, c *consumer) {
+	t.Helper()
+	client := admin.NewClient(admin.ProxySocket(x.StateDir()))
+	defer client.Close()
+	var routes admin.RouteList
+	var lanes admin.LaneList
+	x.Must(client.Get(x.Ctx, admin.PathRoutes, &routes))
+	x.Must(client.Get(x.Ctx, admin.PathLanes, &lanes))
+	for _, n := range routes.Names {
+		if strings.HasSuffix(n.Consumer, "/"+c.pod.Name) {
+			t.Logf("%+v", n)
+		}
+	}
+	t.Logf("%+v", lanes)
+}
+
+// TestLane takes pairs of peers through what the protocol can do when the kernel routes what
+// it may, and then ends providers, each in its way, under the calls of all consumers. No call
+// is lost, answered wrongly or counted twice, and each kind of consumer has calls in the lane,
+// in each of its serializations.
+func TestLane(t *testing.T) {
+	m := meshtest.New(t, "pe", 1, 10*time.Minute)
+	var all []*consumer
+	var pods []*testnet.Pod
+	kinds := []kind{java33, java32, dubboGo}
+	for i := range kinds {
+		pods = append(pods, m.Pod([]string{"consumer-33", "consumer-32", "consumer-go"}[i]))
+	}
+	x := newMatrix(m, "on", pods)
+	for i, k := range kinds {
+		all = append(all, consume(m, pods[i], k))
+	}
+	t.Run("pairs", func(t *testing.T) {
+		for _, c := range all {
+			t.Run(string(c.kind), func(t *testing.T) {
+				t.Parallel()
+				x.lanes(t, c)
+			})
+		}
+	})
+	x.endings(t, all)
+	x.recorded()
+}
+
+// lanes runs one consumer against every provider that speaks this Dubbo.
+func (x *matrix) lanes(t *testing.T, c *consumer) {
+	for i, p := range x.providers {
+		v4, v6 := vip(i)
+		to := x.kinds[p.Name]
+		if to == java26 {
+			continue
+		}
+		for _, s := range []string{"hessian2", "fastjson2"} {
+			if s == "fastjson2" && (c.kind == dubboGo || to == dubboGo) {
+				continue
+			}
+			for j, target := range []string{v4 + portName, "[" + v6 + "]" + portName} {
+				before := x.inLane(c, s)
+				// Each job has a connection of its own, which has a lane after its first calls; a
+				// subscriber's has none any more.
+				checks := "everysize,pipelined,sizes,who,checked,runtime,attachments,pipelined"
+				if j == 0 {
+					checks = "everysize," + checksOf(c.kind, to)
+				}
+				if to == dubboGo && c.kind.java() {
+					checks = "everysize,sizes,who,checked,runtime"
+				}
+				x.checkf(t, c, p, "target=%s serialization=%s checks=%s", target, s, checks)
+				took := x.inLane(c, s) - before
+				t.Logf("%s to %s by %s at %s: %d calls in the lane", c.kind, p.Name, s, target, took)
+				if took < 1000 {
+					x.ways(t, c)
+					t.Errorf("%s to %s by %s at %s: %d calls in the lane", c.kind, p.Name, s, target, took)
+				}
+			}
+		}
+	}
+}
