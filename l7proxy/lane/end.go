@@ -150,7 +150,8 @@ func (e *end) take() bool {
 	e.read = time.Now()
 	used, need, ok := e.frames()
 	e.round.Deliver(e)
-	e.lane.at.Ends[e.number].Course.Follow(e.base+e.conn.Taken(), e.conn.Bytes()[:used])
+	first := e.base + e.conn.Taken() - uint32(len(e.conn.Bytes()))
+	e.lane.at.Ends[e.number].Course.Follow(first, e.conn.Bytes()[:used])
 	e.conn.Discard(used)
 	if need > 0 {
 		e.conn.Need(need)

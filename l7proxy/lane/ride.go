@@ -169,7 +169,7 @@ func (r *Ride) Read(used int) {
 	if !r.ready {
 		return
 	}
-	seq := r.base + r.conn.Taken()
+	seq := r.base + r.conn.Taken() - uint32(len(r.conn.Bytes()))
 	r.place.Store(seq + uint32(used))
 	r.mu.Lock()
 	defer r.mu.Unlock()
