@@ -61,6 +61,23 @@ static __always_inline int is_link_local(const __be32 addr[4])
 	return (addr[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
+/* ends: both of a connection, as the socket of a sockops program sees them. */
+static __always_inline void ends(struct bpf_sock_ops *ctx, struct endpoint *local, struct endpoint *remote)
+{
+	if (WORD(ctx->family) == AF_INET6) {
+		COPY_WORDS(local->addr, ctx->local_ip6);
+		COPY_WORDS(remote->addr, ctx->remote_ip6);
+		APART();
+	} else {
+		set_addr4(local->addr, WORD(ctx->local_ip4));
+		set_addr4(remote->addr, WORD(ctx->remote_ip4));
+	}
+	local->port = bpf_htons((__u16)WORD(ctx->local_port));
+	remote->port = (__be16)(WORD(ctx->remote_port) >> 16);
+	local->pad = 0;
+	remote->pad = 0;
+}
+
 static __always_inline __u64 netns_of(void *ctx, struct bpf_sock *sk)
 {
 	struct tcp_sock *tp;

@@ -24,15 +24,9 @@ static __always_inline int pass(struct sk_msg_md *msg, struct lane_socket *self)
 	return SK_DROP;
 }
 
-/* skip_of returns how many bytes of a socket's next ones end a frame that began before: 0,
- * if they begin one; ASTRAY, if nobody knows. What went by TCP counts in its sequence, and
- * where the last frame of that began and will end was seen. A message of which a part
- * went is begun anew, or goes on, only where it left off: within its last frame that frame
- * must follow, and before, another may. Then only who reads the bytes knows: course.
- * While a guess is asked for, what was seen counts from there.
- */
 #define ASTRAY ~0u
 
+/* follow is skip_of by what was seen of the last frame alone. */
 static __always_inline __u32 follow(struct lane_socket *self, __u32 written)
 {
 	__u32 left = self->expect - written;
@@ -58,6 +52,13 @@ static __always_inline void guess_nothing(struct lane_socket *self, struct lane_
 	*(volatile __u64 *)&course->guess = 0;
 }
 
+/* skip_of returns how many bytes of a socket's next ones end a frame that began before: 0,
+ * if they begin one; ASTRAY, if nobody knows. What went by TCP counts in its sequence, and
+ * where the last frame of that began and will end was seen. A message of which a part
+ * went is begun anew, or goes on, only where it left off: within its last frame that frame
+ * must follow, and before, another may. Then only who reads the bytes knows: course.
+ * While a guess is asked for, what was seen counts from there.
+ */
 static __always_inline __u32 skip_of(struct lane_socket *self, struct lane_course *course, __u32 written)
 {
 	__u64 resume = *(volatile __u64 *)&course->resume;

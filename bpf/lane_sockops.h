@@ -12,22 +12,6 @@
  */
 #pragma once
 
-static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct endpoint *local, struct endpoint *remote)
-{
-	if (WORD(ctx->family) == AF_INET6) {
-		COPY_WORDS(local->addr, ctx->local_ip6);
-		COPY_WORDS(remote->addr, ctx->remote_ip6);
-		APART();
-	} else {
-		set_addr4(local->addr, WORD(ctx->local_ip4));
-		set_addr4(remote->addr, WORD(ctx->remote_ip4));
-	}
-	local->port = bpf_htons((__u16)WORD(ctx->local_port));
-	remote->port = (__be16)(WORD(ctx->remote_port) >> 16);
-	local->pad = 0;
-	remote->pad = 0;
-}
-
 /* know makes a socket's state, or renews it: a socket may connect again. */
 static __always_inline struct lane_socket *know(struct bpf_sock_ops *ctx, struct bpf_sock *sk, enum lane_role role)
 {
@@ -77,7 +61,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 	}
 	if (!self)
 		return;
-	ends_of(ctx, &key.local, &key.remote);
+	ends(ctx, &key.local, &key.remote);
 	key.netns = bpf_get_netns_cookie(ctx);
 	bridge.cookie = self->cookie;
 	bridge.role = self->role;
@@ -112,7 +96,7 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_soc
 	struct lane_socket *self;
 	struct bridge_key key;
 
-	ends_of(ctx, &key.remote, &key.local);
+	ends(ctx, &key.remote, &key.local);
 	key.netns = bpf_get_netns_cookie(ctx);
 	found = bpf_map_lookup_elem(&lane_bridges, &key);
 	if (!found)

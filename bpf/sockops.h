@@ -13,22 +13,6 @@
  */
 #pragma once
 
-static __always_inline void ends(struct bpf_sock_ops *ctx, struct endpoint *local, struct endpoint *remote)
-{
-	if (WORD(ctx->family) == AF_INET6) {
-		COPY_WORDS(local->addr, ctx->local_ip6);
-		COPY_WORDS(remote->addr, ctx->remote_ip6);
-		APART();
-	} else {
-		set_addr4(local->addr, WORD(ctx->local_ip4));
-		set_addr4(remote->addr, WORD(ctx->remote_ip4));
-	}
-	local->port = bpf_htons((__u16)WORD(ctx->local_port));
-	remote->port = (__be16)(WORD(ctx->remote_port) >> 16);
-	local->pad = 0;
-	remote->pad = 0;
-}
-
 static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);

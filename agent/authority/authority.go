@@ -111,7 +111,7 @@ func (c *Client) Sign(ctx context.Context, q Question) (*Signed, error) {
 			return signed, nil
 		}
 		if n == tries || !passing(err) {
-			return nil, fmt.Errorf("ask %s for %s: %w%s", c.opts.Address, id, err, remedy(err))
+			return nil, fmt.Errorf("ask %s for %s: %w%s", c.opts.Address, id, errors.Join(ctx.Err(), err), remedy(err))
 		}
 		c.opts.Logger.Debug("certificate authority", "identity", id, "try", n, "error", err)
 		select {

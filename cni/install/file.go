@@ -52,8 +52,7 @@ func replace(path string, old, text []byte) error {
 		return err
 	}
 	defer func() { _ = os.Remove(next) }()
-	exchange := func() error { return unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE) }
-	switch err := exchange(); {
+	switch err := exchange(path, next, old, text); {
 	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP):
 		// A file system without it: the moment between look and rename stays.
 		if now, _, err := read(path); err != nil || !bytes.Equal(now, old) {
@@ -63,13 +62,28 @@ func replace(path string, old, text []byte) error {
 			return fmt.Errorf("replace file: %w", err)
 		}
 	case err != nil:
-		return fmt.Errorf("replace file: %w", err)
-	default:
-		if replaced, _, err := read(next); err != nil || !bytes.Equal(replaced, old) {
-			return errors.Join(errChanged, err, exchange())
-		}
+		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// exchange puts next, which has text, in the place of path, which had old. If path had
+// something else it is put back; what came meanwhile is found in the same way then.
+func exchange(path, next string, old, text []byte) error {
+	var changed error
+	for range 100 {
+		if err := unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE); err != nil {
+			return errors.Join(changed, fmt.Errorf("replace file: %w", err))
+		}
+		taken, _, err := read(next)
+		if err == nil && bytes.Equal(taken, old) {
+			return changed
+		}
+		// It is newer than what it was exchanged for.
+		changed = errors.Join(errChanged, err)
+		old, text = text, taken
+	}
+	return changed
 }
 
 // create writes a file that may or may not be there, with the mode and owner of another.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -61,15 +62,12 @@ func measure(ctx context.Context) error {
 		return fmt.Errorf("find binaries: %w", err)
 	}
 	t := newTable()
-	if err := loads(ctx, o, shapes, t); err != nil {
-		return err
+	err = loads(ctx, o, shapes, t)
+	if o.idle > 0 && ctx.Err() == nil {
+		err = errors.Join(err, holds(ctx, o, t))
 	}
-	if o.idle > 0 {
-		if err := holds(ctx, o, t); err != nil {
-			return err
-		}
-	}
-	return write(o.out, t.rows)
+	// What was measured is so, whatever was not.
+	return errors.Join(err, write(o.out, t.rows))
 }
 
 // loads measures everything that is loaded.

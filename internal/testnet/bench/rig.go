@@ -33,6 +33,7 @@ type rig struct {
 	ways       map[string]way // by path
 	version    int            // of what is pushed
 	ca         *catest.CA     // of both nodes
+	noLanes    []error        // samples of lanes that were none
 	cleanups   []func() error
 }
 
@@ -205,7 +206,7 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 	if !ok {
 		return outcome{}, 0, fmt.Errorf("no path %q; there are %s", path, strings.Join(paths, ", "))
 	}
-	inLane, err := r.inLane(ctx, path, plan.least)
+	inLane, err := r.inLane(ctx, path, plan)
 	if err != nil {
 		return outcome{}, 0, err
 	}

@@ -59,7 +59,7 @@ func attack(args []string) error {
 	var mu sync.Mutex
 	var failed atomic.Int64
 	for range s.Waves {
-		until := time.Now().Add(s.Hold)
+		end := time.Now().Add(s.Hold)
 		var wave sync.WaitGroup
 		for i := range s.Conns {
 			weapon := weapons[s.Kinds[i%len(s.Kinds)]]
@@ -68,13 +68,17 @@ func attack(args []string) error {
 			}
 			target := s.Targets[(i/len(s.Kinds))%len(s.Targets)]
 			wave.Go(func() {
-				c, err := net.DialTimeout("tcp", target, 10*time.Second)
+				c, err := net.DialTimeout("tcp", target, time.Minute)
 				if err != nil {
 					failed.Add(1)
 					mu.Lock()
 					r.First = err.Error()
 					mu.Unlock()
 					return
+				}
+				until := end
+				if late := time.Now().Add(s.Hold * 2 / 3); late.After(end) {
+					until = late // what is late does its harm all the same
 				}
 				_ = c.SetDeadline(until)
 				weapon(&enemy{Conn: c, target: target, until: until})
@@ -92,7 +96,7 @@ func attack(args []string) error {
 	return say(args[0], r)
 }
 
-// enemy is one hostile connection. Its deadline is the end of its wave.
+// enemy is one hostile connection. Its deadline is the end of its time.
 type enemy struct {
 	net.Conn
 

@@ -36,7 +36,6 @@ type Consumer struct {
 	Threads    bool          // two threads write to each socket, whole frames, and nothing serialises them
 	Silence    time.Duration // how long nothing may come back
 	Tolerant   bool          // answers by somebody else than a provider are counted
-	Cgroup     string        // the process's, which it enters before anything else; "" for none
 	Traces     string        // a file for when each call was made, and by whom answered; or ""
 }
 

@@ -25,8 +25,8 @@ func (n *node) underWay() {
 
 // TestAgentRestarts: lanes go on while the agent is away, and no call notices.
 func TestAgentRestarts(t *testing.T) {
-	n := newNode(t, 2, 4<<10, 4*time.Minute)
-	k := steady(60_000)
+	n := newNode(t, 2, 4<<10, 8*time.Minute)
+	k := steady(250_000) // more than two restarts take
 	end := n.consume(k)
 	n.underWay()
 	for range 2 {

@@ -41,11 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(meshtest.Main(m, "la"))
 }
 
-// provide is a provider's process: provide NUMBER MOST CGROUP.
+// provide is a provider's process: provide NUMBER MOST.
 func provide(args []string) error {
-	if err := enter(args[2]); err != nil {
-		return err
-	}
 	number, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
@@ -69,9 +66,6 @@ func provide(args []string) error {
 func consume(args []string) error {
 	var k lanetest.Consumer
 	if err := json.Unmarshal([]byte(args[1]), &k); err != nil {
-		return err
-	}
-	if err := enter(k.Cgroup); err != nil {
 		return err
 	}
 	text, err := json.Marshal(k.Run(context.Background()))
@@ -103,7 +97,7 @@ func newNode(t *testing.T, providers, most int, limit time.Duration) *node {
 	for i := range providers {
 		p := n.Pod(fmt.Sprint("provider-", i), port)
 		n.providers, n.processes, pods = append(n.providers, p), append(n.processes, nil), append(pods, p)
-		n.provide(i, most, "")
+		n.provide(i, most)
 	}
 	n.weigh(1, 1)
 	var err error
@@ -119,11 +113,11 @@ func newNode(t *testing.T, providers, most int, limit time.Duration) *node {
 	return n
 }
 
-// provide starts a provider, in a cgroup of its own if there is one.
-func (n *node) provide(i, most int, cgroup string) {
+// provide starts a provider.
+func (n *node) provide(i, most int) {
 	n.T.Helper()
 	p := n.providers[i]
-	proc, err := p.StartHelper("provide", strconv.Itoa(i), strconv.Itoa(most), cgroup)
+	proc, err := p.StartHelper("provide", strconv.Itoa(i), strconv.Itoa(most))
 	n.Must(err)
 	n.processes[i] = proc
 	n.Eventually("a provider listens", func() bool { return p.Listens(bookPort) && p.Listens(port) })

@@ -74,7 +74,7 @@ func (s *Service) write(b *strings.Builder) {
 		fmt.Fprintf(b, `- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
   name: %[1]s
   type: STATIC
-  connect_timeout: 1s
+  connect_timeout: 10s
   load_assignment:
     cluster_name: %[1]s
     endpoints:

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -45,13 +43,7 @@ func (Programs) Quiesce() error {
 }
 
 // Now is part of Kernel.
-func (Programs) Now() uint64 {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
-		return 0
-	}
-	return uint64(now.Nano())
-}
+func (Programs) Now() uint64 { return lane.Now() }
 
 // Barrier lets many wait for Quiesce, which takes milliseconds and a thread, at once.
 type Barrier struct {

@@ -4,8 +4,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -23,7 +21,7 @@ func (t *Table) follow() {
 func (t *Table) readLog() {
 	m := t.memory
 	if m.Log != nil {
-		now, monotonic := time.Now(), monotonic()
+		now, monotonic := time.Now(), lane.Now()
 		m.Log.Read(func(r *lane.Record) { t.tell(r, now, monotonic) })
 	}
 	if m.Budget != nil {
@@ -72,13 +70,4 @@ func (t *Table) tell(r *lane.Record, now time.Time, monotonic uint64) {
 		Downstream: t.lanes.consumers[r.Lane], Lane: true,
 	}
 	to.Tell(&t.record)
-}
-
-// monotonic is the clock of the programs, in nanoseconds.
-func monotonic() uint64 {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
-		return 0
-	}
-	return uint64(now.Nano())
 }

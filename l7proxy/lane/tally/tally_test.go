@@ -212,7 +212,7 @@ func TestLog(t *testing.T) {
 	}
 	r.Opened(2, consumer)
 	start := time.Now()
-	began := monotonic()
+	began := lane.Now()
 	rec := lane.Record{
 		Lane: 2, Series: number, ID: 7, Start: began, Duration: 1500, RequestBytes: 300, AnswerBytes: 80, Serialization: 2, Status: 20,
 	}

@@ -43,9 +43,11 @@ type Capture struct {
 
 // Connections are those to Port that were begun in a pod.
 type Connections struct {
-	Own    int // by processes of the pod itself
-	Sent   int // from its addresses, by whomever; of earlier pods that had one of them too
-	Bridge int // from them too, as the bridge has seen it; read last, so that it may have more that are newer
+	Own int // by processes of the pod itself
+	// Attempts from its addresses, by whomever; of earlier pods that had one of them too. The
+	// kernel makes a new one where nobody answers.
+	Sent   int
+	Bridge int // of them too, as the bridge has seen it; read last, so that it may have more that are newer
 }
 
 // rules count on the bridge: a frame to another pod of the node only passes it, and one to another
@@ -75,7 +77,7 @@ func Start(ctx context.Context, node Node, cgroup, dir string) (*Capture, error)
 		return nil, err
 	}
 	c := &Capture{node: node, cgroup: cgroup}
-	c.seen, err = ebpf.NewMap(&ebpf.MapSpec{Name: "begun", Type: ebpf.Hash, KeySize: keySize, ValueSize: 8, MaxEntries: 1 << 16})
+	c.seen, err = ebpf.NewMap(&ebpf.MapSpec{Name: "begun", Type: ebpf.Hash, KeySize: keySize, ValueSize: 8, MaxEntries: 1 << 18})
 	if err != nil {
 		return nil, fmt.Errorf("make map: %w", err)
 	}
@@ -120,7 +122,7 @@ func (c *Capture) Of(ctx context.Context, uid string, addresses []string) (n Con
 	var count uint64
 	for all := c.seen.Iterate(); all.Next(&k, &count); {
 		if k.Pod == pod {
-			n.Own += int(count)
+			n.Own++
 		}
 		if own[netip.AddrFrom16(k.From).Unmap()] {
 			n.Sent += int(count)

@@ -7,19 +7,22 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-// key is whose connections are counted together, in the program's words.
+// key is a connection, in the program's words. What is counted of it are the attempts to begin
+// it: the kernel tries again where nobody answers.
 type key struct {
-	Pod  uint64   // its cgroup
-	From [16]byte // IPv4 as ::ffff:a.b.c.d
+	Pod    uint64   // its cgroup
+	From   [16]byte // IPv4 as ::ffff:a.b.c.d
+	Socket uint64   // its cookie
 }
 
 const (
-	keySize = 24
+	keySize = 32
 	// Where the program has what, on its stack.
-	keyAt   = -keySize
-	fromAt  = keyAt + 8
-	bytesAt = keyAt - 8
-	noneAt  = bytesAt - 8
+	keyAt    = -keySize
+	fromAt   = keyAt + 8
+	socketAt = fromAt + 16
+	bytesAt  = keyAt - 8
+	noneAt   = bytesAt - 8
 
 	depth    = 12 // of a node's cgroup, at most
 	podBelow = 3  // kubepods/CLASS/POD, of all classes but the guaranteed one, which no test has
@@ -60,7 +63,11 @@ func instructions(seen int, node uint64) asm.Instructions {
 	all = append(all, four...)
 	all = append(all, asm.StoreImm(asm.RFP, fromAt+10, 0xffff, asm.Half))
 	all = append(all, load(12, fromAt+12, 4)...)
-	all = append(all, asm.Mov.Imm(asm.R1, 0).WithSymbol("count"))
+	all = append(all,
+		asm.Mov.Reg(asm.R1, asm.R6).WithSymbol("count"),
+		asm.FnGetSocketCookie.Call(),
+		asm.StoreMem(asm.RFP, socketAt, asm.R0, asm.DWord),
+	)
 	for level := range int32(depth) {
 		next := fmt.Sprint("level-", level+1)
 		all = append(all,
