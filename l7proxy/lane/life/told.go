@@ -1,4 +1,4 @@
-package lane
+package life
 
 import (
 	"errors"
@@ -23,29 +23,19 @@ type told struct {
 	ends  [lane.Ends]*end
 }
 
-// TellAll says that another agent is there, which has none of the lanes.
-func (ls *Lanes) TellAll() {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.round++
-	for l := range ls.live {
-		l.Nudge()
-	}
-}
-
 // tell says what the lane is made of, where that has changed.
 func (l *Lane) tell() {
-	k := l.ls.opts.Keeper
-	l.ls.mu.Lock()
-	now := told{l.ls.round, l.ends}
-	current := l.book == l.ls.book
-	l.ls.mu.Unlock()
+	k := l.node.Keeper
+	l.node.Mu.Lock()
+	now := told{l.node.Round, l.ends}
+	current := l.Book == l.node.Book
+	l.node.Mu.Unlock()
 	if k == nil || !current || now == l.told {
 		return
 	}
 	what := keeper.Lane{
-		Number: l.number, Workload: l.way.Key.Workload, Destination: l.way.Key.Original,
-		Consumer: l.ride.source.Remote, Conn: l.ride.conn,
+		Number: l.Number, Workload: l.Way.Key.Workload, Destination: l.Way.Key.Original,
+		Consumer: l.consumer.Source.Remote, Conn: l.consumer.Conn,
 	}
 	for _, e := range now.ends {
 		if e != nil {
@@ -56,13 +46,13 @@ func (l *Lane) tell() {
 	case err == nil:
 		l.told = now
 	case !errors.Is(err, handoff.ErrNotConnected): // whoever comes is told of all
-		l.ls.opts.Logger.Warn("a lane would not outlive the proxy", "lane", l.number, "error", err)
+		l.node.Logger.Warn("a lane would not outlive the proxy", "lane", l.Number, "error", err)
 	}
 }
 
 // letGo has the Keeper's duplicates closed.
 func (l *Lane) letGo() {
-	if l.ls.opts.Keeper != nil && l.told != (told{}) {
-		l.ls.opts.Keeper.LetGo(l.number)
+	if l.node.Keeper != nil && l.told != (told{}) {
+		l.node.Keeper.LetGo(l.Number)
 	}
 }
