@@ -1,32 +1,36 @@
 package scenario
 
 import (
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
 )
 
-// kills is how often the proxy dies.
-const kills = 30
+var kills = flag.Int("kills", 30, "how often the proxy dies of TestLaneProxyKilled")
 
 // laneLoad is connections that call one after the other, in lanes.
 type laneLoad struct {
 	*mesh
 
-	each  int
+	stop  string // of callsOf
 	waits []func() callsResult
 }
 
 // startLoad begins so many connections, and returns when each has a lane that the agent keeps.
-func (m *mesh) startLoad(consumer *testnet.Pod, conns, each int) *laneLoad {
+func (m *mesh) startLoad(consumer *testnet.Pod, conns int) *laneLoad {
 	m.t.Helper()
-	l := &laneLoad{mesh: m, each: each}
+	l := &laneLoad{mesh: m, stop: filepath.Join(m.t.TempDir(), "stop")}
 	for range conns {
 		l.waits = append(l.waits, m.background(consumer, callsOf{
-			Target: vip4 + ":20880", N: each, Pause: time.Millisecond, Timeout: 20 * time.Second,
+			Target: vip4 + ":20880", N: math.MaxInt, Pause: time.Millisecond, Timeout: 30 * time.Second, Stop: l.stop,
 		}))
 	}
 	l.carried()
@@ -54,24 +58,34 @@ func (l *laneLoad) carried() {
 	})
 }
 
-// ended waits for the load, of which every call must have its own answer.
-func (l *laneLoad) ended() {
+// end ends the load, of which every call must have its own answer, on the connection that it
+// began on, and returns how many there were.
+func (l *laneLoad) end() (calls int) {
 	l.t.Helper()
+	l.must(os.WriteFile(l.stop, nil, 0o600))
 	for i, wait := range l.waits {
-		if r := wait(); r.Answers["v1"]+r.Answers["v2"] != l.each {
+		r := wait()
+		of := r.Answers["v1"] + r.Answers["v2"]
+		if len(r.Answers) != 2 || of == 0 {
 			l.t.Errorf("connection %d: %v %v", i, r.Answers, r.Errors)
 		}
+		calls += of
 	}
+	return calls
 }
 
 // TestLaneProxyKilled: while proxies die one after the other, calls in lanes go on, on the
 // same connections, also while there is none.
 func TestLaneProxyKilled(t *testing.T) {
-	m, consumer, v1, v2 := shop(t)
+	limit := 10*time.Minute + time.Duration(*kills)*10*time.Second
+	m := &mesh{Mesh: meshtest.New(t, "sc", 1, limit), t: t}
+	m.ctx = m.Ctx
+	consumer, v1, v2 := m.shop()
 	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
 	_, proxy := m.startLane(consumer, v1, v2)
-	load := m.startLoad(consumer, 4, 40_000)
-	for n := range kills {
+	load := m.startLoad(consumer, 4)
+	start := time.Now()
+	for n := range *kills {
 		m.must(proxy.Kill())
 		<-proxy.Done()
 		if n%5 == 0 {
@@ -86,7 +100,8 @@ func TestLaneProxyKilled(t *testing.T) {
 			t.Fatalf("after proxy %d, %d lanes were taken over", n+1, taken)
 		}
 	}
-	load.ended()
+	took := time.Since(start).Round(time.Second)
+	t.Logf("%d proxies died in %s: %d calls on %d connections, all answered", *kills, took, load.end(), len(load.waits))
 }
 
 // TestLaneAgentKilled: lanes go on without an agent, and the next one keeps them, so that
@@ -96,7 +111,7 @@ func TestLaneAgentKilled(t *testing.T) {
 	m, consumer, v1, v2 := shop(t)
 	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
 	agent, proxy := m.startLane(consumer, v1, v2)
-	load := m.startLoad(consumer, 2, 5000)
+	load := m.startLoad(consumer, 2)
 	m.must(agent.Kill())
 	<-agent.Done()
 	agent, err := m.StartAgent(m.ctx, "--lane", "on")
@@ -107,13 +122,12 @@ func TestLaneAgentKilled(t *testing.T) {
 	proxy, err = m.StartProxy(m.ctx, "--access-log", "stdout", "--log-level", "debug")
 	m.must(err)
 	load.carried()
-	load.ended()
+	load.end()
 
-	cut := m.background(consumer, callsOf{Target: vip4 + ":20880", N: 5000, Pause: time.Millisecond, Timeout: 20 * time.Second})
-	m.eventually("it has a lane", func() bool { list := m.lanes().Items; return len(list) == 1 && list[0].State == admin.LaneOpen })
+	load = m.startLoad(consumer, 1)
 	m.must(agent.Kill())
 	m.must(proxy.Kill())
-	if r := cut(); r.Answers["error"] == 0 {
+	if r := load.waits[0](); r.Answers["error"] != 1 {
 		t.Errorf("the connection goes on, and nobody has it: %v", r.Answers)
 	}
 	m.startLane(consumer, v1, v2)
