@@ -48,6 +48,30 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestEarly: a lane that is open before its consumer's reader is done with the request that
+// asked for it says that this one has not been read.
+func TestEarly(t *testing.T) {
+	r := newRig(t, 1)
+	r.come(worthRate - 1)
+	h, request := r.reads()
+	r.ride.Came(planner{r}, h, request)
+	l := r.ride.get()
+	if l == nil {
+		t.Fatal("no lane")
+	}
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&r.at(l).Flags)&lane.Requests != 0 })
+	if got, want := atomic.LoadUint64(&r.at(l).Course.Resume), lane.At(seq-uint32(len(request))); got != want {
+		t.Errorf("resume %x, want %x", got, want)
+	}
+	if got := atomic.LoadUint64(&r.at(l).Reading); got != lane.At(seq) {
+		t.Errorf("reading %x, want %x", got, lane.At(seq))
+	}
+	r.ride.Read(len(request))
+	if got := atomic.LoadUint64(&r.at(l).Course.Resume); got != lane.At(seq) {
+		t.Errorf("resume %x, want %x", got, lane.At(seq))
+	}
+}
+
 // TestAnswers: what a provider writes by TCP arrives and is recorded once; what nobody
 // waits for at that provider does not.
 func TestAnswers(t *testing.T) {

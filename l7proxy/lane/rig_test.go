@@ -41,6 +41,7 @@ type fakeKernel struct {
 	conns        map[int]*sock.Conn // by place
 	holders      atomic.Uint32
 	unread       atomic.Uint32
+	strange      atomic.Bool // it does not know the applications' sockets
 	now          atomic.Uint64
 }
 
@@ -55,7 +56,11 @@ func (k *fakeKernel) Ask(c *sock.Conn, question, place int) (s lane.State, err e
 		k.freed = append(k.freed, place)
 	}
 	err = c.Control(func(uintptr) {})
-	return lane.State{Peer: 1, Copied: seq, Holders: k.holders.Load(), Unread: k.unread.Load()}, err
+	peer := uint64(1)
+	if k.strange.Load() {
+		peer = 0
+	}
+	return lane.State{Peer: peer, Copied: seq, Holders: k.holders.Load(), Unread: k.unread.Load()}, err
 }
 
 // at returns the connection that is bound at an end of a lane.
@@ -309,25 +314,33 @@ func answer(id uint64, size int) []byte {
 // come sends requests by TCP, which the session reads.
 func (r *rig) come(n int) {
 	r.t.Helper()
-	ask := frame(0xc2, 0, 1, []byte("\x052.0.2\x04Echo\x050.0.0\x04echo\x00"))
 	for range n {
-		if _, err := r.consumer.Write(ask); err != nil {
-			r.t.Fatal(err)
-		}
-		for len(r.conn.Bytes()) < len(ask) {
-			if err := r.conn.Fill(); err != nil {
-				r.t.Fatal(err)
-			}
-		}
-		b := r.conn.Bytes()[:len(ask)]
-		h, err := seam.Protocol().Frames.ParseHeader(b)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		r.ride.Came(planner{r}, h, b)
-		r.ride.Read(len(ask))
-		r.conn.Discard(len(ask))
+		h, request := r.reads()
+		r.ride.Came(planner{r}, h, request)
+		r.ride.Read(len(request))
+		r.conn.Discard(len(request))
 	}
+}
+
+// reads sends a request by TCP, and reads it.
+func (r *rig) reads() (h codec.Header, request []byte) {
+	r.t.Helper()
+	ask := frame(0xc2, 0, 1, []byte("\x052.0.2\x04Echo\x050.0.0\x04echo\x00"))
+	if _, err := r.consumer.Write(ask); err != nil {
+		r.t.Fatal(err)
+	}
+	for len(r.conn.Bytes()) < len(ask) {
+		if err := r.conn.Fill(); err != nil {
+			r.t.Fatal(err)
+		}
+		r.ride.Got()
+	}
+	request = r.conn.Bytes()[:len(ask)]
+	h, err := seam.Protocol().Frames.ParseHeader(request)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return h, request
 }
 
 // open makes the connection worth a lane, and returns it and the providers' ends by number.
