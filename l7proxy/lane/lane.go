@@ -26,7 +26,8 @@ const (
 	idleAfter = 15 * time.Second
 	idleRate  = 8
 	// How long a provider's names are left to the proxy that could not be reached by the
-	// short cut or stops, and that of one which calls its consumers.
+	// short cut, has no memory or stops, and that of one which calls its consumers, or never
+	// will have any.
 	shortcut  = 5 * time.Second
 	misbehave = 10 * time.Minute
 )
@@ -147,6 +148,9 @@ func (l *Lane) join() error {
 			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
+		if err == nil {
+			err = state.Room()
+		}
 		if err == nil && state.Unread == 0 {
 			if state, err = kernel.Ask(c, lane.AskBind, lane.Place(l.number, lane.Consumer)); err == nil {
 				l.enter(state)
@@ -383,5 +387,9 @@ func (l *Lane) refuse(address netip.AddrPort, err error) {
 	l.ls.opts.Logger.Debug("no short cut for a lane", "workload", l.way.Key.Workload, "endpoint", address, "error", err)
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	l.book.Refuse(l.way, address, time.Now().Add(shortcut))
+	until := shortcut
+	if errors.Is(err, lane.ErrLimited) {
+		until = misbehave
+	}
+	l.book.Refuse(l.way, address, time.Now().Add(until))
 }
