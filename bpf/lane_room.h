@@ -65,6 +65,8 @@ static __always_inline __u64 word_at(const void *at)
 	return word;
 }
 
+#define type_exists(type) __builtin_preserve_type_info(*(type *)0, 0)
+
 /* memcg_at: whose memory a socket's is, NULL: the host's. The pointer's last bits are flags in some
  * kernels.
  */
@@ -121,6 +123,8 @@ __attribute__((noinline)) int has_memory(__u64 sk)
 	READ(accepted, ((struct sock___room *)sk)->sk_socket);
 	if (!accepted)
 		return 0;
+	if (type_exists(struct mem_cgroup___lane) && !field_exists(((struct sock___room *)sk)->sk_memcg))
+		return 0; /* it is elsewhere in this kernel */
 	if (!memcg)
 		return 1;
 	if (is_counted(sk))
