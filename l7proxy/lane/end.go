@@ -50,19 +50,14 @@ func (l *Lane) bind(e *end) {
 func (l *Lane) attach(e *end) error {
 	state, err := l.ls.opts.Kernel.Ask(e.conn, lane.AskState, 0)
 	for range 20 { // the provider's side may be a moment behind, or has not accepted yet
-		if err != nil || state.Peer != 0 && state.Room() == nil {
+		if err != nil || state.Room() == nil {
 			break
 		}
 		time.Sleep(look)
 		state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskState, 0)
 	}
-	switch {
-	case err != nil:
+	if err = errors.Join(err, state.Room()); err != nil {
 		return err
-	case state.Peer == 0:
-		return errNoPeer
-	case state.Room() != nil:
-		return state.Room()
 	}
 	if state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.number, e.number)); err != nil {
 		return err

@@ -26,8 +26,7 @@ const (
 	idleAfter = 15 * time.Second
 	idleRate  = 8
 	// How long a provider's names are left to the proxy that could not be reached by the
-	// short cut, has no memory or stops, and that of one which calls its consumers, or never
-	// will have any.
+	// short cut, has no memory or stops, and that of one which calls its consumers.
 	shortcut  = 5 * time.Second
 	misbehave = 10 * time.Minute
 )
@@ -35,7 +34,6 @@ const (
 var (
 	errUnread = errors.New("the consumer has not read what was written to it")
 	errNobody = errors.New("no provider can be reached by the short cut")
-	errNoPeer = errors.New("the kernel does not know the application's socket")
 )
 
 // Lane is one lane: what it is made of, and the goroutine that keeps it.
@@ -148,10 +146,7 @@ func (l *Lane) join() error {
 			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
-		if err == nil {
-			err = state.Room()
-		}
-		if err == nil && state.Unread == 0 {
+		if err = errors.Join(err, state.Room()); err == nil && state.Unread == 0 {
 			if state, err = kernel.Ask(c, lane.AskBind, lane.Place(l.number, lane.Consumer)); err == nil {
 				l.enter(state)
 			}
@@ -387,9 +382,5 @@ func (l *Lane) refuse(address netip.AddrPort, err error) {
 	l.ls.opts.Logger.Debug("no short cut for a lane", "workload", l.way.Key.Workload, "endpoint", address, "error", err)
 	l.ls.mu.Lock()
 	defer l.ls.mu.Unlock()
-	until := shortcut
-	if errors.Is(err, lane.ErrLimited) {
-		until = misbehave
-	}
-	l.book.Refuse(l.way, address, time.Now().Add(until))
+	l.book.Refuse(l.way, address, time.Now().Add(shortcut))
 }

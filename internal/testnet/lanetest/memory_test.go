@@ -26,7 +26,10 @@ func (n *node) limit(p *testnet.Pod, sockets int) {
 	}
 	n.Must(os.MkdirAll(dir, 0o755))
 	n.T.Cleanup(func() {
-		// What was in it has been killed, and takes a moment to be gone.
+		for _, proc := range n.processes {
+			_ = proc.Kill()
+		}
+		// What was in it takes a moment to be gone.
 		for end := time.Now().Add(10 * time.Second); os.Remove(dir) != nil && time.Now().Before(end); {
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -59,7 +62,7 @@ func TestMemory(t *testing.T) {
 				n.provide(0, 100<<10)
 			}
 			k := lanetest.Consumer{
-				Target: vip4 + ":20880", Conns: 2, Calls: 500, Depth: 32, Seed: 5, Size: 100 << 10, Lane: 100, Most: 100 << 10,
+				Target: vip4 + ":20880", Conns: 2, Calls: 4000, Depth: 32, Seed: 5, Size: 100 << 10, Lane: 100, Most: 100 << 10,
 			}
 			start := time.Now()
 			r := n.consume(k)()

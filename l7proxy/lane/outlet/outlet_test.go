@@ -39,6 +39,7 @@ type gate struct {
 }
 
 func (g *gate) Look() (s lane.State, err error) {
+	s.Peer = 1
 	if g.scarce > 0 && len(g.w.writes) >= g.scarce {
 		s.Flags = lane.Scarce
 	}
