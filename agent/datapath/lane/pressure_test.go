@@ -3,7 +3,6 @@
 package lane_test
 
 import (
-	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -28,13 +27,13 @@ func TestMemoryOfTCP(t *testing.T) {
 	r := lanetest.New(t, 8)
 	w := newWorld(t, r, lanetest.Families[0], 2, 64, answers)
 	lanetest.Must(t, w.proxy.Open(0))
-	for _, pages := range []int{1500, 700, 300, 1} {
-		set(fmt.Sprint(pages, pages+pages/3, 2*pages))
+	for _, pages := range []string{"1500 2000 3000", "700 930 1400", "200 260 50000", "1 1 50000"} {
+		set(pages)
 		for range 6 {
 			w.send(w.calls(64, lane.Hessian2, "echo", 100_000), lanetest.Named("one write each"))
 		}
 		w.settle()
-		t.Logf("%d pages: %s", pages, w)
+		t.Logf("%s pages: %s", pages, w)
 		if w.proxy.Lane().Flags&lane.Answers == 0 { // it was left
 			lanetest.Must(t, w.proxy.Close())
 			lanetest.Must(t, w.proxy.Open(0))
