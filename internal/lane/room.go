@@ -5,7 +5,7 @@ import "errors"
 // Why an application's socket is written to by TCP alone.
 var (
 	ErrUnknown = errors.New("the kernel does not know the application's socket")
-	ErrScarce  = errors.New("there may be no memory for more at the application's socket: its pod is near its limit, or TCP near net.ipv4.tcp_mem")
+	ErrScarce  = errors.New("there may be no memory for the application's socket: its pod is near its limit, or TCP near net.ipv4.tcp_mem")
 	ErrLimited = errors.New("the pod's cgroup limits the memory of sockets (memory.kmem.tcp.limit_in_bytes)")
 )
 

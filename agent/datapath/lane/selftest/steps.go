@@ -157,12 +157,11 @@ func (b *bench) quiet() error {
 	return first(b.c.empty, b.a.empty, b.p.empty, b.b.empty)
 }
 
-// arrives has the consumer write requests that take the lane, in writes of at most so many
-// bytes.
-func (b *bench) arrives(n int, text []byte, most int) error {
+// arrives has the consumer write requests that take the lane.
+func (b *bench) arrives(n int, text []byte) error {
 	before := atomic.LoadUint64(&b.lane().Requested)
 	return first(
-		func() error { return b.c.write(text, most) },
+		func() error { return b.c.write(text, whole) },
 		func() error { return b.p.read(text) },
 		b.quiet,
 		func() error { return counted("requests in the lane", atomic.LoadUint64(&b.lane().Requested)-before, n) },
@@ -178,14 +177,14 @@ func counted(what string, got uint64, want int) error {
 
 func (b *bench) one() error {
 	return first(
-		func() error { return b.arrives(1, b.request(known, 100), whole) },
+		func() error { return b.arrives(1, b.request(known, 100)) },
 		func() error { return b.answers(1, 200) },
 	)
 }
 
 func (b *bench) many() error {
 	return first(
-		func() error { return b.arrives(50, b.requests(50, known, 300), whole) },
+		func() error { return b.arrives(50, b.requests(50, known, 300)) },
 		func() error { return b.answers(50, 30) },
 	)
 }
@@ -213,7 +212,7 @@ func (b *bench) partly() error {
 		return fmt.Errorf("make the sender's buffer small: %w", err)
 	}
 	return first(
-		func() error { return b.arrives(3, b.requests(3, known, 150_000), whole) },
+		func() error { return b.arrives(3, b.requests(3, known, 150_000)) },
 		func() error { return b.answers(3, 100) },
 	)
 }
