@@ -1,4 +1,4 @@
-package lane
+package life
 
 import (
 	"errors"
@@ -18,14 +18,14 @@ var _ outlet.Gate = (*gate)(nil)
 
 // Look is part of outlet.Gate.
 func (g *gate) Look() (lane.State, error) {
-	return g.ls.opts.Kernel.Ask(g.ride.conn, lane.AskState, 0)
+	return g.node.Kernel.Ask(g.consumer.Conn, lane.AskState, 0)
 }
 
 // Pause is part of outlet.Gate. Behind the barrier every program sees the flag; what those
 // before it have sent holds the consumer's socket until it is there.
 func (g *gate) Pause() error {
 	g.set(lane.Paused)
-	if err := g.ls.barrier.Wait(); err != nil {
+	if err := g.node.Barrier.Wait(); err != nil {
 		return err
 	}
 	for end := time.Now().Add(quietLimit); time.Now().Before(end); time.Sleep(look) {
@@ -46,7 +46,5 @@ func (g *gate) Resume() { g.clear(lane.Paused) }
 // Leave is part of outlet.Gate.
 func (g *gate) Leave() {
 	g.clear(lane.Answers)
-	g.ls.mu.Lock()
-	defer g.ls.mu.Unlock()
-	g.quit(tally.Memory)
+	g.Lane.Leave(tally.Memory)
 }
