@@ -18,6 +18,7 @@
 #include "socket.h"       /* what steer.c remembers of a socket */
 #include "address.h"      /* IPv4, IPv6 and v4-mapped as one */
 #include "lane_maps.h"    /* what is remembered */
+#include "lane_room.h"    /* whether there is memory for more */
 
 #include "lane_sockops.h" /* 1. the handshakes: whose sockets these are */
 #include "lane_ask.h"     /* 2. the proxy binds them to a lane */

@@ -78,20 +78,26 @@ type LaneLane struct {
 	Last     uint64
 	Behind   uint64
 	Full     uint64
-	Rest     uint64
+	Scarce   uint64
 }
 
 type LaneLaneBinding struct {
 	_        structs.HostLayout
 	Consumer struct {
-		_      structs.HostLayout
-		Cookie uint64
-		Sk     uint64
+		_         structs.HostLayout
+		Cookie    uint64
+		Sk        uint64
+		Until     uint64
+		Allocated uint64
+		Most      uint64
 	}
 	Providers [8]struct {
-		_      structs.HostLayout
-		Cookie uint64
-		Sk     uint64
+		_         structs.HostLayout
+		Cookie    uint64
+		Sk        uint64
+		Until     uint64
+		Allocated uint64
+		Most      uint64
 	}
 }
 
@@ -156,6 +162,9 @@ const (
 	LaneLaneOutcomeAnswerGone          LaneLaneOutcome = 24
 	LaneLaneOutcomeInjectGone          LaneLaneOutcome = 25
 	LaneLaneOutcomeLaneReset           LaneLaneOutcome = 26
+	LaneLaneOutcomeLaneConsumerLimited LaneLaneOutcome = 27
+	LaneLaneOutcomeRequestMemory       LaneLaneOutcome = 28
+	LaneLaneOutcomeAnswerMemory        LaneLaneOutcome = 29
 )
 
 type LaneLanePlace struct {

@@ -102,6 +102,13 @@ struct {
 struct lane_member {
 	__u64 cookie; /* 0: none */
 	__u64 sk;     /* its address in the kernel */
+
+	/* Of has_room: what holds until then (CLOCK_MONOTONIC, in ns), where TCP's memory is counted,
+	 * and how much of it there may be.
+	 */
+	__u64 until;
+	__u64 allocated;
+	__u64 most; /* pages */
 };
 
 /* lane_members: the applications' sockets of lane_sockets, by cookie. */

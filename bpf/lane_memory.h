@@ -74,7 +74,7 @@ struct lane {
 	__u64 last;     /* when a request took the lane last: CLOCK_MONOTONIC, in ns */
 	__u64 behind;   /* times that a message began in the middle of a frame, or behind one that is not read yet */
 	__u64 full;     /* requests that found their flight taken, or the provider too far behind */
-	__u64 rest;
+	__u64 scarce;   /* messages that went to the proxy because there may be no memory for them */
 };
 
 /* lane_flights: requests in flight, LANE_FLIGHTS for each lane; that of an id is at
@@ -192,4 +192,6 @@ struct lane_state {
 
 enum lane_state_flag {
 	lane_state_charged = 1, /* this kernel charges redirected bytes to the peer */
+	lane_state_scarce = 2,  /* there may be no memory for more at the peer: nothing is written to it by redirect */
+	lane_state_limited = 4, /* nor will there be: the peer's cgroup, of version 1, limits sockets */
 };

@@ -42,7 +42,12 @@ enum lane_outcome {
 	inject_gone,
 
 	lane_reset, /* a socket was reset in the middle of a message: its rest is dropped */
+
+	/* lane_room.h: memory for sockets may run out */
+	lane_consumer_limited, /* a consumer's socket joins nothing: its cgroup limits sockets */
+	request_memory,        /* of the provider: a message of a consumer goes to the proxy */
+	answer_memory,         /* of the consumer: a message of a provider does */
 };
 
 #define MAX_LANE_OUTCOMES 64
-_Static_assert(lane_reset < MAX_LANE_OUTCOMES, "lane_counts is too small");
+_Static_assert(answer_memory < MAX_LANE_OUTCOMES, "lane_counts is too small");

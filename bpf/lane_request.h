@@ -3,12 +3,13 @@
  *
  * When:    in a write to a consumer's socket, under its lock; again for the rest of a
  *          message of which a part was sent.
- * Reads:   lanes, lane_bound, lane_members, lane_routes; how much the provider has to read.
+ * Reads:   lanes, lane_bound, lane_members, lane_routes; how much the provider has to read,
+ *          and whether there is memory for more.
  * Writes:  lane_flights, lane_active, the lane's counts.
  * Verdict: the requests at the message's begin that have the same names go to one
- *          provider's socket. The first may be longer than the message: its rest goes
- *          there too, unseen. What is not such a request goes to the proxy, with
- *          everything behind it.
+ *          provider's socket, if each is whole in this message: whether there is memory
+ *          for what comes later is not known now. What is not such a request goes to the
+ *          proxy, with everything behind it.
  * Kernel:  6.1 (5.10 loses bytes behind bpf_msg_apply_bytes).
  */
 #pragma once
@@ -194,6 +195,8 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	serialization = kind_of(&h) & FRAME_SERIALIZATION;
 	if (!is_call(&h, serialization) || (serialization != HESSIAN2 && serialization != FASTJSON2))
 		return request_kind;
+	if (h.total > msg->size)
+		return request_partial;
 	place = class ? route_of(msg, self, class, serialization) : 0;
 	if (!place)
 		return request_unknown;
@@ -211,9 +214,13 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 		lane->full++;
 		return request_full;
 	}
+	as.start = bpf_ktime_get_ns();
+	if (!has_room(provider, as.start, msg->size)) {
+		lane->scarce++;
+		return request_memory;
+	}
 	if (!aim(msg, self, &provider->cookie))
 		return request_unknown;
-	as.start = bpf_ktime_get_ns();
 	as.route = place;
 	as.end = end;
 	as.series = r->series[end];

@@ -82,7 +82,7 @@ type Lane struct {
 	Last      uint64 // CLOCK_MONOTONIC in ns of the last request that took the lane
 	Behind    uint64 // messages that began in the middle of a frame, or behind one that is not read yet
 	Full      uint64 // requests that found their flight taken, or the provider too far behind
-	_         uint64
+	Scarce    uint64 // messages that went to the proxy because there may be no memory for them
 }
 
 // Behind returns how many bytes, of which limit is the most that makes sense, are to come
@@ -184,12 +184,16 @@ type State struct {
 	Queued  uint32 // bytes that the peer has not read, as the kernel charges them
 	Unread  uint32 // bytes that the socket wrote by TCP and the peer has not read
 	Copied  uint32 // sequence number behind the last byte that was read from the socket
-	Flags   uint32 // Charged
+	Flags   uint32 // Charged, Scarce, Limited
 	_       uint32
 }
 
-// Charged of State.Flags: this kernel charges redirected bytes to the peer.
-const Charged uint32 = 1
+// Flags of a State.
+const (
+	Charged uint32 = 1 << iota // this kernel charges redirected bytes to the peer
+	Scarce                     // there may be no memory for more at the peer: nothing is written to it by redirect
+	Limited                    // nor will there be: the peer's cgroup, of version 1, limits sockets
+)
 
 // The sizes of what the programs and the proxy share.
 const (

@@ -26,6 +26,8 @@ func Lanes(totals func() tally.Totals, routes func() int) []Counter {
 			func(all *tally.Totals) uint64 { return all.Behind }),
 		count("dubway_lane_full_total", "Requests that went to the proxy because too many were in flight, or the provider was behind.",
 			func(all *tally.Totals) uint64 { return all.Full }),
+		count("dubway_lane_scarce_total", "Messages of a lane that went to the proxy because there may be no memory for them.",
+			func(all *tally.Totals) uint64 { return all.Scarce }),
 		count("dubway_lane_log_told_total", "Calls in the lane that were told of one by one.",
 			func(all *tally.Totals) uint64 { return all.Told }),
 		count("dubway_lane_log_dropped_total", "Calls in the lane that were to be told of and were beyond --lane-log; they are counted.",

@@ -39,7 +39,7 @@ func (l *Lane) join() error {
 			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
-		if err == nil && state.Unread == 0 {
+		if err = errors.Join(err, state.Room()); err == nil && state.Unread == 0 {
 			if _, err = kernel.Ask(c, lane.AskBind, lane.Place(l.Number, lane.Consumer)); err == nil {
 				l.enter()
 			}

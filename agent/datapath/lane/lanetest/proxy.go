@@ -23,6 +23,7 @@ type Proxy struct {
 	Late      atomic.Int64 // such answers that were not in flight
 	Injected  atomic.Int64
 	Paused    atomic.Int64 // times
+	Left      atomic.Int64 // times that answers went back to TCP for want of memory
 	Drop      atomic.Bool  // instead of sending requests on
 	rig       *Rig
 	memory    *lane.Memory
@@ -177,8 +178,19 @@ func (p *Proxy) inject(raw []byte) error {
 	if p.flags()&lane.Answers == 0 {
 		return p.write(raw)
 	}
-	if err := p.waitConsumer(func(s lane.State) bool { return s.Queued <= Queued }); err != nil {
+	var scarce bool
+	err := p.waitConsumer(func(s lane.State) bool {
+		scarce = s.Room() != nil
+		return scarce || s.Queued <= Queued
+	})
+	if err == nil && scarce {
+		err = p.leave()
+	}
+	if err != nil {
 		return err
+	}
+	if p.flags()&lane.Answers == 0 {
+		return p.write(raw)
 	}
 	if len(raw) <= lane.MaxWrite {
 		return p.write(raw)
@@ -199,6 +211,20 @@ func (p *Proxy) inject(raw []byte) error {
 		}
 		raw = raw[n:]
 	}
+	return nil
+}
+
+// leave makes all answers take TCP. The write side of the consumer is held.
+func (p *Proxy) leave() error {
+	p.Left.Add(1)
+	p.set(lane.Paused, 0)
+	if err := lane.Quiesce(); err != nil {
+		return err
+	}
+	if err := p.waitConsumer(func(s lane.State) bool { return s.Holders == 0 }); err != nil {
+		return err
+	}
+	p.set(0, lane.Answers|lane.Paused)
 	return nil
 }
 
