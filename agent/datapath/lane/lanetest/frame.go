@@ -59,10 +59,8 @@ func (f Frame) Append(b []byte) []byte {
 	switch {
 	case f.Kind&0x80 != 0 && f.Kind&0x20 == 0:
 		b = append(b, Names(f.Serialization, f.Method)...)
-	case f.Kind == Answer && f.Serialization == lane.Hessian2:
-		b = append(b, 0x94)
 	case f.Kind == Answer:
-		b = append(b, 0, 0, 0, 1, 4)
+		b = append(b, f.value()...)
 	}
 	if f.Kind&0x80 == 0 {
 		if b[start+3] = f.Status; f.Status == 0 {
@@ -72,6 +70,18 @@ func (f Frame) Append(b []byte) []byte {
 	b = fill(b, f.ID<<8|uint64(f.Kind), f.Size)
 	binary.BigEndian.PutUint32(b[start+12:], uint32(len(b)-start-HeaderLen))
 	return b
+}
+
+// value says of an answer that it is one with attachments. In fastjson2 Java writes that in
+// two bytes; one would do.
+func (f Frame) value() []byte {
+	switch {
+	case f.Serialization == lane.Hessian2:
+		return []byte{0x94}
+	case f.ID%4 == 0:
+		return []byte{0, 0, 0, 1, 4}
+	}
+	return []byte{0, 0, 0, 2, 0xbd, 4}
 }
 
 // fill appends n bytes that follow from a seed.
@@ -102,9 +112,7 @@ func Check(raw []byte, methods []string) (f Frame, err error) {
 	switch f.Kind {
 	case Heartbeat, Beat:
 	case Answer:
-		if prefix = 1; f.Serialization != lane.Hessian2 {
-			prefix = 5
-		}
+		prefix = len(f.value())
 	case Call, OneWay:
 		for _, m := range methods {
 			if n := Names(f.Serialization, m); len(raw) >= HeaderLen+len(n) && string(raw[HeaderLen:HeaderLen+len(n)]) == string(n) {
