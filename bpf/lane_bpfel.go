@@ -73,7 +73,7 @@ type LaneLane struct {
 	Last     uint64
 	Behind   uint64
 	Full     uint64
-	Rest     uint64
+	Drawn    uint64
 }
 
 type LaneLaneBinding struct {
@@ -151,6 +151,8 @@ const (
 	LaneLaneOutcomeAnswerGone          LaneLaneOutcome = 24
 	LaneLaneOutcomeInjectGone          LaneLaneOutcome = 25
 	LaneLaneOutcomeLaneReset           LaneLaneOutcome = 26
+	LaneLaneOutcomeRequestLimited      LaneLaneOutcome = 27
+	LaneLaneOutcomeRequestTraced       LaneLaneOutcome = 28
 )
 
 type LaneLanePlace struct {
@@ -200,13 +202,14 @@ type LaneLaneRoute struct {
 		Count   uint8
 		Pad     uint16
 		Cursor  uint32
-		Budget  uint32
+		Limit   uint32
 		Choices [24]uint8
 	}
-	Series [8]uint32
-	Flags  uint32
-	Pad    [3]uint32
-	Rest   [2]uint64
+	Series  [8]uint32
+	Flags   uint32
+	Sampled uint32
+	Pad     [2]uint32
+	Bounds  [8]uint16
 }
 
 type LaneLaneSocket struct {

@@ -69,8 +69,8 @@ struct lane {
 	__u64 returned; /* messages of providers that went to the proxy */
 	__u64 last;     /* when a request took the lane last: CLOCK_MONOTONIC, in ns */
 	__u64 behind;   /* times that a message began in the middle of a frame, or behind one that is not read yet */
-	__u64 full;     /* requests that found their flight taken, or the provider too far behind */
-	__u64 rest;
+	__u64 full;     /* requests that found their flight taken, the provider too far behind, or too many in flight */
+	__u64 drawn;    /* id + 1 of a request that went to the proxy because it was drawn for a span; 0: the proxy has read it */
 };
 
 /* lane_flights: requests in flight, LANE_FLIGHTS for each lane; that of an id is at
@@ -99,7 +99,7 @@ struct lane_share {
 	__u8 count;  /* of choices; 1 to LANE_CHOICES */
 	__u16 pad;
 	__u32 cursor; /* of round robin; the programs' */
-	__u32 budget; /* in lane_budgets, 0: none */
+	__u32 limit;  /* requests in flight to the cluster; 0: any number */
 	__u8 choices[LANE_CHOICES];
 };
 
@@ -118,12 +118,15 @@ struct lane_route {
 	struct lane_share shares[LANE_SHARES];
 	__u32 series[LANE_ENDS]; /* in lane_tallies, by end */
 	__u32 flags;             /* enum lane_route_flag */
-	__u32 pad[3];
-	__u64 rest[2];
+	__u32 sampled; /* if traced: random words below it are for a span */
+	__u32 pad[2];
+	__u16 bounds[LANE_ENDS]; /* in lane_active, of the end's cluster; 0: any number may be in flight */
 };
 
 enum lane_route_flag {
 	lane_counts_active = 1, /* lane_active is kept for its requests */
+	lane_limited = 2,       /* requests in flight to some cluster have a limit: bounds */
+	lane_traced = 4,        /* requests that are part of a trace go to the proxy, and of others some */
 };
 
 /* lane_tallies: what ended well in the lane, for each series on each CPU (at cpu *

@@ -42,7 +42,10 @@ enum lane_outcome {
 	inject_gone,
 
 	lane_reset, /* a socket was reset in the middle of a message: its rest is dropped */
+
+	request_limited, /* lane_limit.h: as many are in flight to its cluster as may be */
+	request_traced,  /* lane_trace.h: it is or may be part of a trace */
 };
 
 #define MAX_LANE_OUTCOMES 64
-_Static_assert(lane_reset < MAX_LANE_OUTCOMES, "lane_counts is too small");
+_Static_assert(request_traced < MAX_LANE_OUTCOMES, "lane_counts is too small");

@@ -65,13 +65,23 @@ static __always_inline __s64 active_at(struct lane *lane, __u32 end)
 	return n ? *(volatile __u64 *)n : 0;
 }
 
+/* idle_at tells whether the flight of a request is free: no other program takes it. */
+static __always_inline int idle_at(__u32 number, __u64 id)
+{
+	struct lane_flights *flights = bpf_map_lookup_elem(&lane_flights, &number);
+
+	return flights && id + 1 && !*(volatile __u64 *)&flights->slots[id & (LANE_FLIGHTS - 1)].key;
+}
+
 static __always_inline __u32 choice(struct lane_share *s, __u64 i)
 {
 	return BOUND(i, LANE_CHOICES - 1) ? s->choices[i] : LANE_ENDS;
 }
 
-/* choose returns the end for the next request of a route; LANE_ENDS: it has none. */
-static __always_inline __u32 choose(struct lane *lane, struct lane_route *r)
+/* choose returns the end for the next request of a route; LANE_ENDS: it has none. Limit becomes
+ * how many requests may be in flight to its cluster.
+ */
+static __always_inline __u32 choose(struct lane *lane, struct lane_route *r, __u32 *limit)
 {
 	__u32 word, one, other, count;
 	struct lane_share *s;
@@ -85,6 +95,7 @@ static __always_inline __u32 choose(struct lane *lane, struct lane_route *r)
 	}
 	BOUND(share, LANE_SHARES - 1);
 	s = &r->shares[share];
+	*limit = s->limit;
 	count = s->count;
 	if (!count)
 		return LANE_ENDS;
@@ -130,7 +141,10 @@ static __always_inline int is_call(const struct header *h, __u32 serialization)
 	return kind_of(h) == (FRAME_CALL | serialization) && h->total <= FRAME_MAX;
 }
 
-/* fly_all returns how many bytes of a message are requests that take the flight as. */
+/* fly_all returns how many bytes of a message are requests that take the flight as, whose
+ * bytes are the limit of those in flight to its cluster: the first has entered. Where requests
+ * are drawn each has a verdict of its own.
+ */
 static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
@@ -150,11 +164,16 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, s
 			break;
 		if (i && (!is_call(&h, r->serialization) || at + h.total > size || !same_names(msg, at, as->route)))
 			break;
-		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as))
+		if (i && as->bytes && !enter(r, as->end, as->bytes))
 			break;
+		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as)) {
+			if (as->bytes)
+				leave(r, as->end);
+			break;
+		}
 		n++;
 		at += h.total;
-		if (at >= size)
+		if (at >= size || r->flags & lane_traced)
 			break;
 	}
 	lane->requests += n;
@@ -184,6 +203,7 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	struct lane_flight as = {.key = self->lane - 1};
 	__u32 serialization, class = lane->class, place, bytes;
 	struct lane_member *provider;
+	enum lane_outcome why;
 	struct lane_route *r;
 	struct header h;
 	__u64 end;
@@ -201,7 +221,7 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	r = bpf_map_lookup_elem(&lane_routes, &place);
 	if (!r)
 		return request_unknown;
-	end = choose(lane, r);
+	end = choose(lane, r, &as.bytes);
 	if (!BOUND(end, LANE_ENDS - 1) || !(WORD(lane->ends[end].flags) & lane_end_open))
 		return request_unknown;
 	provider = &bound->providers[end];
@@ -213,6 +233,18 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	}
 	if (!aim(msg, self, &provider->cookie))
 		return request_unknown;
+	if (as.bytes && !enter(r, end, as.bytes)) {
+		lane->full++;
+		return request_limited;
+	}
+	if (r->flags & lane_traced) {
+		why = idle_at(as.key, h.id) ? trace(msg, lane, r, &h) : request_taken;
+		if (why) {
+			if (as.bytes)
+				leave(r, end);
+			return why;
+		}
+	}
 	as.start = bpf_ktime_get_ns();
 	as.route = place;
 	as.end = end;

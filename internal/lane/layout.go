@@ -8,7 +8,7 @@ package lane
 import "unsafe"
 
 // Version is the version of the layout, which agent and proxy must share.
-const Version = 1
+const Version = 3
 
 // The bounds of a lane. See bpf/lane_memory.h.
 const (
@@ -40,8 +40,12 @@ const (
 	LeastRequest
 )
 
-// CountsActive of Route.Flags: the endpoints' requests in flight are counted.
-const CountsActive uint32 = 1
+// Flags of a Route.
+const (
+	CountsActive uint32 = 1 << iota // the endpoints' requests in flight are counted
+	Limited                         // Bounds count requests in flight to clusters
+	Traced                          // requests that are part of a trace go to the proxy, and of others some
+)
 
 // Serializations that the programs read.
 const (
@@ -77,8 +81,8 @@ type Lane struct {
 	Returned  uint64 // messages of providers that did
 	Last      uint64 // CLOCK_MONOTONIC in ns of the last request that took the lane
 	Behind    uint64 // messages that began in the middle of a frame, or behind one that is not read yet
-	Full      uint64 // requests that found their flight taken, or the provider too far behind
-	_         uint64
+	Full      uint64 // requests that found their flight taken, the provider too far behind, or too many in flight
+	Drawn     uint64 // id + 1 of a request that went to the proxy because it was drawn for a span; 0: it was read
 }
 
 // At is a position in a TCP stream, of its sequence number.
@@ -101,7 +105,7 @@ type Share struct {
 	Count   uint8 // of Choices
 	_       uint16
 	Cursor  uint32 // the programs'
-	Budget  uint32 // 0: none
+	Limit   uint32 // of requests in flight to the cluster; 0: none
 	Choices [Choices]uint8
 }
 
@@ -116,8 +120,9 @@ type Route struct {
 	Shares        [Shares]Share
 	Series        [Ends]uint32 // in Memory.Tallies, by end
 	Flags         uint32
-	_             [3]uint32
-	_             [2]uint64
+	Sampled       uint32 // if Traced: random words below it are for a span
+	_             [2]uint32
+	Bounds        [Ends]uint16 // in Memory.Active, of the end's cluster, in halves: those of lanes, and above the proxy's; 0: none
 }
 
 // Tally is what ended well in the lane, of one series on one CPU. The bounds are those of

@@ -78,7 +78,7 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	r := exchange.Request{
 		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
-	r.Until, r.Span = s.until(now), s.plans.Span(frame)
+	r.Until, r.Span = s.until(now), s.plans.Span(frame, s.ride.Drawn(h.ID))
 	if !r.OneWay {
 		s.begin()
 		if s.crowded && why == rpc.WhyNone {

@@ -41,6 +41,7 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 	if n.Counts {
 		atomic.AddUint64(&l.book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
 	}
+	n.Left(l.book.Memory.Active, got.End)
 	l.ride.host.Asked()
 	age := time.Duration(l.ls.opts.Kernel.Now() - got.Start)
 	return exchange.Flight{

@@ -301,7 +301,7 @@ func (l *Lane) end(err error) {
 		<-e.done
 	}
 	r.mu.Lock()
-	r.lane, r.well = nil, err == nil
+	r.lane, r.well, r.drawn = nil, err == nil, atomic.LoadUint64(&l.at.Drawn)
 	r.mu.Unlock()
 	if err != nil {
 		why = tally.Failed

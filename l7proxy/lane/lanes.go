@@ -124,9 +124,7 @@ func (ls *Lanes) replace(m *lane.Memory) {
 		l.quit(tally.Off)
 	}
 	if ls.book != nil {
-		for _, w := range ls.book.Ways() {
-			ls.book.Forget(w)
-		}
+		ls.book.Close()
 	}
 	ls.book, ls.next, ls.free = nil, 0, nil
 	if m == nil {

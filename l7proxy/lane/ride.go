@@ -59,8 +59,9 @@ type Ride struct {
 	moved  uint64        // requests of the lane, of Moved
 
 	mu   sync.Mutex
-	lane *Lane // nil: none
-	well bool  // the last one ended as it should
+	lane  *Lane  // nil: none
+	well  bool   // the last one ended as it should
+	drawn uint64 // as of the last one's end
 }
 
 // Init makes r the part of a host, whose requests come by conn.
@@ -201,6 +202,21 @@ func (r *Ride) Moved() bool {
 	moved := n != r.moved
 	r.moved = n
 	return moved
+}
+
+// Drawn tells whether the lane's programs left a request to the proxy because they drew it for
+// a span. It is asked once for each.
+func (r *Ride) Drawn(id uint64) bool {
+	if !r.ready {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := &r.drawn
+	if r.lane != nil {
+		at = &r.lane.at.Drawn
+	}
+	return atomic.CompareAndSwapUint64(at, id+1, 0)
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

@@ -4,6 +4,7 @@ import (
 	"math/big"
 
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -131,7 +132,20 @@ func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r R
 	if sum > lane.Choices {
 		return s, TooMany
 	}
-	return s, Lane
+	return s, limit(&s, set.Config())
+}
+
+// limit is a share's, and who counts.
+func limit(s *Share, of *snapshot.Cluster) Reason {
+	if of.MaxRequests == nil {
+		return Lane
+	}
+	g, ok := s.Ends[0].Edge.Endpoint.(*breaker.Guarded)
+	if !ok {
+		return Changing
+	}
+	s.Limit, s.Breaker = *of.MaxRequests, g.Breaker
+	return Lane
 }
 
 // policy is what a lane goes by for some odds. Only says that there are no others in the
@@ -198,13 +212,16 @@ func (c *Case) whole(parts []part) ([]Share, Reason) {
 	if len(parts) == 0 {
 		return nil, NoEndpoint
 	}
-	addresses := make(map[string]bool)
+	addresses := make(map[string]*breaker.Breaker)
 	common := big.NewInt(1) // of the denominators
 	for _, p := range parts {
 		d := p.weight.Denom()
 		common.Mul(common, new(big.Int).Div(d, new(big.Int).GCD(nil, nil, common, d)))
 		for _, e := range p.share.Ends {
-			addresses[e.Address.String()] = true
+			if other, ok := addresses[e.Address.String()]; ok && other != p.share.Breaker {
+				return nil, Breaker // of two clusters: which of them a request counts for nobody knows
+			}
+			addresses[e.Address.String()] = p.share.Breaker
 		}
 	}
 	if len(parts) > lane.Shares || len(addresses) > lane.Ends {
