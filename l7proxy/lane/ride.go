@@ -58,7 +58,7 @@ type Ride struct {
 	place  atomic.Uint32 // sequence number of the next frame
 	moved  uint64        // requests of the lane, of Moved
 
-	mu   sync.Mutex
+	mu    sync.Mutex
 	lane  *Lane  // nil: none
 	well  bool   // the last one ended as it should
 	drawn uint64 // as of the last one's end
