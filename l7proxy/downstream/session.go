@@ -14,6 +14,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane"
+	"github.com/dubway/dubway/l7proxy/lane/observed"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -35,6 +36,7 @@ type Env struct {
 	MaxFrame  int   // bytes, header included
 	Ends      *mtls.Ends
 	Lanes     *lane.Lanes // nil: there are none
+	Observer  *observed.Observer
 	Stopping  atomic.Bool
 
 	patient time.Duration // instead of lastLook, for tests
@@ -94,6 +96,7 @@ type Session struct {
 	relayed bool
 	line    callback.Line
 	ride    lane.Ride
+	seen    observed.Seen
 	quiet   int        // ticks without one; of Tick
 	stall   sock.Stall // of Tick
 	silent  int        // ticks in which nothing moved; of Tick

@@ -3,7 +3,6 @@ package lane
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/dubway/dubway/internal/admin"
@@ -57,30 +56,8 @@ func (l *Lane) status() admin.LaneStatus {
 func (ls *Lanes) Names() []admin.LearnedName {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	var all []admin.LearnedName
 	if ls.book == nil {
 		return nil
 	}
-	for key, w := range ls.book.Ways() {
-		for n := range w.Names() {
-			one := admin.LearnedName{
-				Consumer: key.Workload, Destination: key.Original.String(), Interface: n.Path, Method: n.Method,
-				Version: n.Version, Serialization: "hessian2", Way: admin.WayProxy, Reason: string(n.Verdict.Reason),
-			}
-			if n.Serialization == lane.Fastjson2 {
-				one.Serialization = "fastjson2"
-			}
-			if n.Placed {
-				one.Way, one.Reason = admin.WayLane, ""
-				one.Route = n.Verdict.Shares[0].Ends[0].Edge.SameNode.Route
-			}
-			all = append(all, one)
-		}
-	}
-	slices.SortFunc(all, func(a, b admin.LearnedName) int {
-		return cmp.Or(strings.Compare(a.Consumer, b.Consumer), strings.Compare(a.Destination, b.Destination),
-			strings.Compare(a.Interface, b.Interface), strings.Compare(a.Method, b.Method),
-			strings.Compare(a.Serialization, b.Serialization))
-	})
-	return all
+	return ls.book.List()
 }

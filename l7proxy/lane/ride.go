@@ -147,6 +147,9 @@ func (r *Ride) worth(now time.Time) bool {
 	return r.came >= worthRate || r.came > 0 && r.host.Flying() >= worthFlying
 }
 
+// Worth counts a request, and tells whether the connection is worth a lane.
+func (r *Ride) Worth() bool { return r.worth(time.Now()) }
+
 // begin opens a lane, if the kernel knows the consumer's socket.
 func (r *Ride) begin() {
 	if !r.ready {

@@ -19,6 +19,7 @@ const Queued = 1 << 20
 type Proxy struct {
 	Number    uint32       // of the lane
 	Slow      atomic.Int64 // requests that it read
+	Drawn     atomic.Int64 // of them, those that were drawn for a span
 	Returned  atomic.Int64 // answers in flight that it read from lanes' providers
 	Late      atomic.Int64 // such answers that were not in flight
 	Injected  atomic.Int64
@@ -146,6 +147,9 @@ func (p *Proxy) onRequest(raw []byte) error {
 		return p.inject(beat.Append(nil))
 	}
 	p.Slow.Add(1)
+	if atomic.CompareAndSwapUint64(&p.lane.Drawn, idOf(raw)+1, 0) {
+		p.Drawn.Add(1)
+	}
 	if p.Drop.Load() {
 		return nil
 	}
@@ -165,6 +169,9 @@ func (p *Proxy) onReturned(raw []byte) error {
 		return nil
 	}
 	p.Returned.Add(1)
+	if bound := p.memory.Routes[f.Route].Bounds[f.End]; bound != 0 {
+		atomic.AddUint64(&p.memory.Active[bound], ^uint64(0))
+	}
 	atomic.AddUint64(&p.memory.Active[p.lane.Ends[f.End].Endpoint], ^uint64(0))
 	return p.inject(raw)
 }
