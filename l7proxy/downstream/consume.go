@@ -87,7 +87,7 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	}
 	if s.forward(h, &r, edge, why); why == rpc.WhyNone {
 		s.ride.Came(&s.plans, h, frame)
-		s.observeLane(h, frame)
+		s.seen.Came(&s.plans, s.protocol, h, frame)
 	}
 }
 

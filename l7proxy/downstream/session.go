@@ -107,6 +107,7 @@ type Session struct {
 func newSession(env *Env, in *Accepted) *Session {
 	s := &Session{env: env, in: in, idle: make(chan struct{}, 1)}
 	s.ride.Init(env.Lanes, s, in.Conn, &in.Source)
+	s.seen.Init(env.Observer, &in.Source, &s.ride)
 	s.speak(env.Protocols.Of(rpc.ProtocolDubbo))
 	s.plans.Init(&env.Env.Env, &in.Source, s, &s.line)
 	s.line.Init(s, env.Pool.Stats())

@@ -43,11 +43,7 @@ func (p *Planner) Span(frame []byte, drawn bool) rpc.Span {
 	if !ok {
 		return nil
 	}
-	random := p.random.Uint64()
-	if drawn {
-		random = 0 // which every share has
-	}
-	return p.env.Tracer.Begin(p.listener.Tracing, of.Body, p.source.Inbound, random)
+	return p.env.Tracer.Begin(p.listener.Tracing, of.Body, p.source.Inbound, snapshot.Draw(p.random, drawn))
 }
 
 // facts are those of a request by its frame, which is opened; false if it cannot be.

@@ -13,6 +13,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
@@ -58,33 +59,40 @@ type Planner interface {
 	Lane(h codec.Header, body []byte) verdict.Verdict
 }
 
-// Request is one that was sent on.
-type Request struct {
-	Key      learned.Key
-	Protocol *codec.Protocol
-	Header   codec.Header
-	Body     []byte
-	// Worth says that its connection is worth a lane.
-	Worth bool
+// Pace tells of a connection whether it is worth a lane, and counts the requests by which it is.
+type Pace interface{ Worth() bool }
+
+// Seen is a consumer's connection as it is observed. Its methods are its reading goroutine's.
+type Seen struct {
+	observer *Observer
+	source   *plan.Source
+	pace     Pace
+	joined   bool // it would have a lane
 }
 
-// Seen is what is known of one connection: that it would have a lane. One goroutine uses it.
-type Seen bool
+// Init makes s the part of a connection.
+func (s *Seen) Init(o *Observer, source *plan.Source, p Pace) {
+	s.observer, s.source, s.pace = o, source, p
+}
 
-// Came counts a request, behind its plan.
-func (o *Observer) Came(s *Seen, p Planner, r *Request) {
-	a := learned.Asked{Header: r.Header, Body: r.Body, Now: time.Now()}
+// Came counts a request of a protocol, behind its plan.
+func (s *Seen) Came(p Planner, of *codec.Protocol, h codec.Header, frame []byte) {
+	o := s.observer
+	if !o.On() || s.source.Inbound || of.Name != rpc.ProtocolDubbo {
+		return
+	}
+	a := learned.Asked{Header: h, Body: frame[h.Head:], Now: time.Now()}
 	var state codec.State
-	placed := false
-	if a.Prefix, state = r.Protocol.Requests.Prefix(r.Header, a.Body); state == codec.Complete && !a.Prefix.Generic && r.Header.TwoWay() {
-		placed = o.learn(p, r.Key, &a)
+	placed, worth := false, s.pace.Worth()
+	if a.Prefix, state = of.Requests.Prefix(h, a.Body); state == codec.Complete && !a.Prefix.Generic && h.TwoWay() {
+		placed = o.learn(p, learned.Key{Workload: s.source.Workload.UID, Original: s.source.Original}, &a)
 	}
 	switch {
-	case placed && bool(*s):
+	case placed && s.joined:
 		o.taken.Add(1)
 		return
-	case placed && r.Worth:
-		*s = true // from the next one on
+	case placed && worth:
+		s.joined = true // from the next one on
 	}
 	o.other.Add(1)
 }
