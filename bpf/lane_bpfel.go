@@ -73,7 +73,7 @@ type LaneLane struct {
 	Last     uint64
 	Behind   uint64
 	Full     uint64
-	Drawn    uint64
+	Rest     uint64
 }
 
 type LaneLaneBinding struct {

@@ -70,7 +70,7 @@ struct lane {
 	__u64 last;     /* when a request took the lane last: CLOCK_MONOTONIC, in ns */
 	__u64 behind;   /* times that a message began in the middle of a frame, or behind one that is not read yet */
 	__u64 full;     /* requests that found their flight taken, the provider too far behind, or too many in flight */
-	__u64 drawn;    /* id + 1 of a request that went to the proxy because it was drawn for a span; 0: the proxy has read it */
+	__u64 rest;
 };
 
 /* lane_flights: requests in flight, LANE_FLIGHTS for each lane; that of an id is at
@@ -82,9 +82,14 @@ struct lane_flight {
 	__u64 start; /* CLOCK_MONOTONIC, in ns */
 	__u32 route; /* its place in lane_routes */
 	__u32 bytes; /* of the request, header included */
-	__u32 end;   /* of the lane */
+	__u32 end;   /* of the lane; or, without a key, lane_drawn */
 	__u32 series;
 };
+
+/* lane_drawn: a request whose id + 1 is start has gone to the proxy because it was drawn for a
+ * span. The proxy makes it 0 when it has read that.
+ */
+#define lane_drawn 256
 
 enum lane_policy {
 	lane_round_robin,

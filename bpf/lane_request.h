@@ -65,14 +65,6 @@ static __always_inline __s64 active_at(struct lane *lane, __u32 end)
 	return n ? *(volatile __u64 *)n : 0;
 }
 
-/* idle_at tells whether the flight of a request is free: no other program takes it. */
-static __always_inline int idle_at(__u32 number, __u64 id)
-{
-	struct lane_flights *flights = bpf_map_lookup_elem(&lane_flights, &number);
-
-	return flights && id + 1 && !*(volatile __u64 *)&flights->slots[id & (LANE_FLIGHTS - 1)].key;
-}
-
 static __always_inline __u32 choice(struct lane_share *s, __u64 i)
 {
 	return BOUND(i, LANE_CHOICES - 1) ? s->choices[i] : LANE_ENDS;
@@ -238,7 +230,7 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 		return request_limited;
 	}
 	if (r->flags & lane_traced) {
-		why = idle_at(as.key, h.id) ? trace(msg, lane, r, &h) : request_taken;
+		why = trace(msg, as.key, r, &h);
 		if (why) {
 			if (as.bytes)
 				leave(r, end);

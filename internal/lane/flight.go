@@ -40,3 +40,22 @@ func (m *Memory) InFlight(lane uint32, f func(id uint64, flight Flight) bool) {
 		}
 	}
 }
+
+// Drawn tells, once, whether a request of a lane went to the proxy because the programs drew it
+// for a span.
+func (m *Memory) Drawn(lane uint32, id uint64) bool {
+	at := m.at(lane, id)
+	return atomic.LoadUint32(&at.End) == drawn && atomic.LoadUint64(&at.Start) == id+1 &&
+		atomic.LoadUint64(&at.Key) == 0 && atomic.CompareAndSwapUint32(&at.End, drawn, 0)
+}
+
+// Undraw returns the ids for which Drawn would be true, for the last time.
+func (m *Memory) Undraw(lane uint32) (ids []uint64) {
+	for i := range m.Flights[uint64(lane)*Flights:][:Flights] {
+		at := m.at(lane, uint64(i))
+		if id := atomic.LoadUint64(&at.Start) - 1; m.Drawn(lane, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

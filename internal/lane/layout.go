@@ -82,7 +82,7 @@ type Lane struct {
 	Last      uint64 // CLOCK_MONOTONIC in ns of the last request that took the lane
 	Behind    uint64 // messages that began in the middle of a frame, or behind one that is not read yet
 	Full      uint64 // requests that found their flight taken, the provider too far behind, or too many in flight
-	Drawn     uint64 // id + 1 of a request that went to the proxy because it was drawn for a span; 0: it was read
+	_         uint64
 }
 
 // At is a position in a TCP stream, of its sequence number.
@@ -94,9 +94,13 @@ type Flight struct {
 	Start  uint64 // CLOCK_MONOTONIC in ns
 	Route  uint32 // its place in Memory.Routes
 	Bytes  uint32 // of the request, header included
-	End    uint32
+	End    uint32 // or drawn, without a key
 	Series uint32
 }
+
+// drawn of Flight.End: a request whose id + 1 is Start went to the proxy because it was drawn
+// for a span.
+const drawn = 256
 
 // Share is a cluster of a route.
 type Share struct {

@@ -163,6 +163,7 @@ func (l *Lane) join() error {
 // enter begins a lane whose consumer is bound. The write side of its connection is held.
 func (l *Lane) enter(lane.State) {
 	l.joined = true
+	l.book.Memory.Undraw(l.number) // what a lane before this one has left
 	atomic.StoreUint32(&l.at.Class, l.way.Class)
 	l.ls.opts.Tally.Opened(l.number, l.ride.source.Remote)
 	l.ls.mu.Lock()
@@ -301,7 +302,7 @@ func (l *Lane) end(err error) {
 		<-e.done
 	}
 	r.mu.Lock()
-	r.lane, r.well, r.drawn = nil, err == nil, atomic.LoadUint64(&l.at.Drawn)
+	r.lane, r.well, r.drawn = nil, err == nil, l.book.Memory.Undraw(l.number)
 	r.mu.Unlock()
 	if err != nil {
 		why = tally.Failed

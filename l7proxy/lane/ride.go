@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,9 +60,9 @@ type Ride struct {
 	moved  uint64        // requests of the lane, of Moved
 
 	mu    sync.Mutex
-	lane  *Lane  // nil: none
-	well  bool   // the last one ended as it should
-	drawn uint64 // as of the last one's end
+	lane  *Lane    // nil: none
+	well  bool     // the last one ended as it should
+	drawn []uint64 // ids, of the last one
 }
 
 // Init makes r the part of a host, whose requests come by conn.
@@ -215,11 +216,10 @@ func (r *Ride) Drawn(id uint64) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := &r.drawn
-	if r.lane != nil {
-		at = &r.lane.at.Drawn
+	if r.lane == nil {
+		return slices.Contains(r.drawn, id)
 	}
-	return atomic.CompareAndSwapUint64(at, id+1, 0)
+	return r.lane.book.Memory.Drawn(r.lane.number, id)
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

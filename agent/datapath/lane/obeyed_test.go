@@ -95,7 +95,7 @@ func TestTraces(t *testing.T) {
 	}
 	w.settle()
 	took, drawn := w.proxy.Lane().Requested-before, uint64(w.proxy.Drawn.Load())
-	t.Logf("%d took the lane, %d were drawn, and %d were not, while one of those was not read", took, drawn, w.proxy.Slow.Load()-slow-int64(drawn))
+	t.Logf("%d took the lane, %d were drawn, %d went to the proxy undrawn", took, drawn, w.proxy.Slow.Load()-slow-int64(drawn))
 	// Five standard deviations of a thousand draws.
 	if share := float64(drawn) / float64(took+drawn); took+drawn < 1000 || share < 0.25-0.07 || share > 0.25+0.07 {
 		t.Errorf("%d of %d were drawn, want a quarter", drawn, took+drawn)

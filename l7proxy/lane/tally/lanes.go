@@ -86,7 +86,7 @@ func (t *Table) Opened(number uint32, consumer netip.AddrPort) {
 	t.lanes.open[number] = struct{}{}
 	t.totals.Opened++
 	l := &t.memory.Lanes[number]
-	for _, counter := range []*uint64{&l.Requested, &l.Answered, &l.Slow, &l.Returned, &l.Last, &l.Behind, &l.Full, &l.Drawn} {
+	for _, counter := range []*uint64{&l.Requested, &l.Answered, &l.Slow, &l.Returned, &l.Last, &l.Behind, &l.Full} {
 		atomic.StoreUint64(counter, 0)
 	}
 }

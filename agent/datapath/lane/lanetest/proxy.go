@@ -147,7 +147,7 @@ func (p *Proxy) onRequest(raw []byte) error {
 		return p.inject(beat.Append(nil))
 	}
 	p.Slow.Add(1)
-	if atomic.CompareAndSwapUint64(&p.lane.Drawn, idOf(raw)+1, 0) {
+	if p.memory.Drawn(p.Number, idOf(raw)) {
 		p.Drawn.Add(1)
 	}
 	if p.Drop.Load() {
