@@ -105,7 +105,8 @@ func (x *matrix) lanes(t *testing.T, c *consumer) {
 				nowCalls, nowTook := x.called(c, s)
 				calls, took = nowCalls-calls, nowTook-took
 				t.Logf("%s to %s by %s at %s: %d of %d calls in the lane", c.kind, p.Name, s, target, took, calls)
-				if took*10 < calls*9 { // but for the first ones, large answers and errors
+				// Some hundred are made before there is a lane, or behind a callback.
+				if took*10 < (calls-300)*9 {
 					x.ways(t, c)
 					t.Errorf("%s to %s by %s at %s: %d of %d calls in the lane", c.kind, p.Name, s, target, took, calls)
 				}
