@@ -153,6 +153,7 @@ const (
 	LaneLaneOutcomeLaneReset           LaneLaneOutcome = 26
 	LaneLaneOutcomeRequestLimited      LaneLaneOutcome = 27
 	LaneLaneOutcomeRequestTraced       LaneLaneOutcome = 28
+	LaneLaneOutcomeRequestRemote       LaneLaneOutcome = 29
 )
 
 type LaneLanePlace struct {

@@ -82,14 +82,19 @@ struct lane_flight {
 	__u64 start; /* CLOCK_MONOTONIC, in ns */
 	__u32 route; /* its place in lane_routes */
 	__u32 bytes; /* of the request, header included */
-	__u32 end;   /* of the lane; or, without a key, lane_drawn */
+	__u32 end;   /* of the lane; or, without a key, enum lane_drawn */
 	__u32 series;
 };
 
-/* lane_drawn: a request whose id + 1 is start has gone to the proxy because it was drawn for a
- * span. The proxy makes it 0 when it has read that.
+/* drawn: what was drawn for a request that has gone to the proxy, whose id + 1 is start. The
+ * proxy makes it 0 when it has read it.
  */
-#define lane_drawn 256
+enum lane_drawn {
+	lane_drawn_share = 0xff,  /* its number, if */
+	lane_drawn_any = 0x100,   /* always set */
+	lane_drawn_led = 0x200,   /* a share was drawn */
+	lane_drawn_span = 0x400,  /* it is to have a span */
+};
 
 enum lane_policy {
 	lane_round_robin,
@@ -101,7 +106,7 @@ enum lane_policy {
 struct lane_share {
 	__u32 upto; /* a random word up to this, and above the shares before, is its own */
 	__u8 policy; /* enum lane_policy */
-	__u8 count;  /* of choices; 1 to LANE_CHOICES */
+	__u8 count;  /* of choices; 0: they are the proxy's to choose */
 	__u16 pad;
 	__u32 cursor; /* of round robin; the programs' */
 	__u32 limit;  /* requests in flight to the cluster; 0: any number */
@@ -132,6 +137,7 @@ enum lane_route_flag {
 	lane_counts_active = 1, /* lane_active is kept for its requests */
 	lane_limited = 2,       /* requests in flight to some cluster have a limit: bounds */
 	lane_traced = 4,        /* requests that are part of a trace go to the proxy, and of others some */
+	lane_mixed = 8,         /* a share is the proxy's: who sends a request there is drawn once */
 };
 
 /* lane_tallies: what ended well in the lane, for each series on each CPU (at cpu *

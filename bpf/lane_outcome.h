@@ -45,7 +45,8 @@ enum lane_outcome {
 
 	request_limited, /* lane_limit.h: as many are in flight to its cluster as may be */
 	request_traced,  /* lane_trace.h: it is or may be part of a trace */
+	request_remote,  /* lane_request.h: its cluster is the proxy's */
 };
 
 #define MAX_LANE_OUTCOMES 64
-_Static_assert(request_traced < MAX_LANE_OUTCOMES, "lane_counts is too small");
+_Static_assert(request_remote < MAX_LANE_OUTCOMES, "lane_counts is too small");

@@ -71,9 +71,10 @@ static __always_inline __u32 choice(struct lane_share *s, __u64 i)
 }
 
 /* choose returns the end for the next request of a route; LANE_ENDS: it has none. Limit becomes
- * how many requests may be in flight to its cluster.
+ * how many requests may be in flight to its cluster, and drawn says of a mixed route which share
+ * it is of.
  */
-static __always_inline __u32 choose(struct lane *lane, struct lane_route *r, __u32 *limit)
+static __always_inline __u32 choose(struct lane *lane, struct lane_route *r, __u32 *limit, __u32 *drawn)
 {
 	__u32 word, one, other, count;
 	struct lane_share *s;
@@ -86,6 +87,8 @@ static __always_inline __u32 choose(struct lane *lane, struct lane_route *r, __u
 				break;
 	}
 	BOUND(share, LANE_SHARES - 1);
+	if (r->flags & lane_mixed)
+		*drawn = lane_drawn_any | lane_drawn_led | share;
 	s = &r->shares[share];
 	*limit = s->limit;
 	count = s->count;
@@ -133,6 +136,20 @@ static __always_inline int is_call(const struct header *h, __u32 serialization)
 	return kind_of(h) == (FRAME_CALL | serialization) && h->total <= FRAME_MAX;
 }
 
+/* free_flight returns the flight of a request, which no other program takes; NULL if it is
+ * another's, or says something that the proxy has not read.
+ */
+static __always_inline struct lane_flight *free_flight(__u32 number, __u64 id)
+{
+	struct lane_flights *flights = bpf_map_lookup_elem(&lane_flights, &number);
+	struct lane_flight *flight;
+
+	if (!flights || !(id + 1))
+		return NULL;
+	flight = &flights->slots[id & (LANE_FLIGHTS - 1)];
+	return *(volatile __u64 *)&flight->key || WORD(flight->end) & lane_drawn_any ? NULL : flight;
+}
+
 /* fly_all returns how many bytes of a message are requests that take the flight as, whose
  * bytes are the limit of those in flight to its cluster: the first has entered. Where requests
  * are drawn each has a verdict of its own.
@@ -165,7 +182,7 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, s
 		}
 		n++;
 		at += h.total;
-		if (at >= size || r->flags & lane_traced)
+		if (at >= size || r->flags & (lane_traced | lane_mixed))
 			break;
 	}
 	lane->requests += n;
@@ -188,33 +205,22 @@ static __always_inline __u32 route_of(struct sk_msg_md *msg, struct lane_socket 
 	return self->route;
 }
 
-/* send_requests returns 0, or why the message has to go to the proxy. */
-static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, struct lane_socket *self,
-						       struct lane_binding *bound, struct lane *lane)
+/* send_by has the requests at a message's begin take the lane by their route. It returns 0, or why
+ * the message has to go to the proxy; what was drawn for the first one is in drawn then.
+ */
+static __always_inline enum lane_outcome send_by(struct sk_msg_md *msg, struct lane_socket *self, struct lane_binding *bound,
+						 struct lane *lane, const struct header *h, struct lane_route *r, __u32 *drawn)
 {
-	struct lane_flight as = {.key = self->lane - 1};
-	__u32 serialization, class = lane->class, place, bytes;
+	struct lane_flight as = {.key = self->lane - 1, .route = self->route - 1};
 	struct lane_member *provider;
 	enum lane_outcome why;
-	struct lane_route *r;
-	struct header h;
+	__u32 bytes;
 	__u64 end;
 
-	widen(msg);
-	if (!read_header(window(msg), window_end(msg), &h))
-		return request_partial;
-	serialization = kind_of(&h) & FRAME_SERIALIZATION;
-	if (!is_call(&h, serialization) || (serialization != HESSIAN2 && serialization != FASTJSON2))
-		return request_kind;
-	place = class ? route_of(msg, self, class, serialization) : 0;
-	if (!place)
-		return request_unknown;
-	place--;
-	r = bpf_map_lookup_elem(&lane_routes, &place);
-	if (!r)
-		return request_unknown;
-	end = choose(lane, r, &as.bytes);
-	if (!BOUND(end, LANE_ENDS - 1) || !(WORD(lane->ends[end].flags) & lane_end_open))
+	end = choose(lane, r, &as.bytes, drawn);
+	if (!BOUND(end, LANE_ENDS - 1))
+		return *drawn ? request_remote : request_unknown;
+	if (!(WORD(lane->ends[end].flags) & lane_end_open))
 		return request_unknown;
 	provider = &bound->providers[end];
 	if (!provider->cookie)
@@ -229,16 +235,13 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 		lane->full++;
 		return request_limited;
 	}
-	if (r->flags & lane_traced) {
-		why = trace(msg, as.key, r, &h);
-		if (why) {
-			if (as.bytes)
-				leave(r, end);
-			return why;
-		}
+	why = r->flags & lane_traced ? trace(msg, r, h, drawn) : 0;
+	if (why) {
+		if (as.bytes)
+			leave(r, end);
+		return why;
 	}
 	as.start = bpf_ktime_get_ns();
-	as.route = place;
 	as.end = end;
 	as.series = r->series[end];
 	bytes = fly_all(msg, lane, r, &as);
@@ -249,6 +252,47 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	lane->last = as.start;
 	bpf_msg_apply_bytes(msg, bytes);
 	return 0;
+}
+
+/* send_requests returns 0, or why the message has to go to the proxy. Where something is drawn of
+ * requests it is once for each: what goes to the proxy behind it says what was drawn, and for all
+ * else the proxy draws.
+ */
+static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, struct lane_socket *self,
+						       struct lane_binding *bound, struct lane *lane)
+{
+	__u32 serialization, class = lane->class, place, drawn = 0;
+	struct lane_flight *flight = NULL;
+	enum lane_outcome why;
+	struct lane_route *r;
+	struct header h;
+
+	widen(msg);
+	if (!read_header(window(msg), window_end(msg), &h))
+		return request_partial;
+	serialization = kind_of(&h) & FRAME_SERIALIZATION;
+	if (!is_call(&h, serialization) || (serialization != HESSIAN2 && serialization != FASTJSON2))
+		return request_kind;
+	place = class ? route_of(msg, self, class, serialization) : 0;
+	if (!place)
+		return request_unknown;
+	place--;
+	r = bpf_map_lookup_elem(&lane_routes, &place);
+	if (!r)
+		return request_unknown;
+	if (r->flags & (lane_traced | lane_mixed)) {
+		flight = free_flight(self->lane - 1, h.id);
+		if (!flight) {
+			lane->full++;
+			return request_taken;
+		}
+	}
+	why = send_by(msg, self, bound, lane, &h, r, &drawn);
+	if (why && drawn && flight) {
+		*(volatile __u64 *)&flight->start = h.id + 1;
+		*(volatile __u32 *)&flight->end = drawn;
+	}
+	return why;
 }
 
 static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket *self)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* lane_trace.h: which requests of a route whose listener makes spans go to the proxy. Those
  * that say of themselves whether they are part of a trace, in their attachments: what becomes
- * of them the proxy knows. Of the others as many as the listener says, which are drawn
- * here, once each: lane_drawn tells the proxy, which draws for all that come undrawn.
+ * of them the proxy knows. Of the others as many as the listener says, which are drawn here.
  */
 #pragma once
 
@@ -62,35 +61,15 @@ __attribute__((noinline)) int may_be_traced(struct sk_msg_md *msg, __u32 size)
 	return hit | trace_in(p);
 }
 
-/* free_flight returns the flight of a request, which no other program takes; NULL if it is
- * another's, or says something that the proxy has not read.
+/* trace returns 0 if a request takes the lane. It is asked last: what goes to the proxy for
+ * another reason has not been drawn.
  */
-static __always_inline struct lane_flight *free_flight(__u32 number, __u64 id)
+static __always_inline enum lane_outcome trace(struct sk_msg_md *msg, struct lane_route *r, const struct header *h, __u32 *drawn)
 {
-	struct lane_flights *flights = bpf_map_lookup_elem(&lane_flights, &number);
-	struct lane_flight *flight;
-
-	if (!flights || !(id + 1))
-		return NULL;
-	flight = &flights->slots[id & (LANE_FLIGHTS - 1)];
-	return *(volatile __u64 *)&flight->key || WORD(flight->end) == lane_drawn ? NULL : flight;
-}
-
-/* trace returns 0 if a request takes the lane, which has a flight then. It is asked last: what
- * goes to the proxy for another reason has not been drawn.
- */
-static __always_inline enum lane_outcome trace(struct sk_msg_md *msg, __u32 number, struct lane_route *r, const struct header *h)
-{
-	struct lane_flight *flight;
-
 	if (h->total > msg->size || may_be_traced(msg, h->total))
 		return request_traced;
-	flight = free_flight(number, h->id);
-	if (!flight)
-		return request_taken;
 	if (bpf_get_prandom_u32() >= r->sampled)
 		return 0;
-	*(volatile __u64 *)&flight->start = h->id + 1;
-	*(volatile __u32 *)&flight->end = lane_drawn;
+	*drawn |= lane_drawn_any | lane_drawn_span;
 	return request_traced;
 }

@@ -41,21 +41,30 @@ func (m *Memory) InFlight(lane uint32, f func(id uint64, flight Flight) bool) {
 	}
 }
 
-// Drawn tells, once, whether a request of a lane went to the proxy because the programs drew it
-// for a span.
-func (m *Memory) Drawn(lane uint32, id uint64) bool {
+// Drawn returns, once, what the programs drew for a request of a lane that went to the proxy.
+func (m *Memory) Drawn(lane uint32, id uint64) Drawn {
 	at := m.at(lane, id)
-	return atomic.LoadUint32(&at.End) == drawn && atomic.LoadUint64(&at.Start) == id+1 &&
-		atomic.LoadUint64(&at.Key) == 0 && atomic.CompareAndSwapUint32(&at.End, drawn, 0)
+	d := atomic.LoadUint32(&at.End)
+	if Drawn(d)&drawnAny == 0 || atomic.LoadUint64(&at.Start) != id+1 || atomic.LoadUint64(&at.Key) != 0 ||
+		!atomic.CompareAndSwapUint32(&at.End, d, 0) {
+		return 0
+	}
+	return Drawn(d)
 }
 
-// Undraw returns the ids for which Drawn would be true, for the last time.
-func (m *Memory) Undraw(lane uint32) (ids []uint64) {
-	for i := range m.Flights[uint64(lane)*Flights:][:Flights] {
-		at := m.at(lane, uint64(i))
-		if id := atomic.LoadUint64(&at.Start) - 1; m.Drawn(lane, id) {
-			ids = append(ids, id)
+// Undraw returns all that Drawn would return, for the last time, by id.
+func (m *Memory) Undraw(lane uint32) map[uint64]Drawn {
+	var all map[uint64]Drawn
+	for i := range uint64(Flights) {
+		id := atomic.LoadUint64(&m.at(lane, i).Start) - 1
+		d := m.Drawn(lane, id)
+		if d == 0 {
+			continue
 		}
+		if all == nil {
+			all = make(map[uint64]Drawn)
+		}
+		all[id] = d
 	}
-	return ids
+	return all
 }

@@ -45,6 +45,7 @@ const (
 	CountsActive uint32 = 1 << iota // the endpoints' requests in flight are counted
 	Limited                         // Bounds count requests in flight to clusters
 	Traced                          // requests that are part of a trace go to the proxy, and of others some
+	Mixed                           // some shares are the proxy's
 )
 
 // Serializations that the programs read.
@@ -94,19 +95,31 @@ type Flight struct {
 	Start  uint64 // CLOCK_MONOTONIC in ns
 	Route  uint32 // its place in Memory.Routes
 	Bytes  uint32 // of the request, header included
-	End    uint32 // or drawn, without a key
+	End    uint32 // or a Drawn, without a key
 	Series uint32
 }
 
-// drawn of Flight.End: a request whose id + 1 is Start went to the proxy because it was drawn
-// for a span.
-const drawn = 256
+// Drawn is what was drawn for a request that went to the proxy; 0: nothing.
+type Drawn uint32
+
+const (
+	drawnShare Drawn = 0xff
+	drawnAny   Drawn = 0x100
+	drawnLed   Drawn = 0x200
+	drawnSpan  Drawn = 0x400
+)
+
+// Span tells whether it is to have a span.
+func (d Drawn) Span() bool { return d&drawnSpan != 0 }
+
+// Share is the number of the route's share to which it is to go; false: none was drawn.
+func (d Drawn) Share() (number int, ok bool) { return int(d & drawnShare), d&drawnLed != 0 }
 
 // Share is a cluster of a route.
 type Share struct {
 	UpTo    uint32 // a random word up to this, and above the shares before, is its own
 	Policy  uint8
-	Count   uint8 // of Choices
+	Count   uint8 // of Choices; 0: the share is the proxy's
 	_       uint16
 	Cursor  uint32 // the programs'
 	Limit   uint32 // of requests in flight to the cluster; 0: none

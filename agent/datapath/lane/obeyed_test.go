@@ -1,6 +1,7 @@
 package lane_test
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,5 +110,53 @@ func TestTraces(t *testing.T) {
 	w.settle()
 	if n := w.proxy.Lane().Requested - before; n != 0 || uint64(w.proxy.Drawn.Load()) != drawn {
 		t.Errorf("%d requests took the lane that nobody looked through, %d were drawn", n, uint64(w.proxy.Drawn.Load())-drawn)
+	}
+}
+
+// TestLed: of a route of which a share is the proxy's each request is drawn once, so that
+// the shares are kept whatever else leaves a request to the proxy: what was drawn it is told.
+func TestLed(t *testing.T) {
+	r := lanetest.New(t, 8)
+	w := newWorld(t, r, lanetest.Families[0], 2, 64)
+	lanetest.Must(t, w.proxy.Open(0))
+	w.reroute(2, func(route *lane.Route) {
+		route.Flags |= lane.Mixed
+		route.Count = 3
+		here := route.Shares[0]
+		here.Count, here.Choices[0] = 1, 0
+		there := here
+		there.Choices[0] = 1
+		route.Shares = [lane.Shares]lane.Share{here, {}, there}
+		route.Shares[0].UpTo, route.Shares[1].UpTo, route.Shares[2].UpTo = 1<<30, 1<<31, ^uint32(0) // 1/4, 1/4, 1/2
+	})
+	// The last one's provider takes no requests: they are the proxy's too, as they were drawn.
+	shut := func(flags uint32) { atomic.StoreUint32(&w.proxy.Lane().Ends[1].Flags, flags) }
+	for round, shape := range []string{"one write each", "one write each", "one write for all", "random chunks"} {
+		shut(uint32(1 - round%2))
+		before, slow := w.proxy.Lane().Requested, w.proxy.Slow.Load()
+		var led [lane.Shares]int64
+		for i := range led {
+			led[i] = -w.proxy.Led[i].Load()
+		}
+		const n = 3000
+		for range n / 50 {
+			w.send(w.calls(50, lane.Hessian2, "echo", 300), lanetest.Named(shape))
+		}
+		w.settle()
+		took := int64(w.proxy.Lane().Requested - before)
+		for i := range led {
+			led[i] += w.proxy.Led[i].Load()
+		}
+		drawn := took + led[0] + led[1] + led[2]
+		t.Logf("%s: %d took the lane, %v went to the proxy as they were drawn, %d undrawn", shape, took, led, w.proxy.Slow.Load()-slow-led[0]-led[1]-led[2])
+		if share := float64(led[1]) / float64(drawn); drawn > 200 && (share < 0.25-5*0.4331/math.Sqrt(float64(drawn)) || share > 0.25+5*0.4331/math.Sqrt(float64(drawn))) {
+			t.Errorf("%s: %d of %d are the proxy's share, want a quarter", shape, led[1], drawn)
+		}
+		if round%2 == 1 && drawn > 200 && math.Abs(float64(led[2])/float64(drawn)-0.5) > 5*0.5/math.Sqrt(float64(drawn)) {
+			t.Errorf("%s: %d of %d are of a provider that takes none, want half", shape, led[2], drawn)
+		}
+		if round == 0 && (drawn < n*9/10 || led[0]+led[2] != 0) {
+			t.Errorf("%d of %d were drawn, %d left to the proxy in spite of it", drawn, n, led[0]+led[2])
+		}
 	}
 }

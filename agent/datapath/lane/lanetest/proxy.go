@@ -17,11 +17,12 @@ const Queued = 1 << 20
 // Proxy is as much of a proxy as one lane needs: it reads what takes the slow way, sends
 // requests on by a connection that no lane knows, and answers back by the lane.
 type Proxy struct {
-	Number    uint32       // of the lane
-	Slow      atomic.Int64 // requests that it read
-	Drawn     atomic.Int64 // of them, those that were drawn for a span
-	Returned  atomic.Int64 // answers in flight that it read from lanes' providers
-	Late      atomic.Int64 // such answers that were not in flight
+	Number    uint32                    // of the lane
+	Slow      atomic.Int64              // requests that it read
+	Drawn     atomic.Int64              // of them, those that were drawn for a span
+	Led       [lane.Shares]atomic.Int64 // and those that were drawn for a share
+	Returned  atomic.Int64              // answers in flight that it read from lanes' providers
+	Late      atomic.Int64              // such answers that were not in flight
 	Injected  atomic.Int64
 	Paused    atomic.Int64 // times
 	Drop      atomic.Bool  // instead of sending requests on
@@ -147,7 +148,11 @@ func (p *Proxy) onRequest(raw []byte) error {
 		return p.inject(beat.Append(nil))
 	}
 	p.Slow.Add(1)
-	if p.memory.Drawn(p.Number, idOf(raw)) {
+	d := p.memory.Drawn(p.Number, idOf(raw))
+	if number, led := d.Share(); led {
+		p.Led[number].Add(1)
+	}
+	if d.Span() {
 		p.Drawn.Add(1)
 	}
 	if p.Drop.Load() {
