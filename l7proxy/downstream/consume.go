@@ -74,11 +74,13 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 		return
 	}
 	s.fresh = true
+	span, target := s.ride.Drawn(h, frame[h.Head:])
+	s.plans.Lead(target)
 	edge, why := s.plans.Edge(h, frame[h.Head:])
 	r := exchange.Request{
 		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
-	r.Until, r.Span = s.until(now), s.plans.Span(frame, s.ride.Drawn(h.ID))
+	r.Until, r.Span = s.until(now), s.plans.Span(frame, span)
 	if !r.OneWay {
 		s.begin()
 		if s.crowded && why == rpc.WhyNone {

@@ -1,7 +1,6 @@
 package lane
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,9 +59,9 @@ type Ride struct {
 	moved  uint64        // requests of the lane, of Moved
 
 	mu    sync.Mutex
-	lane  *Lane    // nil: none
-	well  bool     // the last one ended as it should
-	drawn []uint64 // ids, of the last one
+	lane  *Lane                 // nil: none
+	well  bool                  // the last one ended as it should
+	drawn map[uint64]lane.Drawn // of the last one, by id
 }
 
 // Init makes r the part of a host, whose requests come by conn.
@@ -126,6 +125,16 @@ func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	return ls.On() && b == ls.book && b.Learn(key, a, &v, ls.tapped())
+}
+
+// target is that of what was drawn for a request.
+func (ls *Lanes) target(key learned.Key, a *learned.Asked, d lane.Drawn) int {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.book == nil {
+		return 0
+	}
+	return ls.book.Target(key, a, d)
 }
 
 // wait is how long to wait after a try that fails.
@@ -208,18 +217,25 @@ func (r *Ride) Moved() bool {
 	return moved
 }
 
-// Drawn tells whether the lane's programs left a request to the proxy because they drew it for
-// a span. It is asked once for each.
-func (r *Ride) Drawn(id uint64) bool {
+// Drawn is what the lane's programs drew for a request that they left to the proxy: whether it
+// is to have a span, and the target of its route, from 1 on, to which it is to go; 0: none was
+// drawn. It is asked once for each.
+func (r *Ride) Drawn(h codec.Header, body []byte) (span bool, target int) {
 	if !r.ready {
-		return false
+		return false, 0
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lane == nil {
-		return slices.Contains(r.drawn, id)
+	d := r.drawn[h.ID]
+	if r.lane != nil {
+		d = r.lane.book.Memory.Drawn(r.lane.number, h.ID)
 	}
-	return r.lane.book.Memory.Drawn(r.lane.number, id)
+	r.mu.Unlock()
+	if _, led := d.Share(); led {
+		a := learned.Asked{Header: h, Body: body}
+		a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
+		target = r.lanes.target(r.key(), &a, d)
+	}
+	return d.Span(), target
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

@@ -17,6 +17,16 @@ func trace(r *lane.Route, v *verdict.Verdict) {
 	}
 }
 
+// Target is the target that was drawn for a request; 0: its names are not known any more.
+func (b *Book) Target(key Key, a *Asked, d lane.Drawn) int {
+	number, led := d.Share()
+	n := b.Of(key).in(a.Header)[string(a.names())]
+	if !led || n == nil || !n.Placed || number >= len(n.Verdict.Shares) {
+		return 0
+	}
+	return n.Verdict.Shares[number].Target
+}
+
 // bind has the programs count what is in flight to the clusters of a name that have limits;
 // false: there is no room.
 func (b *Book) bind(n *Name, r *lane.Route) bool {

@@ -9,6 +9,16 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 )
 
+// route is that of a name that is placed.
+func (n *Name) route() string {
+	for _, e := range n.Edges {
+		if e != nil {
+			return e.SameNode.Route
+		}
+	}
+	return ""
+}
+
 // List lists the names, by consumer, destination, interface and method. Whose the consumer is,
 // and counts, the caller fills in.
 func (b *Book) List() []admin.LearnedName {
@@ -24,7 +34,7 @@ func (b *Book) List() []admin.LearnedName {
 			}
 			if n.Placed {
 				one.Way, one.Reason = admin.WayLane, ""
-				one.Route = n.Verdict.Shares[0].Ends[0].Edge.SameNode.Route
+				one.Route = n.route()
 			}
 			all = append(all, one)
 		}

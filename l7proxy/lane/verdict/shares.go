@@ -20,7 +20,7 @@ type part struct {
 func (c *Case) shares() ([]Share, Reason) {
 	a := &c.route.Action
 	var parts []part
-	corrected := false
+	corrected, local := false, false
 	for i := range a.Clusters {
 		target, weight := a.Clusters[i], big.NewRat(1, 1)
 		if c.Own {
@@ -36,12 +36,25 @@ func (c *Case) shares() ([]Share, Reason) {
 			weight.SetFrac(new(big.Int).SetUint64(uint64(target.Weight)), new(big.Int).SetUint64(a.Total))
 		}
 		found, r := c.target(target, weight)
-		if r != Lane {
+		switch {
+		case r == Remote && len(a.Clusters) > 1 && !c.Own:
+			found = []part{{share: Share{Remote: true}, weight: weight}}
+		case r != Lane:
 			return nil, r
+		default:
+			local = true
+		}
+		if len(a.Clusters) > 1 && !corrected {
+			for k := range found {
+				found[k].share.Target = i + 1
+			}
 		}
 		if parts = append(parts, found...); corrected {
 			break
 		}
+	}
+	if !local && len(parts) > 0 {
+		return nil, Remote
 	}
 	return c.whole(parts)
 }

@@ -44,6 +44,10 @@ type Verdict struct {
 // Share is a group of endpoints among which only a policy decides, as package cluster
 // does: those of one weighted cluster, of one of its priorities or localities.
 type Share struct {
+	// Target is of the route's clusters the one that it is of, from 1 on; 0: there is no other.
+	Target int
+	// Remote says that the proxy chooses among its endpoints: it has no Ends.
+	Remote bool
 	// Weight is its part of the sum of all shares' weights. Never 0.
 	Weight uint32
 	// Policy is RoundRobin, Random, or LeastRequest, which is among equals then.
