@@ -1,11 +1,14 @@
 package plan
 
 import (
+	"net/netip"
 	"testing"
 
+	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
+	"github.com/dubway/dubway/l7proxy/workload"
 )
 
 // TestLaneOfTraces: the kernel draws which calls have spans, where not all have, and only
@@ -62,5 +65,46 @@ func TestLaneOfLimits(t *testing.T) {
 		if v := r.lane(t, h, body); v.Reason != verdict.Breaker {
 			t.Errorf("two clusters of the same pods, the second with %s: %q", name, v.Reason)
 		}
+	}
+}
+
+// TestLaneOfMixed: of clusters with weights those that have an endpoint elsewhere are the
+// proxy's, until they have none.
+func TestLaneOfMixed(t *testing.T) {
+	h, body := call("echo")
+	r := laneRig(t, vip, pod1, pod2)
+	r.configure(pod1, pod2)
+	r.publish(func(s *snapshot.Snapshot) {
+		onCluster(func(*snapshot.Cluster) {})(s)
+		there := *s.Clusters["c"]
+		there.Name = "d"
+		there.Localities = []*snapshot.Locality{{Endpoints: []*snapshot.Endpoint{{Address: pod3, Weight: 1, Healthy: true}}}}
+		s.Clusters["d"] = &there
+		onRoute(func(r *snapshot.Route) {
+			r.Action.Clusters, r.Action.Total = []snapshot.WeightedCluster{{Cluster: "d", Weight: 1}, {Cluster: "c", Weight: 4}}, 5
+		})(s)
+	})
+	v := r.lane(t, h, body)
+	if v.Reason != verdict.Lane || len(v.Shares) != 2 || !v.Shares[0].Remote || v.Shares[0].Target != 1 || v.Shares[0].Weight != 1 ||
+		v.Shares[1].Remote || v.Shares[1].Target != 2 || v.Shares[1].Weight != 4 || !v.Stands() {
+		t.Fatalf("%q, stands %v: %+v", v.Reason, v.Stands(), v.Shares)
+	}
+	for target, want := range map[int]string{1: "d", 2: "c"} {
+		for range 50 {
+			r.Lead(target)
+			if e, _ := r.Edge(h, body); e.Remote.Cluster != want {
+				t.Fatalf("target %d leads to %s", target, e.Remote.Cluster)
+			}
+		}
+	}
+	r.Lead(0)
+	r.env.Workloads.Put(workload.New(handoff.Workload{
+		UID: "shop/p9", Name: "p", Namespace: "shop", Addresses: []netip.Addr{pod3.Addr()}, Ports: []uint16{pod3.Port()},
+	}))
+	if v.Stands() {
+		t.Error("the pod is of this node now, and the verdict stands")
+	}
+	if v = r.lane(t, h, body); v.Reason != verdict.Lane || v.Shares[0].Remote || len(v.Shares[0].Ends) != 1 {
+		t.Errorf("%q: %+v", v.Reason, v.Shares)
 	}
 }

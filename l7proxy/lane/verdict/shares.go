@@ -191,19 +191,25 @@ func policy(o *cluster.Odds, only bool) (snapshot.Policy, Reason) {
 // tooMany is why many endpoints have no lane: most of all because some are elsewhere.
 func (c *Case) tooMany(o *cluster.Odds) Reason {
 	for _, e := range o.Endpoints {
-		if w := c.Workloads.ByAddress(e.Address.Addr()); w == nil || !w.Serves(e.Address) {
-			return Remote
+		if away(c.Workloads, e.Address) {
+			return c.remote(e)
 		}
 	}
 	return TooMany
 }
 
+// remote notes an endpoint that is elsewhere.
+func (c *Case) remote(e *cluster.Endpoint) Reason {
+	c.grounds.away = append(c.grounds.away, e.Address)
+	return Remote
+}
+
 // end judges one endpoint.
 func (c *Case) end(set *cluster.Set, e *cluster.Endpoint) (End, Reason) {
-	provider := c.Workloads.ByAddress(e.Address.Addr())
-	if provider == nil || !provider.Serves(e.Address) {
-		return End{}, Remote
+	if away(c.Workloads, e.Address) {
+		return End{}, c.remote(e)
 	}
+	provider := c.Workloads.ByAddress(e.Address.Addr())
 	key := c.Key
 	key.Endpoint, key.TLS = e.Address, router.TLSOf(c.Snapshot, set.Name(), e.Info)
 	g := ground{endpoint: e, provider: provider, key: key, edge: c.Edge(c.route, set, e)}
