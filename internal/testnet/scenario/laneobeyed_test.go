@@ -108,3 +108,28 @@ func TestLaneObserved(t *testing.T) {
 		t.Errorf("%d calls took a lane, %d are observed", took, m.Sum("dubway_lane_observed_total{"))
 	}
 }
+
+// TestLaneOfMixed: a route's weight between a cluster of this node and another is kept: what is
+// drawn for here takes the lane, and the rest goes where it was drawn for.
+func TestLaneOfMixed(t *testing.T) {
+	m, consumer, v1, _ := shop(t)
+	far := m.bystander("far")
+	m.provider(far, "far")
+	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 3, "v2": 1}), clusters: both(v1, far)})
+	m.startLane(consumer, v1)
+	const n = 4000
+	r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: n, Timeout: time.Minute})
+	// Five standard deviations: 3.4 percent.
+	if got := r.Answers["far"]; got+r.Answers["v1"] != n || got < n*216/1000 || got > n*284/1000 {
+		t.Errorf("%v %v, want a quarter elsewhere", r.Answers, r.Errors)
+	}
+	if took := m.laneCalls(); took < n*6/10 || took > r.Answers["v1"] {
+		t.Errorf("%d of %d calls to v1 took a lane", took, r.Answers["v1"])
+	}
+	v := dubbotest.Verify{Target: vip4 + ":20880", Conns: 4, Depth: 16, Calls: 20_000, MaxSize: 2 << 10, Timeout: time.Minute}
+	var verified dubbotest.VerifyResult
+	m.launch(consumer, "verify", v)(&verified)
+	if got := verified.Providers["far"]; verified.Answered != v.Calls || verified.Lost+verified.Duplicated != 0 || got < v.Calls*23/100 || got > v.Calls*27/100 {
+		t.Errorf("%+v", verified)
+	}
+}
