@@ -32,7 +32,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/lane"
 	"github.com/dubway/dubway/l7proxy/lane/lent"
-	"github.com/dubway/dubway/l7proxy/lane/observed"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/listener"
@@ -121,7 +120,6 @@ type Proxy struct {
 	agent      *handoff.Client
 	lanes      *lent.Memory
 	riders     *lane.Lanes
-	observer   *observed.Observer
 	tally      *tally.Table
 	memory     *overload.Monitor
 	identities *proof.Proof
@@ -211,7 +209,7 @@ func (p *Proxy) newEnv(dialer upstream.Dialer) *downstream.Env {
 		},
 		Protocols: codec.Set{seam.Protocol(), thrift.Protocol()},
 		Tap:       p.tap, Mirror: &mirror.Mirror{}, Asker: p.limits, MaxFrame: p.opts.MaxFrame,
-		Ends: p.ends, Lanes: p.riders, Observer: p.observer,
+		Ends: p.ends, Lanes: p.riders,
 	}
 }
 

@@ -22,7 +22,6 @@ func (u laneUser) Use(m *lane.Memory, mode handoff.LaneMode) {
 		u.proxy.tally.Use(m)
 	}
 	u.proxy.riders.Use(m, mode)
-	u.proxy.observer.Observe(mode == handoff.LaneObserve)
 }
 
 // laneList tells of the lanes.

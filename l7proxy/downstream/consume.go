@@ -74,13 +74,12 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 		return
 	}
 	s.fresh = true
-	span, target := s.ride.Drawn(h, frame[h.Head:])
-	s.plans.Lead(target)
+	s.plans.Lead(s.ride.Drawn(h, frame[h.Head:]))
 	edge, why := s.plans.Edge(h, frame[h.Head:])
 	r := exchange.Request{
 		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
 	}
-	r.Until, r.Span = s.until(now), s.plans.Span(frame, span)
+	r.Until, r.Span = s.until(now), s.plans.Span(frame)
 	if !r.OneWay {
 		s.begin()
 		if s.crowded && why == rpc.WhyNone {
@@ -89,7 +88,6 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	}
 	if s.forward(h, &r, edge, why); why == rpc.WhyNone {
 		s.ride.Came(&s.plans, h, frame)
-		s.seen.Came(&s.plans, s.protocol, h, frame)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane"
-	"github.com/dubway/dubway/l7proxy/lane/observed"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mtls"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -36,7 +35,6 @@ type Env struct {
 	MaxFrame  int   // bytes, header included
 	Ends      *mtls.Ends
 	Lanes     *lane.Lanes // nil: there are none
-	Observer  *observed.Observer
 	Stopping  atomic.Bool
 
 	patient time.Duration // instead of lastLook, for tests
@@ -52,6 +50,9 @@ type Accepted struct {
 
 	Conn *sock.Conn
 	Off  bool // passed on as it is, to what was dialled
+	// Left is its lane, of a proxy before this one that served it: what that one had read of
+	// it and not answered nobody answers. Nil: it is new.
+	Left *lane.Left
 }
 
 // lastLook is Env.lastLook, but for tests.
@@ -91,23 +92,20 @@ type Session struct {
 	fresh   bool // a request came in this round
 	out     []byte
 
-	busy    bool       // a request came since the last Tick; under again
-	mode    sync.Mutex // of relayed
-	relayed bool
-	line    callback.Line
-	ride    lane.Ride
-	seen    observed.Seen
-	quiet   int        // ticks without one; of Tick
-	stall   sock.Stall // of Tick
-	silent  int        // ticks in which nothing moved; of Tick
-	written uint64     // of Tick
-	expired atomic.Bool
+	busy          bool       // a request came since the last Tick; under again
+	mode          sync.Mutex // of relayed
+	relayed       bool
+	line          callback.Line
+	ride          lane.Ride
+	quiet, silent int        // ticks without a request, and such in which nothing moved; of Tick
+	stall         sock.Stall // of Tick
+	written       uint64     // of Tick
+	expired       atomic.Bool
 }
 
 func newSession(env *Env, in *Accepted) *Session {
 	s := &Session{env: env, in: in, idle: make(chan struct{}, 1)}
 	s.ride.Init(env.Lanes, s, in.Conn, &in.Source)
-	s.seen.Init(env.Observer, &in.Source, &s.ride)
 	s.speak(env.Protocols.Of(rpc.ProtocolDubbo))
 	s.plans.Init(&env.Env.Env, &in.Source, s, &s.line)
 	s.line.Init(s, env.Pool.Stats())

@@ -21,7 +21,7 @@ func TestDrawn(t *testing.T) {
 	}
 	l, _ := r.open()
 	draw := func(id uint64) {
-		f := &r.memory.Flights[int(l.number)*lane.Flights+int(id%lane.Flights)]
+		f := &r.memory.Flights[int(l.Number)*lane.Flights+int(id%lane.Flights)]
 		atomic.StoreUint64(&f.Start, id+1)
 		atomic.StoreUint32(&f.End, drawnSpan)
 	}
@@ -38,7 +38,7 @@ func TestDrawn(t *testing.T) {
 	}
 	draw(9)
 	r.lanes.Use(r.memory, handoff.LaneOff)
-	<-l.done
+	<-l.Done()
 	if drawn(7) || !drawn(9) {
 		t.Error("what was drawn is forgotten with the lane")
 	}

@@ -33,9 +33,8 @@ func (p *Planner) Edited(frame []byte, span rpc.Span) []byte {
 }
 
 // Span begins the span of the request of the last Edge, whose frame this is; nil: it is
-// not sampled. Of a workload that is only observed nothing may change, and none is. Drawn
-// says that it is to be, unless it says otherwise itself: the lane has drawn it.
-func (p *Planner) Span(frame []byte, drawn bool) rpc.Span {
+// not sampled. Of a workload that is only observed nothing may change, and none is.
+func (p *Planner) Span(frame []byte) rpc.Span {
 	if p.listener == nil || !p.listener.Tracing.On() || p.observed || p.env.Tracer == nil {
 		return nil
 	}
@@ -43,7 +42,7 @@ func (p *Planner) Span(frame []byte, drawn bool) rpc.Span {
 	if !ok {
 		return nil
 	}
-	return p.env.Tracer.Begin(p.listener.Tracing, of.Body, p.source.Inbound, snapshot.Draw(p.random, drawn))
+	return p.env.Tracer.Begin(p.listener.Tracing, of.Body, p.source.Inbound, snapshot.Draw(p.random, p.drawn))
 }
 
 // facts are those of a request by its frame, which is opened; false if it cannot be.

@@ -117,7 +117,7 @@ func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPor
 			continue
 		}
 		for range draws {
-			r.Lead(s.Target)
+			r.Lead(false, s.Target)
 			e, why := r.Edge(h, body)
 			if why != rpc.WhyNone {
 				t.Fatalf("a request of share %d ends as %q", s.Target, why)
@@ -125,7 +125,7 @@ func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPor
 			parts[e.Remote.Endpoint] += float64(s.Weight) / all / float64(draws)
 		}
 	}
-	r.Lead(0)
+	r.Lead(false, 0)
 	return parts
 }
 

@@ -117,8 +117,9 @@ func (p *Planner) find(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 	return e, why
 }
 
-// Lead makes the next Edge's request go to a target of its route, from 1 on; 0: to any.
-func (p *Planner) Lead(target int) { p.led = target }
+// Lead says what a lane has drawn for the next Edge's request: that it is to have a span, unless
+// it says otherwise itself, and to which target of its route it is to go, from 1 on; 0: to any.
+func (p *Planner) Lead(span bool, target int) { p.drawn, p.led = span, target }
 
 // Elsewhere is Edge for a request that Edge has found a way for already, and that some
 // endpoints could not serve. Policies are not asked again.

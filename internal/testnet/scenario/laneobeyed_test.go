@@ -81,7 +81,10 @@ func TestLaneOfLimits(t *testing.T) {
 	if r.Answered+r.Refused != v.Calls || r.Lost+r.Duplicated != 0 || r.Refused == 0 || r.Answered < 1000 {
 		t.Errorf("%+v", r)
 	}
-	m.counted(`istio_requests_total{`, r.Refused, `reporter="source"`, `source_workload="consumer"`, `response_flags="UO"`)
+	m.counted(`istio_requests_total{`, 1000+v.Calls+r.OneWays, `reporter="source"`, `source_workload="consumer"`)
+	if n := m.Sum(`istio_requests_total{`, `reporter="source"`, `response_flags="UO"`); n < r.Refused || n > r.Refused+r.OneWays {
+		t.Errorf("%d requests over the limit, of which %d were answered so, and %d one-ways", n, r.Refused, r.OneWays)
+	}
 	one()
 }
 

@@ -62,6 +62,22 @@ func (b *Book) unbind(n *Name) {
 	}
 }
 
+// keep is bind for a route of a proxy before this one, whose requests in flight are counted by its
+// bounds: they are nobody else's meanwhile.
+func (b *Book) keep(n *Name, r *lane.Route) {
+	for k, number := range r.Bounds {
+		number := uint32(number)
+		if number == 0 || int(number) >= len(b.Actives.users) {
+			continue
+		}
+		if of, kept := b.Actives.breakers[number]; b.Actives.users[number] == 0 || kept && of == nil {
+			b.Actives.users[number]++
+			b.Actives.breakers[number] = nil
+			n.bounds[k] = number
+		}
+	}
+}
+
 // Left says that a request of the name to one of its ends was taken out of flight by the
 // proxy: the programs have counted it.
 func (n *Name) Left(active []uint64, end uint32) {
@@ -76,7 +92,9 @@ func (b *Book) Close() {
 		b.Forget(w)
 	}
 	for number, of := range b.Actives.breakers {
-		of.Unshare(&b.Memory.Active[number])
+		if of != nil {
+			of.Unshare(&b.Memory.Active[number])
+		}
 	}
 	clear(b.Actives.breakers)
 }
@@ -105,7 +123,7 @@ func (a *Actives) unbind(number uint32, bound *uint64) {
 	}
 	if of := a.breakers[number]; of != nil {
 		of.Unshare(bound)
-		delete(a.breakers, number)
 	}
+	delete(a.breakers, number)
 	atomic.StoreUint64(bound, 0)
 }
