@@ -16,10 +16,11 @@
 #pragma once
 
 #define ANSWER_FRAMES 32
+#define JSONB_BYTE 0xbd /* a whole number in the byte behind it */
 
 /* is_plain: an answer whose body says that it is a value, or null: RESPONSE_VALUE,
  * RESPONSE_NULL_VALUE and these with attachments, a small number in the body's first
- * byte (hessian2), or behind its length (fastjson2).
+ * byte (hessian2), or behind its length (fastjson2), where Java writes it as a byte, in two.
  */
 static __always_inline int is_plain(const struct header *h, void *body, void *end)
 {
@@ -32,9 +33,16 @@ static __always_inline int is_plain(const struct header *h, void *body, void *en
 			return 0;
 		first = *(__u8 *)body - 0x90u;
 	} else if (kind == FASTJSON2) {
-		if (body + 5 > end || h->total < FRAME_HEADER + 5 || *(__u32 *)body != bpf_htonl(1))
+		if (body + 5 > end || h->total < FRAME_HEADER + 5)
 			return 0;
 		first = *((__u8 *)body + 4);
+		if (*(__u32 *)body == bpf_htonl(2)) {
+			if (first != JSONB_BYTE || body + 6 > end || h->total < FRAME_HEADER + 6)
+				return 0;
+			first = *((__u8 *)body + 5);
+		} else if (*(__u32 *)body != bpf_htonl(1)) {
+			return 0;
+		}
 	} else {
 		return 0;
 	}
@@ -70,6 +78,8 @@ __attribute__((noinline)) int land(__u64 id, __u64 now, __u32 number, __u32 end,
 	r = bpf_map_lookup_elem(&lane_routes, &f.route);
 	if (r && r->flags & lane_counts_active)
 		add_active(lane, f.end, -1);
+	if (r && r->flags & lane_limited)
+		leave(r, f.end);
 	return 1;
 }
 

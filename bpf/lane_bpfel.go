@@ -165,6 +165,9 @@ const (
 	LaneLaneOutcomeLaneConsumerLimited LaneLaneOutcome = 27
 	LaneLaneOutcomeRequestMemory       LaneLaneOutcome = 28
 	LaneLaneOutcomeAnswerMemory        LaneLaneOutcome = 29
+	LaneLaneOutcomeRequestLimited      LaneLaneOutcome = 30
+	LaneLaneOutcomeRequestTraced       LaneLaneOutcome = 31
+	LaneLaneOutcomeRequestRemote       LaneLaneOutcome = 32
 )
 
 type LaneLanePlace struct {
@@ -214,13 +217,14 @@ type LaneLaneRoute struct {
 		Count   uint8
 		Pad     uint16
 		Cursor  uint32
-		Budget  uint32
+		Limit   uint32
 		Choices [24]uint8
 	}
-	Series [8]uint32
-	Flags  uint32
-	Pad    [3]uint32
-	Rest   [2]uint64
+	Series  [8]uint32
+	Flags   uint32
+	Sampled uint32
+	Pad     [2]uint32
+	Bounds  [8]uint16
 }
 
 type LaneLaneSocket struct {

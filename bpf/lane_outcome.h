@@ -47,7 +47,11 @@ enum lane_outcome {
 	lane_consumer_limited, /* a consumer's socket joins nothing: its cgroup limits sockets */
 	request_memory,        /* of the provider: a message of a consumer goes to the proxy */
 	answer_memory,         /* of the consumer: a message of a provider does */
+
+	request_limited, /* lane_limit.h: as many are in flight to its cluster as may be */
+	request_traced,  /* lane_trace.h: it is or may be part of a trace */
+	request_remote,  /* lane_request.h: its cluster is the proxy's */
 };
 
 #define MAX_LANE_OUTCOMES 64
-_Static_assert(answer_memory < MAX_LANE_OUTCOMES, "lane_counts is too small");
+_Static_assert(request_remote < MAX_LANE_OUTCOMES, "lane_counts is too small");

@@ -71,8 +71,11 @@ static __always_inline __u32 choice(struct lane_share *s, __u64 i)
 	return BOUND(i, LANE_CHOICES - 1) ? s->choices[i] : LANE_ENDS;
 }
 
-/* choose returns the end for the next request of a route; LANE_ENDS: it has none. */
-static __always_inline __u32 choose(struct lane *lane, struct lane_route *r)
+/* choose returns the end for the next request of a route; LANE_ENDS: it has none. Limit becomes
+ * how many requests may be in flight to its cluster, and drawn says of a mixed route which share
+ * it is of.
+ */
+static __always_inline __u32 choose(struct lane *lane, struct lane_route *r, __u32 *limit, __u32 *drawn)
 {
 	__u32 word, one, other, count;
 	struct lane_share *s;
@@ -85,7 +88,10 @@ static __always_inline __u32 choose(struct lane *lane, struct lane_route *r)
 				break;
 	}
 	BOUND(share, LANE_SHARES - 1);
+	if (r->flags & lane_mixed)
+		*drawn = lane_drawn_any | lane_drawn_led | share;
 	s = &r->shares[share];
+	*limit = s->limit;
 	count = s->count;
 	if (!count)
 		return LANE_ENDS;
@@ -131,7 +137,24 @@ static __always_inline int is_call(const struct header *h, __u32 serialization)
 	return kind_of(h) == (FRAME_CALL | serialization) && h->total <= FRAME_MAX;
 }
 
-/* fly_all returns how many bytes of a message are requests that take the flight as. */
+/* free_flight returns the flight of a request, which no other program takes; NULL if it is
+ * another's, or says something that the proxy has not read.
+ */
+static __always_inline struct lane_flight *free_flight(__u32 number, __u64 id)
+{
+	struct lane_flights *flights = bpf_map_lookup_elem(&lane_flights, &number);
+	struct lane_flight *flight;
+
+	if (!flights || !(id + 1))
+		return NULL;
+	flight = &flights->slots[id & (LANE_FLIGHTS - 1)];
+	return *(volatile __u64 *)&flight->key || WORD(flight->end) & lane_drawn_any ? NULL : flight;
+}
+
+/* fly_all returns how many bytes of a message are requests that take the flight as, whose
+ * bytes are the limit of those in flight to its cluster: the first has entered. Where requests
+ * are drawn each has a verdict of its own.
+ */
 static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
@@ -151,11 +174,16 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, s
 			break;
 		if (i && (!is_call(&h, r->serialization) || at + h.total > size || !same_names(msg, at, as->route)))
 			break;
-		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as))
+		if (i && as->bytes && !enter(r, as->end, as->bytes))
 			break;
+		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as)) {
+			if (as->bytes)
+				leave(r, as->end);
+			break;
+		}
 		n++;
 		at += h.total;
-		if (at >= size)
+		if (at >= size || r->flags & (lane_traced | lane_mixed))
 			break;
 	}
 	lane->requests += n;
@@ -178,16 +206,71 @@ static __always_inline __u32 route_of(struct sk_msg_md *msg, struct lane_socket 
 	return self->route;
 }
 
-/* send_requests returns 0, or why the message has to go to the proxy. */
+/* send_by has the requests at a message's begin take the lane by their route. It returns 0, or why
+ * the message has to go to the proxy; what was drawn for the first one is in drawn then.
+ */
+static __always_inline enum lane_outcome send_by(struct sk_msg_md *msg, struct lane_socket *self, struct lane_binding *bound,
+						 struct lane *lane, const struct header *h, struct lane_route *r, __u32 *drawn)
+{
+	struct lane_flight as = {.key = self->lane - 1, .route = self->route - 1};
+	struct lane_member *provider;
+	enum lane_outcome why;
+	__u32 bytes;
+	__u64 end;
+
+	end = choose(lane, r, &as.bytes, drawn);
+	if (!BOUND(end, LANE_ENDS - 1))
+		return *drawn ? request_remote : request_unknown;
+	if (!(WORD(lane->ends[end].flags) & lane_end_open))
+		return request_unknown;
+	provider = &bound->providers[end];
+	if (!provider->cookie)
+		return request_unknown;
+	if (queued_at(provider->sk) > QUEUED_MAX) {
+		lane->full++;
+		return request_full;
+	}
+	as.start = bpf_ktime_get_ns();
+	if (!has_room(provider, as.start, msg->size)) {
+		lane->scarce++;
+		return request_memory;
+	}
+	if (!aim(msg, self, &provider->cookie))
+		return request_unknown;
+	if (as.bytes && !enter(r, end, as.bytes)) {
+		lane->full++;
+		return request_limited;
+	}
+	why = r->flags & lane_traced ? trace(msg, r, h, drawn) : 0;
+	if (why) {
+		if (as.bytes)
+			leave(r, end);
+		return why;
+	}
+	as.end = end;
+	as.series = r->series[end];
+	bytes = fly_all(msg, lane, r, &as);
+	if (!bytes) {
+		lane->full++;
+		return request_taken;
+	}
+	lane->last = as.start;
+	bpf_msg_apply_bytes(msg, bytes);
+	return 0;
+}
+
+/* send_requests returns 0, or why the message has to go to the proxy. Where something is drawn of
+ * requests it is once for each: what goes to the proxy behind it says what was drawn, and for all
+ * else the proxy draws.
+ */
 static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, struct lane_socket *self,
 						       struct lane_binding *bound, struct lane *lane)
 {
-	struct lane_flight as = {.key = self->lane - 1};
-	__u32 serialization, class = lane->class, place, bytes;
-	struct lane_member *provider;
+	__u32 serialization, class = lane->class, place, drawn = 0;
+	struct lane_flight *flight = NULL;
+	enum lane_outcome why;
 	struct lane_route *r;
 	struct header h;
-	__u64 end;
 
 	widen(msg);
 	if (!read_header(window(msg), window_end(msg), &h))
@@ -204,34 +287,19 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	r = bpf_map_lookup_elem(&lane_routes, &place);
 	if (!r)
 		return request_unknown;
-	end = choose(lane, r);
-	if (!BOUND(end, LANE_ENDS - 1) || !(WORD(lane->ends[end].flags) & lane_end_open))
-		return request_unknown;
-	provider = &bound->providers[end];
-	if (!provider->cookie)
-		return request_unknown;
-	if (queued_at(provider->sk) > QUEUED_MAX) {
-		lane->full++;
-		return request_full;
+	if (r->flags & (lane_traced | lane_mixed)) {
+		flight = free_flight(self->lane - 1, h.id);
+		if (!flight) {
+			lane->full++;
+			return request_taken;
+		}
 	}
-	as.start = bpf_ktime_get_ns();
-	if (!has_room(provider, as.start, msg->size)) {
-		lane->scarce++;
-		return request_memory;
+	why = send_by(msg, self, bound, lane, &h, r, &drawn);
+	if (why && drawn && flight) {
+		*(volatile __u64 *)&flight->start = h.id + 1;
+		*(volatile __u32 *)&flight->end = drawn;
 	}
-	if (!aim(msg, self, &provider->cookie))
-		return request_unknown;
-	as.route = place;
-	as.end = end;
-	as.series = r->series[end];
-	bytes = fly_all(msg, lane, r, &as);
-	if (!bytes) {
-		lane->full++;
-		return request_taken;
-	}
-	lane->last = as.start;
-	bpf_msg_apply_bytes(msg, bytes);
-	return 0;
+	return why;
 }
 
 static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket *self)

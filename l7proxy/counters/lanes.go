@@ -2,6 +2,15 @@ package counters
 
 import "github.com/dubway/dubway/l7proxy/lane/tally"
 
+// Observed lists what is counted where it is observed which requests would take lanes.
+func Observed(of func() (taken, other uint64)) []Counter {
+	const name, help = "dubway_lane_observed_total", "Dubbo requests of consumers in the mode observe, by the way they would have taken."
+	lane := Count(name, help, func() uint64 { n, _ := of(); return n })
+	proxy := Count(name, help, func() uint64 { _, n := of(); return n })
+	lane.Labels, proxy.Labels = map[string]string{"way": "lane"}, map[string]string{"way": "proxy"}
+	return []Counter{lane, proxy}
+}
+
 // Lanes lists what is counted of lanes. The functions are safe for concurrent use.
 func Lanes(totals func() tally.Totals, routes func() int) []Counter {
 	count := func(name, help string, of func(*tally.Totals) uint64) Counter {

@@ -41,9 +41,10 @@ type Lane struct {
 	node     *Node
 	consumer Consumer
 	at       *lane.Lane
-	wake     chan struct{} // a token: something has changed
-	done     chan struct{} // closed when it has ended
-	well     bool          // it has lived as it should; readable behind done
+	wake     chan struct{}         // a token: something has changed
+	done     chan struct{}         // closed when it has ended
+	well     bool                  // it has lived as it should; readable behind done
+	drawn    map[uint64]lane.Drawn // by id, when it ended; likewise
 
 	// Of Keep.
 	joined bool // answers go by it

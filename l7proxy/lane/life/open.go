@@ -55,6 +55,7 @@ func (l *Lane) join() error {
 // enter begins a lane whose consumer is bound. The write side of its connection is held.
 func (l *Lane) enter() {
 	l.joined = true
+	l.Book.Memory.Undraw(l.Number) // what a lane before this one has left
 	atomic.StoreUint32(&l.at.Class, l.Way.Class)
 	l.node.Tally.Opened(l.Number, l.consumer.Source.Remote)
 	l.node.Mu.Lock()
