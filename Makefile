@@ -250,7 +250,7 @@ soak: deps-test build ## Prove the lane on this kernel: SOAK times 60,000 mixed 
 
 .PHONY: lint
 lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck
-	@go vet -tags e2e ./...
+	@go vet -tags e2e,guest ./...
 	$(GOLANGCI) run
 	git ls-files --cached --others --exclude-standard | while read -r file; do
 	  [[ -f "$$file" ]] && head -n1 "$$file" | grep -qE '^#!.*\b(ba)?sh\b' && echo "$$file" || true
