@@ -132,7 +132,7 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 	at = self->lane - 1;
 	lane = bpf_map_lookup_elem(&lanes, &at);
 	if (!bound || !lane || !BOUND(end, LANE_ENDS - 1)) {
-		self->astray = 1;
+		lose(self);
 		tell(answer_unbound);
 		return pass(msg, self);
 	}
