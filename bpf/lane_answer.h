@@ -139,7 +139,7 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 	skip = skip_of(self, &lane->ends[end].course, written);
 	if (skip) {
 		add(&lane->returned, 1);
-		tell(answer_position);
+		tell(skip == ASTRAY ? answer_astray : answer_position);
 		return pass_behind(msg, self, &lane->ends[end].course, written, skip);
 	}
 	flags = WORD(lane->flags);

@@ -151,6 +151,8 @@ const (
 	LaneLaneOutcomeAnswerGone          LaneLaneOutcome = 24
 	LaneLaneOutcomeInjectGone          LaneLaneOutcome = 25
 	LaneLaneOutcomeLaneReset           LaneLaneOutcome = 26
+	LaneLaneOutcomeRequestAstray       LaneLaneOutcome = 27
+	LaneLaneOutcomeAnswerAstray        LaneLaneOutcome = 28
 )
 
 type LaneLanePlace struct {

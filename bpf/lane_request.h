@@ -245,7 +245,7 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 	if (skip) {
 		lane->behind++;
 		lane->slow++;
-		tell(request_position);
+		tell(skip == ASTRAY ? request_astray : request_position);
 		return pass_behind(msg, self, &lane->course, written, skip);
 	}
 	if (!(WORD(lane->flags) & lane_requests) || msg->sk->state != BPF_TCP_ESTABLISHED)

@@ -62,6 +62,7 @@ func (l *Lane) attach(e *end) error {
 	case state.Peer == 0:
 		return errNoPeer
 	}
+	l.at.Ends[e.number].Course.Forget() // of the one before
 	if state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.number, e.number)); err != nil {
 		return err
 	}

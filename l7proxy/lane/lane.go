@@ -80,6 +80,7 @@ func (ls *Lanes) begin(r *Ride) *Lane {
 		ls: ls, book: ls.book, ride: r, way: w, number: number, at: &ls.book.Memory.Lanes[number],
 		wake: make(chan struct{}, 1), done: make(chan struct{}), looked: time.Now(),
 	}
+	l.at.Course.Forget() // of the lane before
 	ls.live[l], w.Lanes[l] = true, true
 	return l
 }
@@ -173,7 +174,7 @@ func (l *Lane) enter(lane.State) {
 	l.ride.conn.Divert(outlet.New(l.ride.conn.TCP(), l.ride.protocol.Frames, &gate{l}))
 	l.ride.mu.Lock()
 	defer l.ride.mu.Unlock()
-	l.at.Course.Start(l.ride.place.Load()) // the reader goes on from there
+	l.at.Course.Follow(l.ride.place.Load(), nil) // the reader goes on from there
 }
 
 // missing are the ends that names lead to and that are not there.
