@@ -11,15 +11,18 @@ import (
 	"time"
 )
 
-// Verify makes Calls calls with random sizes, cut into random pieces, up to Depth
-// in flight on each connection, with one-way calls and heartbeats between them,
-// and checks every byte of every answer.
+// Verify makes Calls calls with random sizes, cut into pieces, up to Depth in flight
+// on each connection, with one-way calls and heartbeats between them, and checks
+// every byte of every answer.
 type Verify struct {
 	Target  string
 	Conns   int
 	Depth   int
 	Calls   int // in all
 	MaxSize int // of an argument
+	// Split is the percentage of calls whose header is cut, where the others are whole. 0:
+	// the pieces know nothing of frames.
+	Split   int
 	Seed    uint64
 	Request Request
 	// Timeout is how long nothing may come back.
@@ -170,7 +173,7 @@ func (c *verified) size(n int) int {
 	return int(float64(limit+1) / float64(uint(1)<<c.random.UintN(20)) * c.random.Float64())
 }
 
-// write sends the calls in pieces that know nothing of frames.
+// write sends the calls.
 func (c *verified) write() error {
 	var out []byte
 	for n := range c.calls {
@@ -200,6 +203,13 @@ func (c *verified) write() error {
 			c.mu.Unlock()
 			out = appendHeartbeat(out, id|heartbeatBit, false)
 		}
+		if c.Split > 0 {
+			if err := c.split(out); err != nil {
+				return err
+			}
+			out = out[:0]
+			continue
+		}
 		// Keep a random part for the next write, unless the window is full:
 		// then what is kept would be waited for.
 		send := len(out)
@@ -210,6 +220,23 @@ func (c *verified) write() error {
 			return err
 		}
 		out = append(out[:0], out[send:]...)
+	}
+	return nil
+}
+
+// split writes frames, at times with a cut in the first one's header.
+func (c *verified) split(b []byte) error {
+	cut := 0
+	if c.random.IntN(100) < c.Split {
+		cut = 1 + c.random.IntN(headerLen-1)
+	}
+	if cut > 0 {
+		if _, err := c.conn.Write(b[:cut]); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	if _, err := c.conn.Write(b[cut:]); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
 	return nil
 }

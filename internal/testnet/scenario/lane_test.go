@@ -37,29 +37,37 @@ func (m *mesh) lanes() (list admin.LaneList) {
 }
 
 // TestLane: calls to neighbours take a lane, every byte is as it was sent, and each call is
-// counted once, whichever way it went.
+// counted once, whichever way it went. What is written in pieces takes it where a write has
+// the beginning of a frame, with its names.
 func TestLane(t *testing.T) {
 	m, consumer, v1, v2 := shop(t)
 	m.put(routed{addresses: []string{vip4, vip6}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
 	m.startLane(consumer, v1, v2)
 	sum, before := 0, 0
-	for _, v := range []dubbotest.Verify{
-		{Target: vip4 + ":20880", Conns: 4, Depth: 16, Calls: 40_000, MaxSize: 4 << 10, Timeout: time.Minute},
-		{Target: "[" + vip6 + "]:20880", Conns: 2, Depth: 8, Calls: 2000, MaxSize: 1 << 20, Timeout: time.Minute},
+	for _, test := range []struct {
+		percent int // of the calls that take a lane, at least
+		verify  dubbotest.Verify
+	}{
+		{1, dubbotest.Verify{Target: vip4 + ":20880", Conns: 4, Depth: 16, Calls: 40_000, MaxSize: 4 << 10}},
+		{1, dubbotest.Verify{Target: "[" + vip6 + "]:20880", Conns: 2, Depth: 8, Calls: 2000, MaxSize: 1 << 20}},
+		{1, dubbotest.Verify{Target: vip4 + ":20880", Conns: 1, Depth: 16, Calls: 20_000, MaxSize: 4 << 10, Split: 4}},
+		{1, dubbotest.Verify{Target: vip4 + ":20880", Conns: 1, Depth: 16, Calls: 20_000, MaxSize: 4 << 10, Split: 50}},
 	} {
 		var r dubbotest.VerifyResult
+		v := test.verify
+		v.Timeout = time.Minute
 		before = m.laneCalls()
 		m.launch(consumer, "verify", v)(&r)
 		if r.Answered != v.Calls || r.Lost+r.Duplicated+r.Refused != 0 {
-			t.Errorf("%s: %+v", v.Target, r)
+			t.Errorf("%+v: %+v", v, r)
 		}
 		took := m.laneCalls() - before
-		t.Logf("%s: %d of %d calls took a lane", v.Target, took, v.Calls)
-		if took < v.Calls/100 { // behind requests in pieces everything goes by the proxy for a while
-			t.Errorf("%s: %d of %d calls took a lane", v.Target, took, v.Calls)
+		t.Logf("%+v: %d of %d calls took a lane", v, took, v.Calls)
+		if took < v.Calls*test.percent/100 {
+			t.Errorf("%+v: %d of %d calls took a lane, want %d %%", v, took, v.Calls, test.percent)
 		}
 		if n := r.Providers["v1"]; n < v.Calls*4/10 || n > v.Calls*6/10 {
-			t.Errorf("%s: %d of %d calls went to v1, want half", v.Target, n, v.Calls)
+			t.Errorf("%+v: %d of %d calls went to v1, want half", v, n, v.Calls)
 		}
 		sum += v.Calls + r.OneWays
 		before = m.laneCalls()
