@@ -2,6 +2,7 @@ package dubbotest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type VerifyResult struct {
 	Duplicated int            `json:"duplicated"`
 	Refused    int            `json:"refused"`
 	Bytes      int64          `json:"bytes"` // of arguments
+	Reach      int            `json:"reach"` // calls that a lane can take, as they were written
 	Providers  map[string]int `json:"providers"`
 	Statuses   map[byte]int   `json:"statuses"`
 }
@@ -87,6 +89,7 @@ func (r *VerifyResult) add(other VerifyResult) {
 	r.Duplicated += other.Duplicated
 	r.Refused += other.Refused
 	r.Bytes += other.Bytes
+	r.Reach += other.Reach
 	for name, n := range other.Providers {
 		r.Providers[name] += n
 	}
@@ -107,6 +110,7 @@ type verified struct {
 	window chan struct{}
 	ended  chan struct{} // closed when nobody reads any more
 	random *rand.Rand    // the writer's
+	reach  reach         // the same
 	result VerifyResult
 
 	mu      sync.Mutex
@@ -146,7 +150,7 @@ func (c *verified) run() error {
 		_ = c.conn.Close()
 	}
 	writeErr := <-written
-	c.result.Lost = len(c.pending)
+	c.result.Lost, c.result.Reach = len(c.pending), c.reach.calls
 	if readErr != nil {
 		return readErr
 	}
@@ -190,7 +194,10 @@ func (c *verified) write() error {
 		c.pending[id] = data
 		c.result.Bytes += int64(size)
 		c.mu.Unlock()
+		at := len(out)
 		out = c.Request.Append(out, id, data)
+		c.reach.add(out[at:], cmp.Or(c.Request.Method, "echo"))
+		at = len(out)
 		switch c.random.IntN(20) {
 		case 0:
 			request := c.Request
@@ -202,6 +209,9 @@ func (c *verified) write() error {
 			c.pending[id|heartbeatBit] = nil
 			c.mu.Unlock()
 			out = appendHeartbeat(out, id|heartbeatBit, false)
+		}
+		if len(out) > at {
+			c.reach.add(out[at:], "")
 		}
 		if c.Split > 0 {
 			if err := c.split(out); err != nil {
@@ -226,19 +236,14 @@ func (c *verified) write() error {
 
 // split writes frames, at times with a cut in the first one's header.
 func (c *verified) split(b []byte) error {
-	cut := 0
 	if c.random.IntN(100) < c.Split {
-		cut = 1 + c.random.IntN(headerLen-1)
-	}
-	if cut > 0 {
-		if _, err := c.conn.Write(b[:cut]); err != nil {
-			return fmt.Errorf("write: %w", err)
+		cut := 1 + c.random.IntN(headerLen-1)
+		if err := c.put(b[:cut]); err != nil {
+			return err
 		}
+		b = b[cut:]
 	}
-	if _, err := c.conn.Write(b[cut:]); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
+	return c.put(b)
 }
 
 // pieces writes b in up to four random pieces.
@@ -248,10 +253,18 @@ func (c *verified) pieces(b []byte) error {
 		if cuts > 0 {
 			n = 1 + c.random.IntN(len(b))
 		}
-		if _, err := c.conn.Write(b[:n]); err != nil {
-			return fmt.Errorf("write: %w", err)
+		if err := c.put(b[:n]); err != nil {
+			return err
 		}
 		b = b[n:]
+	}
+	return nil
+}
+
+func (c *verified) put(b []byte) error {
+	c.reach.wrote(len(b))
+	if _, err := c.conn.Write(b); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
 	return nil
 }
