@@ -217,21 +217,23 @@ demo: build ## Show the mesh on three pods of this machine, then clean up (root)
 	bin/dubwayctl demo
 
 .PHONY: test
-test: ## Run every test: with the race detector, then all and the scenarios without (root)
+test: ## Run every test: with the race detector; without it, what allocates and the scenarios (root)
 	@$(MAKE) test-race
 	$(MAKE) test-plain
 	$(MAKE) test-scenarios
 
-# Two runs: the promises about allocations hold only without the race detector, everything
-# else is run with it too. Tests mostly wait, so more packages than processors run at a time.
+# Everything is run with the race detector. The promises about allocations hold only without
+# it, so packages that have one are run a second time. Tests mostly wait, so more packages
+# than processors run at a time.
 .PHONY: test-race test-plain test-scenarios
 test-race: deps-test build ## The part of `make test` with the race detector (root)
 	@$(call as_root,the test suite)
 	go test -race -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
 
-test-plain: deps-test build ## The same tests without it (root)
+test-plain: deps-test build ## Those without it that promise what they allocate (root)
 	@$(call as_root,the test suite)
-	go test -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+	packages=$$(grep -rlE '^//go:build !race|AllocsPerRun' --include='*_test.go' agent cmd internal l7proxy | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+	go test -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$packages
 
 test-scenarios: deps-test build peers ## The part of `make test` with real processes in namespaces, and the real peers (root)
 	@$(call as_root,the test suite)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/agent/datapath/host"
+	"github.com/dubway/dubway/internal/testnet/device"
 )
 
 // rig is a cgroup, a BPF file system and pods of a test's own. The test process
@@ -105,15 +106,7 @@ func (r *rig) pods() (a, b *pod) {
 	})
 	for _, p := range []*pod{a, b} {
 		p.do(func() {
-			eth, err := netlink.LinkByName("eth0")
-			must(r.t, err)
-			for _, addr := range []netip.Prefix{netip.PrefixFrom(p.addr4, 24), netip.PrefixFrom(p.addr6, 64)} {
-				parsed, err := netlink.ParseAddr(addr.String())
-				must(r.t, err)
-				parsed.Flags = unix.IFA_F_NODAD
-				must(r.t, netlink.AddrAdd(eth, parsed))
-			}
-			must(r.t, netlink.LinkSetUp(eth))
+			must(r.t, device.Up("eth0", netip.PrefixFrom(p.addr4, 24), netip.PrefixFrom(p.addr6, 64)))
 		})
 	}
 	a.listen()
@@ -135,9 +128,7 @@ func (r *rig) pod(n byte) *pod {
 		// 0x607: data in a SYN is sent and taken without a cookie, if asked for.
 		// Then the accepted socket exists before the connecting one is established.
 		must(r.t, os.WriteFile("/proc/sys/net/ipv4/tcp_fastopen", []byte("1543"), 0o644))
-		lo, err := netlink.LinkByName("lo")
-		must(r.t, err)
-		must(r.t, netlink.LinkSetUp(lo))
+		must(r.t, device.Up("lo"))
 	})
 	r.t.Cleanup(func() { p.ns.Close() })
 	return p

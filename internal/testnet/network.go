@@ -8,7 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"github.com/dubway/dubway/internal/testnet/device"
 )
 
 // The prefix lengths of a node's pod networks.
@@ -165,30 +166,16 @@ func (n *Node) cableEnd() []netip.Addr {
 	}
 }
 
-// up gives a link of the calling thread's namespace its addresses and switches
-// it on. Duplicate address detection would hold an IPv6 address back for a second.
+// up switches a device of the calling thread's namespace on.
 func up(name string, addresses []netip.Addr) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("find link %s: %w", name, err)
-	}
-	for _, address := range addresses {
-		bits := bits4
-		if address.Is6() {
-			bits = bits6
-		}
-		a := &netlink.Addr{IPNet: &net.IPNet{IP: address.AsSlice(), Mask: net.CIDRMask(bits, address.BitLen())}}
-		if address.Is6() {
-			a.Flags = unix.IFA_F_NODAD
-		}
-		if err := netlink.AddrAdd(link, a); err != nil {
-			return fmt.Errorf("add address %s to %s: %w", address, name, err)
+	all := make([]netip.Prefix, len(addresses))
+	for i, a := range addresses {
+		all[i] = netip.PrefixFrom(a, bits4)
+		if a.Is6() {
+			all[i] = netip.PrefixFrom(a, bits6)
 		}
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("switch %s on: %w", name, err)
-	}
-	return nil
+	return device.Up(name, all...)
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

@@ -9,12 +9,12 @@ import (
 	"os"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/agent/netns"
+	"github.com/dubway/dubway/internal/testnet/device"
 )
 
 // Netns is a network namespace with its loopback device up.
@@ -40,7 +40,7 @@ func New(tb testing.TB) *Netns {
 		// The thread holds the namespace and ends with this function.
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
-			err = up("lo")
+			err = device.Up("lo")
 		}
 		made <- result{fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid()), err}
 		<-done
@@ -81,47 +81,15 @@ func (n *Netns) Must(f func() error) {
 }
 
 // Add puts addresses on a device and brings it up, and waits until they can be used.
-func (n *Netns) Add(device string, addresses ...string) {
+func (n *Netns) Add(name string, addresses ...string) {
 	n.tb.Helper()
 	n.Must(func() error {
-		link, err := netlink.LinkByName(device)
-		if err != nil {
-			return fmt.Errorf("find %s: %w", device, err)
+		all := make([]netip.Prefix, len(addresses))
+		for i, text := range addresses {
+			all[i] = netip.MustParsePrefix(text)
 		}
-		for _, text := range addresses {
-			a, err := netlink.ParseAddr(netip.MustParsePrefix(text).String())
-			if err != nil {
-				return fmt.Errorf("parse %s: %w", text, err)
-			}
-			a.Flags = unix.IFA_F_NODAD
-			if err := netlink.AddrAdd(link, a); err != nil {
-				return fmt.Errorf("add %s: %w", text, err)
-			}
-		}
-		if err := up(device); err != nil {
-			return err
-		}
-		for _, text := range addresses {
-			if err := routed(netip.MustParsePrefix(text).Addr()); err != nil {
-				return err
-			}
-		}
-		return nil
+		return device.Up(name, all...)
 	})
-}
-
-// routed waits until the kernel has the route of an address of its own: it adds those
-// of IPv6 a moment later.
-func routed(a netip.Addr) error {
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-		routes, err := netlink.RouteGet(a.AsSlice())
-		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("wait for the route of %s: %v, %w", a, routes, err)
-		}
-	}
 }
 
 // Join connects two namespaces by a veth, eth0 at both ends.
@@ -138,19 +106,8 @@ func Join(a, b *Netns) {
 		return netlink.LinkAdd(veth)
 	})
 	for _, n := range []*Netns{a, b} {
-		n.Must(func() error { return up("eth0") })
+		n.Must(func() error { return device.Up("eth0") })
 	}
-}
-
-func up(device string) error {
-	link, err := netlink.LinkByName(device)
-	if err != nil {
-		return fmt.Errorf("find %s: %w", device, err)
-	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring %s up: %w", device, err)
-	}
-	return nil
 }
 
 // Pods are two namespaces joined by a veth: 10.97.0.1, 10.97.0.2 and their IPv6

@@ -19,6 +19,11 @@ const nowhere = "240.0.208.81"
 // mesh never touches do not.
 func (r *rig) agentAway() {
 	ds := "--namespace=" + system
+	r.step("a provider that the mesh knows", func() {
+		// What it does not know passes, which a capture cannot tell from an escape.
+		r.provider("known", "n2")
+		r.serve(r.enrolled(r.namespace, "app=known", 1)[0], nowhere)
+	})
 	r.step("agents gone", func() {
 		r.kubectl("patch", "daemonset", "dubway", ds, `--patch={"spec":{"template":{"spec":{"nodeSelector":{"test/nowhere":"yes"}}}}}`)
 		r.world.pods(system, agents, cluster.Ready(0))
@@ -37,7 +42,7 @@ func (r *rig) agentAway() {
 			})
 		}
 		for _, pod := range r.world.pods(r.namespace, "", func([]cluster.Pod) error { return nil }) {
-			if pod.Phase != "Pending" || len(pod.Addresses) > 0 {
+			if pod.Name != "known" && (pod.Phase != "Pending" || len(pod.Addresses) > 0) {
 				r.Errorf("%s did not wait: %+v", pod.Name, pod)
 			}
 		}
@@ -45,9 +50,10 @@ func (r *rig) agentAway() {
 	r.step("agents back, and pods started", func() {
 		r.kubectl("patch", "daemonset", "dubway", ds, "--type=json", `--patch=[{"op":"remove","path":"/spec/template/spec/nodeSelector/test~1nowhere"}]`)
 		r.world.pods(system, agents, cluster.Ready(2))
-		r.enrolled(r.namespace, "", 2)
-		r.serve(r.enrolled(r.namespace, "app=provider", 1)[0], nowhere)
+		r.enrolled(r.namespace, "", 3)
 		r.reached(r.namespace, "consumer", 100)
+		r.serve(r.enrolled(r.namespace, "app=provider", 1)[0], nowhere)
+		r.reached(r.namespace, "consumer", r.count(r.namespace, "consumer", "answered")+100)
 	})
 	calls := r.tally(r.namespace, "consumer")
 	if recorded := r.seen(r.Nodes[0]); recorded != calls {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/dubway/dubway/agent/datapath"
 	"github.com/dubway/dubway/agent/datapath/host"
+	"github.com/dubway/dubway/internal/testnet/device"
 )
 
 // mounts are what a node has; /run and /tmp are of the initramfs itself.
@@ -62,7 +63,7 @@ func prepare() (io.Writer, error) {
 			return nil, fmt.Errorf("mount %s: %w", m.target, err)
 		}
 	}
-	if err := errors.Join(loadModules(), loopbackUp()); err != nil {
+	if err := errors.Join(loadModules(), device.Up("lo")); err != nil {
 		return nil, err
 	}
 	port, err := os.OpenFile("/dev/ttyS1", os.O_WRONLY, 0)
@@ -88,23 +89,6 @@ func loadModules() error {
 		if err != nil {
 			return fmt.Errorf("load module %s: %w", file, err)
 		}
-	}
-	return nil
-}
-
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		return fmt.Errorf("make socket: %w", err)
-	}
-	defer unix.Close(fd)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		return fmt.Errorf("name lo: %w", err)
-	}
-	request.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
-		return fmt.Errorf("set lo up: %w", err)
 	}
 	return nil
 }
