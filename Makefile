@@ -241,10 +241,12 @@ test-scenarios: deps-test build peers ## The part of `make test` with real proce
 
 # A kernel's build enters agent/datapath/lane/builds.txt when this has passed on it.
 SOAK ?= 20
+KILLS ?= 100
 .PHONY: soak
-soak: deps-test build ## Prove the lane on this kernel: SOAK times 60,000 mixed calls, byte for byte, while lanes come and go (root)
+soak: deps-test build ## Prove the lane on this kernel: SOAK times 60,000 mixed calls, byte for byte, while lanes come and go, and KILLS proxies that die (root)
 	@$(call as_root,the soak)
 	go test -v -count=1 -timeout=24h -run 'TestMixed|TestSwaps' $(TESTFLAGS) ./internal/testnet/lanetest -soak $(SOAK)
+	go test -v -count=1 -timeout=24h -run TestLaneProxyKilled $(TESTFLAGS) ./internal/testnet/scenario -kills $(KILLS)
 
 .PHONY: lint
 lint: linter deps-lint ## Run go vet, golangci-lint and shellcheck

@@ -47,8 +47,13 @@ type LaneLane struct {
 			Set uint32
 		}
 	}
-	Pad  [5]uint64
-	Ends [8]struct {
+	Reading struct {
+		_   structs.HostLayout
+		Seq uint32
+		Set uint32
+	}
+	EndsReading [8]uint32
+	Ends        [8]struct {
 		_        structs.HostLayout
 		Flags    uint32
 		Endpoint uint32

@@ -61,7 +61,11 @@ struct lane {
 	__u32 flags; /* enum lane_flag */
 	__u32 class; /* of its routes; 0: none */
 	struct lane_course course; /* of what the consumer writes by TCP */
-	__u64 pad[5];
+	/* For the proxy that comes after one that dies: where the last frame ends of which
+	 * that one has read any byte. No program reads it.
+	 */
+	struct lane_position reading;
+	__u32 ends_reading[LANE_ENDS]; /* the same of what providers wrote; it counts where it is ahead of what was read */
 	struct lane_end ends[LANE_ENDS];
 	__u64 requests; /* that took the lane */
 	__u64 answers;  /* that took it */

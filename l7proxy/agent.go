@@ -106,12 +106,20 @@ func (p *Proxy) SnapshotEnd() error {
 		p.apply() // no pod is there: that nobody is steered is told too, and the agent is ready
 	}
 	p.identities.TellAll()
+	p.riders.Settle()
+	p.riders.TellAll()
 	p.askPublish()
 	return nil
 }
 
 // Lanes keeps the memory of the lanes, or says that there are none. Part of handoff.Handler.
-func (p *Proxy) Lanes(l *handoff.Lanes, files []*os.File) error { return p.lanes.Say(l, files) }
+func (p *Proxy) Lanes(l *handoff.Lanes, files []*os.File) error {
+	err := p.lanes.Say(l, files)
+	if p.connected.Load() {
+		p.riders.Settle() // what was left in it is nobody's to take any more
+	}
+	return err
+}
 
 // Yield stops accepting for all pods. Part of handoff.Handler.
 func (p *Proxy) Yield() {

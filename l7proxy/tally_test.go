@@ -41,6 +41,7 @@ func TestLaneIsScraped(t *testing.T) {
 	memory := &lane.Memory{
 		Sizes: lane.Sizes{Lanes: 1, Routes: 1, Series: 4, CPUs: 2}, Lanes: make([]lane.Lane, 1),
 		Flights: make([]lane.Flight, lane.Flights), Routes: make([]lane.Route, 1), Tallies: make([]lane.Tally, 8),
+		Counted: make([]lane.Tally, 4),
 	}
 	laneUser{p}.Use(memory, handoff.LaneObserve)
 	call := &rpc.Call{Protocol: rpc.ProtocolDubbo, Reporter: rpc.ReporterSource, Interface: "I", Method: "m", SameNode: true}

@@ -8,7 +8,7 @@ package lane
 import "unsafe"
 
 // Version is the version of the layout, which agent and proxy must share.
-const Version = 1
+const Version = 2
 
 // The bounds of a lane. See bpf/lane_memory.h.
 const (
@@ -68,8 +68,12 @@ type Lane struct {
 	Flags  uint32
 	Class  uint32 // of its routes; 0: none
 	Course Course // of what the consumer writes by TCP
-	_      [5]uint64
-	Ends   [Ends]End
+	// Reading is At of where the last frame ends of which the proxy has read any byte, and
+	// EndsReading the same sequence number of what the providers wrote, where it is ahead of
+	// what was read. They are for the proxy that comes after one that dies.
+	Reading     uint64
+	EndsReading [Ends]uint32
+	Ends        [Ends]End
 
 	Requested uint64 // requests that took the lane
 	Answered  uint64 // answers that took it
@@ -79,6 +83,17 @@ type Lane struct {
 	Behind    uint64 // messages that began in the middle of a frame, or where nobody knew
 	Full      uint64 // requests that found their flight taken, or the provider too far behind
 	_         uint64
+}
+
+// Behind returns how many bytes, of which limit is the most that makes sense, are to come
+// of a frame that ends at end, behind those that were read. Ok is false if the next byte may
+// be anywhere in a frame. Resume is where a frame began.
+func Behind(resume, end uint64, read uint32, limit int) (n int, ok bool) {
+	if resume == At(read) {
+		return 0, true
+	}
+	left := uint32(end) - read
+	return int(left), end>>32 != 0 && int64(left) <= int64(limit)
 }
 
 // At is a position in a TCP stream, of its sequence number.

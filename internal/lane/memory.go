@@ -40,6 +40,7 @@ type Memory struct {
 	Flights []Flight // Flights of each lane
 	Routes  []Route
 	Tallies []Tally  // Series of each CPU
+	Counted []Tally  // of each series, what proxies have counted
 	Active  []uint64 // requests in flight of endpoints
 	Budget  *Budget
 	Log     *Log
@@ -63,9 +64,13 @@ func Open(files []*os.File, sizes Sizes) (*Memory, error) {
 		mapped(m, files[FileLanes], s.Lanes, &m.Lanes),
 		mapped(m, files[FileFlights], s.Lanes*Flights, &m.Flights),
 		mapped(m, files[FileRoutes], s.Routes, &m.Routes),
-		mapped(m, files[FileTallies], s.Series*s.CPUs, &m.Tallies),
+		mapped(m, files[FileTallies], s.Series*(s.CPUs+1), &m.Tallies),
 		mapped(m, files[FileActive], s.Active, &m.Active),
 	)
+	if err == nil {
+		at := s.Series * s.CPUs
+		m.Tallies, m.Counted = m.Tallies[:at], m.Tallies[at:]
+	}
 	var budget []Budget
 	err = errors.Join(err, mapped(m, files[FileBudget], 1, &budget))
 	if err == nil {

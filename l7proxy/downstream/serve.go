@@ -34,19 +34,24 @@ type Live interface {
 // Serve serves one accepted connection until its end. Started is told what can
 // be drained, as soon as it is known.
 func Serve(env *Env, in *Accepted, started func(Live)) {
-	if env.Modes.Of(in.Workload.UID).Mode() == mode.Off {
+	if in.Left == nil && env.Modes.Of(in.Workload.UID).Mode() == mode.Off {
 		in.Off = true
 		opaque(env, in).Relay(rpc.ProtocolTCP, nil)
 		return
 	}
-	if !in.Inbound && !declared(env, in) {
+	if in.Left == nil && !in.Inbound && !declared(env, in) {
 		opaque(env, in).Relay(rpc.ProtocolTCP, nil)
 		return
 	}
 	s := newSession(env, in)
+	s.ride.Adopt(in.Left, &s.plans)
 	started(s)
 	bound := s.bind()
 	defer func() { s.unbind(bound) }()
+	if s.ride.Catch() {
+		s.serve()
+		return
+	}
 	name, app, why := first(env, in)
 	if why != rpc.WhyNone {
 		s.hand()

@@ -50,6 +50,9 @@ type Accepted struct {
 
 	Conn *sock.Conn
 	Off  bool // passed on as it is, to what was dialled
+	// Left is its lane, of a proxy before this one that served it: what that one had read of
+	// it and not answered nobody answers. Nil: it is new.
+	Left *lane.Left
 }
 
 // lastLook is Env.lastLook, but for tests.

@@ -16,6 +16,7 @@ func (s *Session) fill() error {
 	err := s.in.Conn.Fill()
 	switch {
 	case err == nil:
+		s.ride.Got()
 		return nil
 	case errors.Is(err, sock.ErrOver):
 		return s.shed()

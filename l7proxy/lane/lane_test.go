@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,28 +23,52 @@ func TestOpen(t *testing.T) {
 		t.Error("there is a lane for a connection that is not worth one")
 	}
 	l, providers := r.open()
-	if len(providers) != 2 || len(r.kernel.bound) != 3 || r.kernel.bound[0] != lane.Place(l.number, lane.Consumer) {
+	if len(providers) != 2 || len(r.kernel.bound) != 3 || r.kernel.bound[0] != lane.Place(l.Number, lane.Consumer) {
 		t.Errorf("%d providers, bound %x", len(providers), r.kernel.bound)
 	}
 	for k := range providers {
-		if e := &l.at.Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || e.Endpoint == 0 {
+		if e := &r.at(l).Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || e.Endpoint == 0 {
 			t.Errorf("end %d: %+v", k, e)
 		}
 	}
-	before := atomic.LoadUint64(&l.at.Course.Resume)
+	before := atomic.LoadUint64(&r.at(l).Course.Resume)
 	taken := r.conn.Taken()
 	r.come(1)
-	if got, want := atomic.LoadUint64(&l.at.Course.Resume), before+uint64(r.conn.Taken()-taken); got != want || before < lane.At(seq) {
+	if got, want := atomic.LoadUint64(&r.at(l).Course.Resume), before+uint64(r.conn.Taken()-taken); got != want || before < lane.At(seq) {
 		t.Errorf("resume %x, want %x", got, want)
 	}
-	if l.at.Class == 0 || atomic.LoadUint32(&l.at.Flags)&lane.Answers == 0 {
-		t.Errorf("%+v", l.at)
+	if r.at(l).Class == 0 || atomic.LoadUint32(&r.at(l).Flags)&lane.Answers == 0 {
+		t.Errorf("%+v", r.at(l))
 	}
 	if list := r.lanes.List(); len(list) != 1 || len(list[0].Providers) != 2 || list[0].State != "open" {
 		t.Errorf("%+v", list)
 	}
 	if names := r.lanes.Names(); len(names) != 1 || names[0].Method != "echo" || names[0].Way != "lane" {
 		t.Errorf("%+v", names)
+	}
+}
+
+// TestEarly: a lane that is open before its consumer's reader is done with the request that
+// asked for it says that this one has not been read.
+func TestEarly(t *testing.T) {
+	r := newRig(t, 1)
+	r.come(worthRate - 1)
+	h, request := r.reads()
+	r.ride.Came(planner{r}, h, request)
+	l := r.ride.get()
+	if l == nil {
+		t.Fatal("no lane")
+	}
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&r.at(l).Flags)&lane.Requests != 0 })
+	if got, want := atomic.LoadUint64(&r.at(l).Course.Resume), lane.At(seq-uint32(len(request))); got != want {
+		t.Errorf("resume %x, want %x", got, want)
+	}
+	if got := atomic.LoadUint64(&r.at(l).Reading); got != lane.At(seq) {
+		t.Errorf("reading %x, want %x", got, lane.At(seq))
+	}
+	r.ride.Read(len(request))
+	if got := atomic.LoadUint64(&r.at(l).Course.Resume); got != lane.At(seq) {
+		t.Errorf("resume %x, want %x", got, lane.At(seq))
 	}
 }
 
@@ -92,16 +117,13 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%+v", rec)
 		}
 	}
-	r.lanes.mu.Lock()
-	first, second := l.ends[0], l.ends[1]
-	r.lanes.mu.Unlock()
-	if !l.flying(first) || l.flying(second) { // that of step 3 is still out
-		t.Error("what is in flight is not what was not answered")
+	if flying := r.flying(l); !slices.Equal(flying, []uint64{10}) {
+		t.Errorf("%d are in flight, not what was not answered", flying)
 	}
-	if n := atomic.LoadUint64(&r.memory.Active[atomic.LoadUint32(&l.at.Ends[1].Endpoint)]); n != 0 {
+	if n := atomic.LoadUint64(&r.memory.Active[atomic.LoadUint32(&r.at(l).Ends[1].Endpoint)]); n != 0 {
 		t.Errorf("%d requests are counted at provider 1", n)
 	}
-	if atomic.LoadUint32(&l.at.Flags)&lane.Paused != 0 {
+	if atomic.LoadUint32(&r.at(l).Flags)&lane.Paused != 0 {
 		t.Error("the lane is paused behind a large answer")
 	}
 }
@@ -132,7 +154,7 @@ func TestProviderGone(t *testing.T) {
 	if reset != 1 {
 		t.Errorf("%d resets are told of", reset)
 	}
-	r.eventually("it is connected to again", func() bool { return atomic.LoadUint32(&l.at.Ends[0].Flags) == lane.EndOpen })
+	r.eventually("it is connected to again", func() bool { return atomic.LoadUint32(&r.at(l).Ends[0].Flags) == lane.EndOpen })
 }
 
 // TestTimeout: a request that takes too long is refused, and its late answer is dropped.
@@ -165,22 +187,22 @@ func TestOff(t *testing.T) {
 	l, providers := r.open()
 	r.fly(l, 4, 0)
 	r.lanes.Use(r.memory, handoff.LaneOff)
-	if atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 {
+	if atomic.LoadUint32(&r.at(l).Flags)&lane.Requests != 0 {
 		t.Error("requests take a lane that is off")
 	}
 	r.come(worthRate) // by the proxy
 	select {
-	case <-l.done:
+	case <-l.Done():
 		t.Fatal("it has ended before what is in flight")
-	case <-time.After(5 * flightsLook):
+	case <-time.After(100 * time.Millisecond):
 	}
 	_, _ = providers[0].Write(answer(4, 10))
 	if h := r.gets(); h.ID != 4 {
 		t.Errorf("the consumer gets %d", h.ID)
 	}
-	<-l.done
-	if l.at.Flags != 0 || len(r.kernel.freed) != 1 || r.ride.Busy() || r.tally.closed[0] != tally.Off {
-		t.Errorf("%+v, freed %x, closed %v", l.at, r.kernel.freed, r.tally.closed)
+	<-l.Done()
+	if r.at(l).Flags != 0 || len(r.kernel.freed) != 1 || r.ride.Busy() || r.tally.closed[0] != tally.Off {
+		t.Errorf("%+v, freed %x, closed %v", r.at(l), r.kernel.freed, r.tally.closed)
 	}
 	if err := r.conn.Send(answer(6, 10)); err != nil || r.gets().ID != 6 {
 		t.Errorf("behind the lane: %v", err)
@@ -188,8 +210,8 @@ func TestOff(t *testing.T) {
 	r.use()
 	r.ride.next = time.Time{} // not so soon
 	again, _ := r.open()
-	if again == l || again.number != l.number {
-		t.Errorf("lane %d behind lane %d", again.number, l.number)
+	if again == l || again.Number != l.Number {
+		t.Errorf("lane %d behind lane %d", again.Number, l.Number)
 	}
 }
 
@@ -199,12 +221,12 @@ func TestHeld(t *testing.T) {
 	l, _ := r.open()
 	r.kernel.holders.Store(1)
 	r.ride.Leave()
-	r.eventually("it pauses", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Paused != 0 })
-	if atomic.LoadUint32(&l.at.Flags)&lane.Answers == 0 {
+	r.eventually("it pauses", func() bool { return atomic.LoadUint32(&r.at(l).Flags)&lane.Paused != 0 })
+	if atomic.LoadUint32(&r.at(l).Flags)&lane.Answers == 0 {
 		t.Error("answers left the lane while one was on its way")
 	}
 	r.kernel.holders.Store(0)
-	<-l.done
+	<-l.Done()
 }
 
 // TestConsumerGone: what is in flight is recorded as such when End returns.
@@ -223,8 +245,8 @@ func TestConsumerGone(t *testing.T) {
 			t.Errorf("%+v", refusal)
 		}
 	}
-	if l.flying(nil) || l.at.Flags != 0 || r.tally.closed[0] != tally.Consumer {
-		t.Errorf("%+v, closed %v", l.at, r.tally.closed)
+	if len(r.flying(l)) > 0 || r.at(l).Flags != 0 || r.tally.closed[0] != tally.Consumer {
+		t.Errorf("%+v, closed %v", r.at(l), r.tally.closed)
 	}
 }
 
@@ -235,7 +257,7 @@ func TestReadOnly(t *testing.T) {
 	l, providers := r.open()
 	r.fly(l, 3, 0)
 	_, _ = providers[0].Write(frame(0xa2, 0, 1, []byte("\x01R")))
-	r.eventually("no more go there", func() bool { return atomic.LoadUint32(&l.at.Ends[0].Flags) == 0 })
+	r.eventually("no more go there", func() bool { return atomic.LoadUint32(&r.at(l).Ends[0].Flags) == 0 })
 	if names := r.lanes.Names(); len(names) != 0 {
 		t.Errorf("%+v", names)
 	}
@@ -244,20 +266,10 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("the consumer gets %d; told %d times", h.ID, r.ends[0].draining)
 	}
 	_ = providers[0].Close()
-	r.eventually("its end is gone", func() bool { return len(l.missingEnds()) == 1 })
+	r.eventually("its end is gone", func() bool { return len(r.lanes.List()[0].Providers) == 0 })
 	if r.ends[0].told(rpc.OutcomeReset) != 0 {
 		t.Error("its end is held against it")
 	}
-}
-
-// missingEnds are the numbers below the rig's providers that have no end.
-func (l *Lane) missingEnds() (missing []int) {
-	l.ls.mu.Lock()
-	defer l.ls.mu.Unlock()
-	if l.ends[0] == nil {
-		missing = append(missing, 0)
-	}
-	return missing
 }
 
 // TestForbidden: where no provider may be reached by the short cut there is no lane, and
@@ -277,7 +289,7 @@ func TestForbidden(t *testing.T) {
 func TestLogged(t *testing.T) {
 	r := newRig(t, 1)
 	l, _ := r.open()
-	if atomic.LoadUint32(&l.at.Flags)&lane.Logged == 0 {
+	if atomic.LoadUint32(&r.at(l).Flags)&lane.Logged == 0 {
 		t.Error("an open lane whose calls are to be logged does not log them")
 	}
 }
@@ -289,9 +301,9 @@ func TestMoved(t *testing.T) {
 	var once sync.Once
 	r.dialling = func() {
 		once.Do(func() {
-			r.lanes.mu.Lock()
-			defer r.lanes.mu.Unlock()
-			for _, w := range r.lanes.book.Ways() {
+			r.lanes.node.Mu.Lock()
+			defer r.lanes.node.Mu.Unlock()
+			for _, w := range r.lanes.node.Book.Ways() {
 				w.Ends[0], w.Ends[1] = w.Ends[1], w.Ends[0]
 			}
 		})
@@ -301,12 +313,12 @@ func TestMoved(t *testing.T) {
 	if l == nil {
 		t.Fatal("no lane")
 	}
-	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 })
-	r.lanes.mu.Lock()
-	defer r.lanes.mu.Unlock()
-	for k, e := range l.ends {
-		if e != nil && e.address != l.way.Ends[k] {
-			t.Errorf("end %d leads to %s, and means %s", k, e.address, l.way.Ends[k])
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&r.at(l).Flags)&lane.Requests != 0 })
+	r.lanes.node.Mu.Lock()
+	defer r.lanes.node.Mu.Unlock()
+	for k := range r.address {
+		if leads := r.kernel.at(l, uint8(k)).Remote(); leads != l.Way.Ends[k] {
+			t.Errorf("end %d leads to %s, and means %s", k, leads, l.Way.Ends[k])
 		}
 	}
 }
@@ -315,16 +327,16 @@ func TestMoved(t *testing.T) {
 func TestIdle(t *testing.T) {
 	r := newRig(t, 1)
 	l, _ := r.open()
-	atomic.StoreUint64(&l.at.Requested, idleRate)
-	r.lanes.tick(time.Now().Add(idleAfter))
-	if l.is(&l.leaving) {
+	atomic.StoreUint64(&r.at(l).Requested, 8)
+	r.lanes.tick(time.Now().Add(16 * time.Second))
+	if r.lanes.List()[0].State != "open" {
 		t.Error("a lane that is used ends")
 	}
 	if !r.ride.Moved() || r.ride.Moved() {
 		t.Error("requests are not told of, or twice")
 	}
-	r.lanes.tick(time.Now().Add(2*idleAfter + time.Second))
-	<-l.done
+	r.lanes.tick(time.Now().Add(32 * time.Second))
+	<-l.Done()
 	if r.tally.closed[0] != tally.Idle {
 		t.Errorf("closed %v", r.tally.closed)
 	}

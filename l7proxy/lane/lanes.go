@@ -1,8 +1,7 @@
 // Package lane gives consumer connections their lanes: it learns whose requests the kernel
-// may route, connects to the providers, and begins and ends what the programs do, so that
-// no byte is lost, doubled or out of order. What comes back by the proxy it delivers and
-// records like any answer. It decides nothing about a request: verdict does, and it reads
-// no request but its names.
+// may route, says which connections are worth a lane and which lanes end, and takes over what
+// a proxy before this one has left. What a lane does life knows. It decides nothing about a
+// request: verdict does, and it reads no request but its names.
 package lane
 
 import (
@@ -17,37 +16,17 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/lane/kernel"
 	"github.com/dubway/dubway/l7proxy/lane/learned"
+	"github.com/dubway/dubway/l7proxy/lane/left"
+	"github.com/dubway/dubway/l7proxy/lane/life"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
-	"github.com/dubway/dubway/l7proxy/rpc"
-	"github.com/dubway/dubway/l7proxy/sock"
 )
-
-// Tally counts what the programs do. It is a *tally.Table.
-type Tally interface {
-	// Put returns the series of the calls of one way, until Drop; false: there is no room.
-	Put(call *rpc.Call, serialization uint8) (series uint32, ok bool)
-	Drop(series uint32)
-	// Opened says that a lane begins, Closed that it has ended.
-	Opened(number uint32, consumer netip.AddrPort)
-	Closed(number uint32, why tally.Reason)
-	// Wants tells whether each call is to be logged.
-	Wants() bool
-}
-
-var _ Tally = (*tally.Table)(nil)
-
-// Dialer connects to providers of this node in their own network namespaces.
-type Dialer interface {
-	// Lane connects for a lane of a workload to an endpoint. Client is what the provider's
-	// application is to see as its consumer.
-	Lane(ctx context.Context, workload string, endpoint, client netip.AddrPort) (*sock.Conn, error)
-}
 
 // Options are what Lanes need.
 type Options struct {
-	Dialer Dialer
-	Tally  Tally
+	Dialer life.Dialer
+	Tally  life.Tally
 	Kernel kernel.Kernel // nil: this machine's
+	Keeper life.Keeper   // nil: a lane ends with the proxy
 	// Tapped tells whether somebody looks at bodies: then no call takes a lane. Nil: never.
 	Tapped   func() bool
 	MaxFrame int // bytes of an answer, header included
@@ -58,24 +37,18 @@ type Options struct {
 // learned still stands, and whether a lane is used.
 const every = 100 * time.Millisecond
 
-// Stats are counts, for metrics.
-type Stats struct {
-	Failed  atomic.Uint64 // lanes that could not be opened
-	Unasked atomic.Uint64 // answers that nobody waited for
-}
-
 // Lanes are those of the node. Safe for concurrent use; a nil Lanes is always off.
 type Lanes struct {
-	opts    Options
-	stats   Stats
-	barrier kernel.Barrier
-	on      atomic.Bool
+	node   life.Node
+	tapped func() bool
+	on     atomic.Bool
+	taking sync.WaitGroup // of lanes that were left
 
-	mu   sync.Mutex
-	book *learned.Book // nil: there is no memory
-	live map[*Lane]bool
-	next uint32   // number that was never given
-	free []uint32 // numbers
+	// The node's Mu guards the rest.
+	live map[*life.Lane]bool
+	left map[uint32]bool // numbers of lanes of a proxy before this one
+	next uint32          // number that was never given
+	free []uint32        // numbers
 }
 
 // New returns Lanes without memory, in which there can be none.
@@ -83,18 +56,27 @@ func New(opts Options) *Lanes {
 	if opts.Kernel == nil {
 		opts.Kernel = kernel.Programs{}
 	}
-	return &Lanes{opts: opts, barrier: kernel.Barrier{Kernel: opts.Kernel}, live: make(map[*Lane]bool)}
+	if opts.Tapped == nil {
+		opts.Tapped = func() bool { return false }
+	}
+	ls := &Lanes{tapped: opts.Tapped, live: make(map[*life.Lane]bool)}
+	ls.node = life.Node{
+		Dialer: opts.Dialer, Tally: opts.Tally, Kernel: opts.Kernel, Barrier: kernel.Barrier{Kernel: opts.Kernel},
+		Keeper: opts.Keeper, MaxFrame: opts.MaxFrame, Logger: opts.Logger, Ended: ls.ended,
+	}
+	return ls
 }
 
 // Stats returns the counts.
-func (ls *Lanes) Stats() *Stats { return &ls.stats }
+func (ls *Lanes) Stats() *life.Stats { return &ls.node.Stats }
 
 // Use makes lanes in a memory from now on, or, where mode says so, ends them all without
-// losing a call. Memory that is another than before is emptied; the one before, which must
-// stay mapped, is in use until its lanes have ended. Part of lent.User.
+// losing a call. In memory that is another than before may be lanes of a proxy before this
+// one, until Settle; the one before, which must stay mapped, is in use until its lanes have
+// ended. Part of lent.User.
 func (ls *Lanes) Use(m *lane.Memory, mode handoff.LaneMode) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
 	if !ls.uses(m) {
 		ls.replace(m)
 	}
@@ -102,47 +84,49 @@ func (ls *Lanes) Use(m *lane.Memory, mode handoff.LaneMode) {
 	ls.on.Store(on)
 	if !on {
 		for l := range ls.live {
-			l.quit(tally.Off)
+			l.Quit(tally.Off)
 		}
 	}
 }
 
 // Uses tells whether lanes are made in a memory.
 func (ls *Lanes) Uses(m *lane.Memory) bool {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
 	return ls.uses(m)
 }
 
 func (ls *Lanes) uses(m *lane.Memory) bool {
-	return ls.book == nil && m == nil || ls.book != nil && ls.book.Memory == m
+	return ls.node.Book == nil && m == nil || ls.node.Book != nil && ls.node.Book.Memory == m
 }
 
 // replace begins with another memory, or none. The caller locks.
 func (ls *Lanes) replace(m *lane.Memory) {
 	for l := range ls.live {
-		l.quit(tally.Off)
+		l.Quit(tally.Off)
 	}
-	if ls.book != nil {
-		for _, w := range ls.book.Ways() {
-			ls.book.Forget(w)
+	if ls.node.Book != nil {
+		for _, w := range ls.node.Book.Ways() {
+			ls.node.Book.Forget(w)
 		}
 	}
-	ls.book, ls.next, ls.free = nil, 0, nil
+	ls.node.Book, ls.next, ls.free, ls.left = nil, 0, nil, nil
 	if m == nil {
 		return
 	}
-	ls.book = learned.New(m, ls.opts.Tally)
-	for i := range m.Lanes {
-		m.Lanes[i] = lane.Lane{}
+	ls.node.Book = learned.New(m, ls.node.Tally)
+	// In the lanes that are there calls go on, until Settle.
+	before := left.Read(m)
+	ls.node.Book.After(before.Class)
+	ls.left = before.Lanes
+	for number := range ls.left {
+		ls.next = max(ls.next, number+1)
 	}
-	for i := range m.Routes {
-		m.Remove(uint32(i))
+	for number := range ls.next {
+		if !ls.left[number] {
+			ls.free = append(ls.free, number)
+		}
 	}
-	for i := range m.Flights {
-		atomic.StoreUint64(&m.Flights[i].Key, 0)
-	}
-	clear(m.Active)
 }
 
 // On tells whether there may be lanes.
@@ -164,19 +148,19 @@ func (ls *Lanes) Run(ctx context.Context) error {
 
 func (ls *Lanes) tick(now time.Time) {
 	ls.Look()
-	ls.mu.Lock()
-	logged := ls.opts.Tally.Wants()
+	ls.node.Mu.Lock()
+	logged := ls.node.Tally.Wants()
 	for l := range ls.live {
-		l.tick(now, logged)
+		l.Tick(now, logged)
 	}
-	b := ls.book
+	b := ls.node.Book
 	if b == nil {
-		ls.mu.Unlock()
+		ls.node.Mu.Unlock()
 		return
 	}
 	b.Tidy(now)
 	resting := b.Rest()
-	ls.mu.Unlock()
+	ls.node.Mu.Unlock()
 	if len(resting) > 0 {
 		ls.rest(b, resting)
 	}
@@ -188,10 +172,10 @@ func (ls *Lanes) Look() {
 	if ls == nil {
 		return
 	}
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	if ls.book != nil {
-		ls.book.Look(ls.tapped())
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
+	if ls.node.Book != nil {
+		ls.node.Book.Look(ls.tapped())
 	}
 }
 
@@ -201,19 +185,19 @@ func (ls *Lanes) Forget(workload string) {
 	if ls == nil {
 		return
 	}
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
 	for l := range ls.live {
-		if l.way.Key.Workload == workload {
-			l.quit(tally.Changed)
+		if l.Way.Key.Workload == workload {
+			l.Quit(tally.Changed)
 		}
 	}
-	if ls.book == nil {
+	if ls.node.Book == nil {
 		return
 	}
-	for key, w := range ls.book.Ways() {
+	for key, w := range ls.node.Book.Ways() {
 		if key.Workload == workload {
-			ls.book.Forget(w)
+			ls.node.Book.Forget(w)
 		}
 	}
 }
@@ -224,40 +208,76 @@ func (ls *Lanes) Leave(workload string, endpoint netip.AddrPort) {
 	if ls == nil {
 		return
 	}
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
 	for l := range ls.live {
-		if l.way.Key.Workload == workload {
-			l.book.Refuse(l.way, endpoint, time.Time{})
-			l.shut(endpoint)
+		if l.Way.Key.Workload == workload {
+			l.Book.Refuse(l.Way, endpoint, time.Time{})
+			l.Shut(endpoint)
 		}
 	}
-	if ls.book == nil {
+	if ls.node.Book == nil {
 		return
 	}
-	for key, w := range ls.book.Ways() {
+	for key, w := range ls.node.Book.Ways() {
 		if key.Workload == workload {
-			ls.book.Refuse(w, endpoint, time.Time{})
+			ls.node.Book.Refuse(w, endpoint, time.Time{})
 		}
+	}
+}
+
+// TellAll says that another agent is there, which has none of the lanes.
+func (ls *Lanes) TellAll() {
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
+	ls.node.Round++
+	for l := range ls.live {
+		l.Nudge()
 	}
 }
 
 // Close refuses what is in flight: the proxy ends.
 func (ls *Lanes) Close() {
 	ls.on.Store(false)
-	ls.mu.Lock()
-	all := make([]*Lane, 0, len(ls.live))
+	ls.node.Mu.Lock()
+	all := make([]*life.Lane, 0, len(ls.live))
 	for l := range ls.live {
-		l.quit(tally.Draining)
+		l.Quit(tally.Draining)
 		all = append(all, l)
 	}
-	ls.mu.Unlock()
+	ls.node.Mu.Unlock()
 	for _, l := range all {
-		l.sweep(nil, rpc.WhyUpstreamClosed)
+		l.GiveUp()
 	}
 }
 
-func (ls *Lanes) tapped() bool { return ls.opts.Tapped != nil && ls.opts.Tapped() }
+// begin makes a lane for a ride; nil: there is no number left, or nobody to call.
+func (ls *Lanes) begin(r *Ride) *life.Lane {
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
+	if !ls.On() || ls.node.Book == nil {
+		return nil
+	}
+	w := ls.node.Book.Of(r.key())
+	if w.Wanted == 0 {
+		return nil
+	}
+	number, ok := ls.number()
+	if !ok {
+		return nil
+	}
+	l := life.New(&ls.node, r.consumer(), w, number)
+	ls.live[l] = true
+	return l
+}
+
+// ended takes the number of a lane back. The caller locks.
+func (ls *Lanes) ended(l *life.Lane) {
+	delete(ls.live, l)
+	if l.Book == ls.node.Book {
+		ls.free = append(ls.free, l.Number)
+	}
+}
 
 // number gives a lane its number. The caller locks.
 func (ls *Lanes) number() (uint32, bool) {
@@ -266,7 +286,7 @@ func (ls *Lanes) number() (uint32, bool) {
 		ls.free = ls.free[:n-1]
 		return number, true
 	}
-	if int(ls.next) >= len(ls.book.Memory.Lanes) {
+	if int(ls.next) >= len(ls.node.Book.Memory.Lanes) {
 		return 0, false
 	}
 	ls.next++
@@ -276,15 +296,15 @@ func (ls *Lanes) number() (uint32, bool) {
 // rest gives the places of removed routes back, when no program can be at them and no
 // request in flight names them.
 func (ls *Lanes) rest(b *learned.Book, resting []*learned.Name) {
-	failed := ls.barrier.Wait() != nil
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	if b != ls.book {
+	failed := ls.node.Barrier.Wait() != nil
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
+	if b != ls.node.Book {
 		return // nobody uses those places any more
 	}
 	used := make(map[uint32]bool)
 	for l := range ls.live {
-		l.book.Memory.InFlight(l.number, func(_ uint64, f lane.Flight) bool {
+		l.Book.Memory.InFlight(l.Number, func(_ uint64, f lane.Flight) bool {
 			used[f.Route] = true
 			return true
 		})

@@ -1,14 +1,14 @@
 package lane
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
-	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/lane/learned"
+	"github.com/dubway/dubway/l7proxy/lane/life"
+	"github.com/dubway/dubway/l7proxy/lane/position"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -28,9 +28,7 @@ const (
 
 // Host is the connection whose requests may take a lane.
 type Host interface {
-	exchange.Consumer
-	// Asked says that one more request is pending, which Settled or Refuse ends.
-	Asked()
+	life.Host
 	// Flying is how many requests are pending.
 	Flying() int64
 }
@@ -53,14 +51,11 @@ type Ride struct {
 	came   int
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
-	ready  bool          // base is known
-	base   uint32        // sequence number of the connection's first byte
-	place  atomic.Uint32 // sequence number of the next frame
-	moved  uint64        // requests of the lane, of Moved
+	moved  uint64 // requests of the lane, of Moved
+	skip   int    // of Catch
 
-	mu   sync.Mutex
-	lane *Lane // nil: none
-	well bool  // the last one ended as it should
+	position *position.Position        // nil: it is not known
+	lane     atomic.Pointer[life.Lane] // the last one, which may have ended
 }
 
 // Init makes r the part of a host, whose requests come by conn.
@@ -96,8 +91,7 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 		return
 	}
 	if r.get() == nil && !now.Before(r.next) {
-		r.begin()
-		r.next = now.Add(r.wait())
+		r.begin(now)
 	}
 }
 
@@ -109,32 +103,21 @@ func (r *Ride) key() learned.Key {
 // learn finds what becomes of requests like one that came by the proxy. It tells whether
 // they may take a lane.
 func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
-	ls.mu.Lock()
-	b := ls.book
+	ls.node.Mu.Lock()
+	b := ls.node.Book
 	if b == nil {
-		ls.mu.Unlock()
+		ls.node.Mu.Unlock()
 		return false
 	}
 	placed, known := b.Known(key, a)
-	ls.mu.Unlock()
+	ls.node.Mu.Unlock()
 	if known {
 		return placed
 	}
 	v := p.Lane(a.Header, a.Body)
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	return ls.On() && b == ls.book && b.Learn(key, a, &v, ls.tapped())
-}
-
-// wait is how long to wait after a try that fails.
-func (r *Ride) wait() time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.waits = min(2*r.waits, longestWait); r.well || r.waits == 0 {
-		r.waits = firstWait
-	}
-	r.well = false
-	return r.waits
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
+	return ls.On() && b == ls.node.Book && b.Learn(key, a, &v, ls.tapped())
 }
 
 // worth tells whether a connection without a lane should have one.
@@ -146,45 +129,51 @@ func (r *Ride) worth(now time.Time) bool {
 	return r.came >= worthRate || r.came > 0 && r.host.Flying() >= worthFlying
 }
 
-// begin opens a lane, if the kernel knows the consumer's socket.
-func (r *Ride) begin() {
-	if !r.ready {
-		state, err := r.lanes.opts.Kernel.Ask(r.conn, lane.AskState, 0)
+// begin opens a lane, if the kernel knows the consumer's socket. Where it fails the next
+// begins later and later.
+func (r *Ride) begin(now time.Time) {
+	last := r.lane.Load()
+	if r.waits = min(2*r.waits, longestWait); r.waits == 0 || last != nil && last.Well() {
+		r.waits = firstWait
+	}
+	r.next = now.Add(r.waits)
+	if r.position == nil {
+		state, err := r.lanes.node.Kernel.Ask(r.conn, lane.AskState, 0)
 		if err != nil || state.Peer == 0 {
 			return
 		}
-		r.base, r.ready = state.Copied-r.conn.Taken(), true
+		r.position = position.New(r.conn, r.protocol.Frames, state.Copied)
 	}
 	l := r.lanes.begin(r)
-	r.mu.Lock()
-	r.lane = l
-	r.mu.Unlock()
+	r.lane.Store(l)
 	if l != nil {
-		go l.keep()
+		go l.Keep()
 	}
 }
+
+// consumer is what a lane needs of the connection.
+func (r *Ride) consumer() life.Consumer {
+	return life.Consumer{Host: r.host, Conn: r.conn, Protocol: r.protocol, Source: r.source, Position: r.position}
+}
+
+// Got says that bytes were read from the connection.
+func (r *Ride) Got() { r.position.Got() }
 
 // Read says that the first bytes that are buffered, whole frames, are going to be discarded.
-func (r *Ride) Read(used int) {
-	if !r.ready {
-		return
-	}
-	seq := r.base + r.conn.Taken() - uint32(len(r.conn.Bytes()))
-	r.place.Store(seq + uint32(used))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lane != nil {
-		r.lane.at.Course.Follow(seq, r.conn.Bytes()[:used])
-	}
-}
+func (r *Ride) Read(used int) { r.position.Read(used) }
 
-func (r *Ride) get() *Lane {
-	if !r.ready {
+// get returns the lane; nil: there is none.
+func (r *Ride) get() *life.Lane {
+	l := r.lane.Load()
+	if l == nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.lane
+	select {
+	case <-l.Done():
+		return nil
+	default:
+		return l
+	}
 }
 
 // Busy tells whether there is a lane.
@@ -197,7 +186,7 @@ func (r *Ride) Moved() bool {
 	if l == nil {
 		return false
 	}
-	n := atomic.LoadUint64(&l.at.Requested)
+	n := l.Requested()
 	moved := n != r.moved
 	r.moved = n
 	return moved
@@ -206,14 +195,8 @@ func (r *Ride) Moved() bool {
 // Leave ends the lane behind what is in flight. The connection goes on.
 func (r *Ride) Leave() {
 	if l := r.get(); l != nil {
-		r.leave(l, tally.Draining)
+		l.Leave(tally.Draining)
 	}
-}
-
-func (r *Ride) leave(l *Lane, why tally.Reason) {
-	l.ls.mu.Lock()
-	defer l.ls.mu.Unlock()
-	l.quit(why)
 }
 
 // Finish waits for what is in flight of a consumer that sends no more, as long as it is
@@ -223,12 +206,12 @@ func (r *Ride) Finish(limit time.Duration) {
 	if l == nil {
 		return
 	}
-	r.leave(l, tally.Consumer)
+	l.Leave(tally.Consumer)
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for end := time.Now().Add(limit); r.conn.Err() == nil && time.Now().Before(end); {
 		select {
-		case <-l.done:
+		case <-l.Done():
 			return
 		case <-t.C:
 		}
@@ -242,9 +225,6 @@ func (r *Ride) End() {
 	if l == nil {
 		return
 	}
-	l.ls.mu.Lock()
-	l.gone = true
-	l.quit(tally.Consumer)
-	l.ls.mu.Unlock()
-	<-l.done
+	l.Lose()
+	<-l.Done()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/lane/life"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
@@ -37,8 +38,10 @@ const seq = 1000
 type fakeKernel struct {
 	mu           sync.Mutex
 	bound, freed []int
+	conns        map[int]*sock.Conn // by place
 	holders      atomic.Uint32
 	unread       atomic.Uint32
+	strange      atomic.Bool // it does not know the applications' sockets
 	now          atomic.Uint64
 }
 
@@ -48,11 +51,23 @@ func (k *fakeKernel) Ask(c *sock.Conn, question, place int) (s lane.State, err e
 	switch question {
 	case lane.AskBind:
 		k.bound = append(k.bound, place)
+		k.conns[place] = c
 	case lane.AskFree:
 		k.freed = append(k.freed, place)
 	}
 	err = c.Control(func(uintptr) {})
-	return lane.State{Peer: 1, Copied: seq, Holders: k.holders.Load(), Unread: k.unread.Load()}, err
+	peer := uint64(1)
+	if k.strange.Load() {
+		peer = 0
+	}
+	return lane.State{Peer: peer, Copied: seq, Holders: k.holders.Load(), Unread: k.unread.Load()}, err
+}
+
+// at returns the connection that is bound at an end of a lane.
+func (k *fakeKernel) at(l *life.Lane, end uint8) *sock.Conn {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.conns[lane.Place(l.Number, end)]
 }
 
 func (k *fakeKernel) Quiesce() error { return nil }
@@ -155,7 +170,7 @@ func pair(t *testing.T) (near, far net.Conn) {
 
 func newRig(t *testing.T, providers int) *rig {
 	t.Helper()
-	r := &rig{t: t, kernel: &fakeKernel{}, tally: &fakeTally{}, accepted: make(chan net.Conn, 16)}
+	r := &rig{t: t, kernel: &fakeKernel{conns: make(map[int]*sock.Conn)}, tally: &fakeTally{}, accepted: make(chan net.Conn, 16)}
 	r.kernel.now.Store(uint64(time.Hour))
 	r.memory = &lane.Memory{
 		Sizes: lane.Sizes{Lanes: 2, Routes: 16}, Lanes: make([]lane.Lane, 2), Flights: make([]lane.Flight, 2*lane.Flights),
@@ -204,7 +219,7 @@ func newRig(t *testing.T, providers int) *rig {
 // use lends the memory, in which every verdict stands.
 func (r *rig) use() {
 	r.lanes.Use(r.memory, handoff.LaneOn)
-	r.lanes.book.Stands = func(*verdict.Verdict) bool { return true }
+	r.lanes.node.Book.Stands = func(*verdict.Verdict) bool { return true }
 }
 
 // Dial connects to a provider.
@@ -274,6 +289,10 @@ func (r *rig) counts() (records, refusals, pending int) {
 // dialer and planner are the rig in other roles.
 type dialer struct{ *rig }
 
+func (*fakeTally) Adopt(uint32, *rpc.Call, uint8) bool { return false }
+
+func (dialer) Near(context.Context, string, netip.AddrPort) bool { return true }
+
 func (d dialer) Lane(ctx context.Context, _ string, endpoint, _ netip.AddrPort) (*sock.Conn, error) {
 	return d.Dial(ctx, endpoint)
 }
@@ -295,53 +314,71 @@ func answer(id uint64, size int) []byte {
 // come sends requests by TCP, which the session reads.
 func (r *rig) come(n int) {
 	r.t.Helper()
-	ask := frame(0xc2, 0, 1, []byte("\x052.0.2\x04Echo\x050.0.0\x04echo\x00"))
 	for range n {
-		if _, err := r.consumer.Write(ask); err != nil {
-			r.t.Fatal(err)
-		}
-		for len(r.conn.Bytes()) < len(ask) {
-			if err := r.conn.Fill(); err != nil {
-				r.t.Fatal(err)
-			}
-		}
-		b := r.conn.Bytes()[:len(ask)]
-		h, err := seam.Protocol().Frames.ParseHeader(b)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		r.ride.Came(planner{r}, h, b)
-		r.ride.Read(len(ask))
-		r.conn.Discard(len(ask))
+		h, request := r.reads()
+		r.ride.Came(planner{r}, h, request)
+		r.ride.Read(len(request))
+		r.conn.Discard(len(request))
 	}
 }
 
+// reads sends a request by TCP, and reads it.
+func (r *rig) reads() (h codec.Header, request []byte) {
+	r.t.Helper()
+	ask := frame(0xc2, 0, 1, []byte("\x052.0.2\x04Echo\x050.0.0\x04echo\x00"))
+	if _, err := r.consumer.Write(ask); err != nil {
+		r.t.Fatal(err)
+	}
+	for len(r.conn.Bytes()) < len(ask) {
+		if err := r.conn.Fill(); err != nil {
+			r.t.Fatal(err)
+		}
+		r.ride.Got()
+	}
+	request = r.conn.Bytes()[:len(ask)]
+	h, err := seam.Protocol().Frames.ParseHeader(request)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return h, request
+}
+
 // open makes the connection worth a lane, and returns it and the providers' ends by number.
-func (r *rig) open() (l *Lane, providers map[uint8]net.Conn) {
+func (r *rig) open() (l *life.Lane, providers map[uint8]net.Conn) {
 	r.t.Helper()
 	r.come(worthRate)
 	if l = r.ride.get(); l == nil {
 		r.t.Fatal("no lane")
 	}
-	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&l.at.Flags)&lane.Requests != 0 })
+	r.eventually("the lane is open", func() bool { return atomic.LoadUint32(&r.at(l).Flags)&lane.Requests != 0 })
 	providers = make(map[uint8]net.Conn)
 	for range r.address {
 		c := <-r.accepted
 		r.t.Cleanup(func() { _ = c.Close() })
-		r.lanes.mu.Lock()
-		for k, e := range l.ends {
-			if e != nil && e.conn.Local() == sock.AddrPort(c.RemoteAddr()) {
-				providers[uint8(k)] = c
+		for k := range uint8(len(r.address)) {
+			if r.kernel.at(l, k).Local() == sock.AddrPort(c.RemoteAddr()) {
+				providers[k] = c
 			}
 		}
-		r.lanes.mu.Unlock()
 	}
 	return l, providers
 }
 
+// at is a lane's memory.
+func (r *rig) at(l *life.Lane) *lane.Lane { return &r.memory.Lanes[l.Number] }
+
+// flying are the requests in flight.
+func (r *rig) flying(l *life.Lane) (ids []uint64) {
+	r.memory.InFlight(l.Number, func(id uint64, _ lane.Flight) bool {
+		ids = append(ids, id)
+		return true
+	})
+	return ids
+}
+
 // fly is what a program does with a request.
-func (r *rig) fly(l *Lane, id uint64, end uint8) {
-	f := &r.memory.Flights[int(l.number)*lane.Flights+int(id%lane.Flights)]
+func (r *rig) fly(l *life.Lane, id uint64, end uint8) {
+	f := &r.memory.Flights[int(l.Number)*lane.Flights+int(id%lane.Flights)]
 	place := uint32(0)
 	for i := range r.memory.Routes {
 		if r.memory.Routes[i].Hash != 0 {
@@ -349,8 +386,8 @@ func (r *rig) fly(l *Lane, id uint64, end uint8) {
 		}
 	}
 	f.Start, f.Route, f.Bytes, f.End = r.kernel.Now(), place, 100, uint32(end)
-	atomic.AddUint64(&r.memory.Active[atomic.LoadUint32(&l.at.Ends[end].Endpoint)], 1)
-	atomic.StoreUint64(&l.at.Last, f.Start)
+	atomic.AddUint64(&r.memory.Active[atomic.LoadUint32(&r.at(l).Ends[end].Endpoint)], 1)
+	atomic.StoreUint64(&r.at(l).Last, f.Start)
 	atomic.StoreUint64(&f.Key, id+1)
 }
 

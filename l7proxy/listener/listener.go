@@ -249,6 +249,11 @@ func (s *Set) handle(p *pod, c net.Conn, inbound bool) {
 	if in == nil {
 		return
 	}
+	s.served(p, in)
+}
+
+// served has a connection served until its end.
+func (s *Set) served(p *pod, in *downstream.Accepted) {
 	p.active.Add(1)
 	s.stats.Active.Add(1)
 	s.serve(in)

@@ -43,7 +43,15 @@ func (c *Conn) Limit(q Quota) { c.quota = q }
 
 // FromFD makes a net.TCPConn of a descriptor and closes the descriptor.
 func FromFD(fd int) (*net.TCPConn, error) {
-	f := os.NewFile(uintptr(fd), "tcp")
+	c, err := FromFile(os.NewFile(uintptr(fd), "tcp"))
+	if err != nil {
+		return nil, err
+	}
+	return c.tcp, nil
+}
+
+// FromFile makes a Conn of a file, which it closes.
+func FromFile(f *os.File) (*Conn, error) {
 	defer func() { _ = f.Close() }()
 	c, err := net.FileConn(f)
 	if err != nil {
@@ -54,7 +62,7 @@ func FromFD(fd int) (*net.TCPConn, error) {
 		_ = c.Close()
 		return nil, fmt.Errorf("take socket: %T is not a TCP connection", c)
 	}
-	return tcp, nil
+	return New(tcp)
 }
 
 // TCP returns the connection itself, for what this package does not do.

@@ -122,6 +122,13 @@ func (d *Dialer) Lane(ctx context.Context, from string, endpoint, client netip.A
 	return c, nil
 }
 
+// Near tells whether a lane of a workload to an endpoint may be: the short cut is open.
+func (d *Dialer) Near(ctx context.Context, from string, endpoint netip.AddrPort) bool {
+	key := upstream.Key{Workload: from, Endpoint: endpoint}
+	provider := d.neighbour(key)
+	return provider != nil && d.open(ctx, key, provider)
+}
+
 // open tells whether the short cut to a neighbour may be taken. A pod's way to itself
 // is always open.
 func (d *Dialer) open(ctx context.Context, key upstream.Key, provider *workload.Workload) bool {

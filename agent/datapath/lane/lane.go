@@ -126,19 +126,15 @@ func (l *Lane) create(sockets *ebpf.Map) error {
 	if err != nil {
 		return err
 	}
-	coll, err := l.load(map[string]*ebpf.Map{bpf.LaneMapSockets: sockets})
+	coll, err := l.begin(map[string]*ebpf.Map{bpf.LaneMapSockets: sockets})
 	if err != nil {
 		return err
 	}
 	defer closePrograms(coll)
-	l.take(coll)
 	for _, name := range mapNames {
 		if err := l.maps[name].Pin(aside.MapFile(name)); err != nil {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
-	}
-	if err := l.judge(coll.Programs[bpf.LaneProgLaneMsg]); err != nil {
-		return err
 	}
 	for _, name := range hooks {
 		if err := l.attach(name, coll.Programs[name]); err != nil {
@@ -159,17 +155,13 @@ func (l *Lane) create(sockets *ebpf.Map) error {
 // the program that they have; the memory is of one layout.
 func (l *Lane) adopt(pinned map[string]*ebpf.Map, sockets *ebpf.Map) error {
 	pinned[bpf.LaneMapSockets] = sockets
-	coll, err := l.load(pinned)
+	coll, err := l.begin(pinned)
 	delete(pinned, bpf.LaneMapSockets)
 	closeMaps(pinned) // the collection has clones
 	if err != nil {
 		return err
 	}
 	defer closePrograms(coll)
-	l.take(coll)
-	if err := l.judge(coll.Programs[bpf.LaneProgLaneMsg]); err != nil {
-		return err
-	}
 	for _, name := range hooks {
 		if err := l.adoptLink(name, coll.Programs[name]); err != nil {
 			return fmt.Errorf("adopt link %s: %w", name, err)

@@ -13,7 +13,7 @@ import (
 
 // renamed are members that have another name in C, by struct and name in Go.
 var renamed = map[string]string{
-	"Lane.Requested": "requests", "Lane.Answered": "answers",
+	"Lane.Requested": "requests", "Lane.Answered": "answers", "Lane.EndsReading": "ends_reading",
 	"Tally.RequestSizes": "requests", "Tally.AnswerSizes": "answers", "Tally.RequestBytes": "request_bytes",
 	"Tally.AnswerBytes": "answer_bytes", "Record.RequestBytes": "request_bytes", "Record.AnswerBytes": "answer_bytes",
 }

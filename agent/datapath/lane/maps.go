@@ -60,7 +60,7 @@ func (l *Lane) size(spec *ebpf.CollectionSpec, lanes int) error {
 	}
 	for name, n := range map[string]int{
 		bpf.LaneMapLanes: lanes, bpf.LaneMapLaneFlights: lanes, bpf.LaneMapLaneBound: lanes, bpf.LaneMapLaneRoutes: routes,
-		bpf.LaneMapLaneTallies: series * l.sizes.CPUs, bpf.LaneMapLaneActive: active, bpf.LaneMapLaneLog: logBytes,
+		bpf.LaneMapLaneTallies: series * (l.sizes.CPUs + 1), bpf.LaneMapLaneActive: active, bpf.LaneMapLaneLog: logBytes,
 	} {
 		spec.Maps[name].MaxEntries = uint32(n)
 	}

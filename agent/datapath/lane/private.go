@@ -25,15 +25,11 @@ func Private(spec *ebpf.CollectionSpec, opts Options) (*Lane, error) {
 }
 
 func (l *Lane) privately(opts Options) error {
-	coll, err := l.load(map[string]*ebpf.Map{bpf.LaneMapSockets: opts.Sockets})
+	coll, err := l.begin(map[string]*ebpf.Map{bpf.LaneMapSockets: opts.Sockets})
 	if err != nil {
 		return err
 	}
 	defer closePrograms(coll)
-	l.take(coll)
-	if err := l.judge(coll.Programs[bpf.LaneProgLaneMsg]); err != nil {
-		return err
-	}
 	for _, name := range hooks {
 		if err := l.attach(name, coll.Programs[name]); err != nil {
 			return err

@@ -17,8 +17,24 @@ import (
 // questions first.
 var hooks = []string{bpf.LaneProgAskSockopt, bpf.LaneProgJoinSockops}
 
-func (l *Lane) load(replaced map[string]*ebpf.Map) (*ebpf.Collection, error) {
-	coll, err := ebpf.NewCollectionWithOptions(l.spec.Copy(), ebpf.CollectionOptions{MapReplacements: replaced})
+// begin loads the programs, with the maps that are there already and new ones, and has them
+// judge what sockets send that come to lane_sockets from now on. The programs for hooks are
+// the caller's to attach and to close.
+func (l *Lane) begin(there map[string]*ebpf.Map) (*ebpf.Collection, error) {
+	coll, err := l.load(there)
+	if err != nil {
+		return nil, err
+	}
+	l.take(coll)
+	if err := l.judge(coll.Programs[bpf.LaneProgLaneMsg]); err != nil {
+		closePrograms(coll)
+		return nil, err
+	}
+	return coll, nil
+}
+
+func (l *Lane) load(there map[string]*ebpf.Map) (*ebpf.Collection, error) {
+	coll, err := ebpf.NewCollectionWithOptions(l.spec.Copy(), ebpf.CollectionOptions{MapReplacements: there})
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) && len(refused.Log) > 0 {
 		last := refused.Log[max(0, len(refused.Log)-3):]

@@ -14,10 +14,17 @@ import (
 func shop(t *testing.T) (m *mesh, consumer, v1, v2 *testnet.Pod) {
 	t.Helper()
 	m = newMesh(t)
+	consumer, v1, v2 = m.shop()
+	return m, consumer, v1, v2
+}
+
+// shop adds the pods of a shop.
+func (m *mesh) shop() (consumer, v1, v2 *testnet.Pod) {
+	m.t.Helper()
 	consumer, v1, v2 = m.pod("consumer"), m.pod("provider-1", 20880), m.pod("provider-2", 20880)
 	m.provider(v1, "v1")
 	m.provider(v2, "v2")
-	return m, consumer, v1, v2
+	return consumer, v1, v2
 }
 
 // both are the clusters of shop.

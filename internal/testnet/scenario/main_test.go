@@ -42,9 +42,10 @@ type callsOf struct {
 	Request dubbotest.Request
 	Pause   time.Duration
 	Timeout time.Duration
-	Raw     bool // connect only, and tell the addresses
-	Value   bool // the answers' values are told, not compared
-	Burst   bool // all at the same time
+	Raw     bool   // connect only, and tell the addresses
+	Value   bool   // the answers' values are told, not compared
+	Burst   bool   // all at the same time
+	Stop    string // a path: no more are made where a file comes to be, or one has failed
 }
 
 // callsResult is what it saw.
@@ -81,6 +82,9 @@ func callAll(args []string) error {
 	result.Local, result.Remote = c.Conn().LocalAddr().String(), c.Conn().RemoteAddr().String()
 	var all sync.WaitGroup
 	for i := range ask.N {
+		if ask.Stop != "" && (len(result.Errors) > 0 || exists(ask.Stop)) {
+			break
+		}
 		if !ask.Burst {
 			result.call(c, &ask, i)
 			continue
@@ -89,6 +93,11 @@ func callAll(args []string) error {
 	}
 	all.Wait()
 	return say(args[0], result)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // call makes call i and notes what became of it.

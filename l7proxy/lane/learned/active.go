@@ -1,6 +1,9 @@
 package learned
 
-import "net/netip"
+import (
+	"net/netip"
+	"sync/atomic"
+)
 
 // Actives are the numbers by which the programs count requests in flight of endpoints.
 // Number 0 is nobody's.
@@ -35,5 +38,24 @@ func (a *Actives) Give(addr netip.AddrPort, number uint32) {
 	}
 	if a.users[number]--; a.users[number] == 0 {
 		delete(a.numbers, addr)
+	}
+}
+
+// Keep is Take of an address that had a number of a proxy before this one: the same, if it
+// is nobody else's.
+func (a *Actives) Keep(addr netip.AddrPort, number uint32) uint32 {
+	if _, ok := a.numbers[addr]; !ok && number > 0 && int(number) < len(a.users) && a.users[number] == 0 {
+		a.numbers[addr], a.users[number] = number, 1
+		return number
+	}
+	return a.Take(addr)
+}
+
+// Rest makes the counts of numbers that are nobody's 0.
+func (a *Actives) Rest(counts []uint64) {
+	for number, users := range a.users {
+		if users == 0 {
+			atomic.StoreUint64(&counts[number], 0)
+		}
 	}
 }

@@ -25,6 +25,8 @@ type Series interface {
 	// Put returns the series of the calls of one way, until Drop; false: there is no room.
 	Put(call *rpc.Call, serialization uint8) (series uint32, ok bool)
 	Drop(series uint32)
+	// Adopt is Put of a series that a proxy before this one gave; false: it is gone.
+	Adopt(series uint32, call *rpc.Call, serialization uint8) bool
 }
 
 // Book is what was learned for the lanes of one memory. Its caller locks, all of what it

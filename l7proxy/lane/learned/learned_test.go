@@ -33,6 +33,8 @@ func (s *series) Put(*rpc.Call, uint8) (uint32, bool) {
 
 func (s *series) Drop(uint32) { s.used-- }
 
+func (s *series) Adopt(uint32, *rpc.Call, uint8) bool { return false }
+
 func newBook(most uint32) (*Book, *series) {
 	s := &series{most: most}
 	return New(&lane.Memory{Sizes: lane.Sizes{Routes: 64}, Routes: make([]lane.Route, 64), Active: make([]uint64, 4)}, s), s

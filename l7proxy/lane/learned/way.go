@@ -51,7 +51,8 @@ type Name struct {
 	Counts                bool                      // lane.CountsActive
 	Edges                 [lane.Ends]*upstream.Edge // by the numbers of ends
 
-	until  time.Time // when it is asked again; of one that is left to the proxy
+	rest   *upstream.Edge // of a proxy's before this one: of what was sent to other ends
+	until  time.Time      // when it is asked again; of one that is left to the proxy
 	place  uint32
 	ends   uint32
 	series []uint32

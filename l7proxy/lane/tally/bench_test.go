@@ -12,6 +12,7 @@ func full(b *testing.B) (t *Table, m *lane.Memory) {
 	m = &lane.Memory{Sizes: lane.Sizes{Lanes: 1024, Routes: 2048, Series: 2048, CPUs: 8}}
 	m.Lanes, m.Flights = make([]lane.Lane, m.Sizes.Lanes), make([]lane.Flight, m.Sizes.Lanes*lane.Flights)
 	m.Routes, m.Tallies = make([]lane.Route, m.Sizes.Routes), make([]lane.Tally, m.Sizes.Series*m.Sizes.CPUs)
+	m.Counted = make([]lane.Tally, m.Sizes.Series)
 	t = New(0)
 	t.Use(m)
 	for range m.Sizes.Series - 1 {

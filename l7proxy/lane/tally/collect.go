@@ -51,6 +51,7 @@ func (t *Table) count(number uint32) {
 		Response:      since(&now.AnswerSizes, &s.read.AnswerSizes, now.AnswerBytes-s.read.AnswerBytes),
 	}
 	s.read = now
+	t.note(number)
 	t.totals.Calls += t.sum.Calls()
 	if to, ok := s.call.Observer.(rpc.Aggregator); ok {
 		to.Aggregate(&t.sum)
@@ -121,7 +122,9 @@ func (t *Table) tidy(quiesce func() error) {
 		}
 		if s.call != nil {
 			t.count(number)
-			delete(t.byCall, key{call: s.call, serialization: s.serialization})
+			if k := (key{call: s.call, serialization: s.serialization}); t.byCall[k] == number {
+				delete(t.byCall, k)
+			}
 		}
 		*s = series{}
 		t.free = append(t.free, number)

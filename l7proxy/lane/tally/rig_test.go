@@ -44,7 +44,7 @@ func newMemory(t *testing.T) (m *lane.Memory, log []byte) {
 		lane.FileLanes:   sizes.Lanes * int(lane.SizeOfLane),
 		lane.FileFlights: sizes.Lanes * lane.Flights * int(lane.SizeOfFlight),
 		lane.FileRoutes:  sizes.Routes * int(lane.SizeOfRoute),
-		lane.FileTallies: sizes.Series * sizes.CPUs * int(lane.SizeOfTally),
+		lane.FileTallies: sizes.Series * (sizes.CPUs + 1) * int(lane.SizeOfTally),
 		lane.FileActive:  8,
 		lane.FileBudget:  int(lane.SizeOfBudget),
 		lane.FileLog:     2*page + 2*logSize,

@@ -133,6 +133,7 @@ func (t *Table) Put(call *rpc.Call, serialization uint8) (number uint32, ok bool
 		number, t.free = t.free[len(t.free)-1], t.free[:len(t.free)-1]
 		t.byCall[k] = number
 		t.series[number] = series{call: call, serialization: serialization, used: true, read: t.total(number)}
+		t.note(number)
 	case t.series[number].users == 0:
 		t.dropped--
 	}

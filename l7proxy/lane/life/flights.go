@@ -1,4 +1,4 @@
-package lane
+package life
 
 import (
 	"sync/atomic"
@@ -13,7 +13,7 @@ import (
 // flying tells whether anything is in flight, at an end or, for nil, at any.
 func (l *Lane) flying(e *end) bool {
 	found := false
-	l.book.Memory.InFlight(l.number, func(_ uint64, f lane.Flight) bool {
+	l.Book.Memory.InFlight(l.Number, func(_ uint64, f lane.Flight) bool {
 		found = e == nil || f.End == uint32(e.number)
 		return !found
 	})
@@ -23,7 +23,7 @@ func (l *Lane) flying(e *end) bool {
 // land takes a request of an end out of flight, to be answered: it is pending at the
 // consumer's from here on. False: there is none.
 func (l *Lane) land(id uint64, e *end) (f exchange.Flight, ok bool) {
-	got, ok := l.book.Memory.TakeFrom(l.number, id, uint32(e.number))
+	got, ok := l.Book.Memory.TakeFrom(l.Number, id, uint32(e.number))
 	if !ok {
 		return f, false
 	}
@@ -32,19 +32,19 @@ func (l *Lane) land(id uint64, e *end) (f exchange.Flight, ok bool) {
 
 // flight is what was in flight, as the rest of the proxy knows it.
 func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) {
-	l.ls.mu.Lock()
-	n := l.book.Name(got.Route)
-	l.ls.mu.Unlock()
-	if n == nil || got.End >= lane.Ends || n.Edges[got.End] == nil {
+	l.node.Mu.Lock()
+	n := l.Book.Name(got.Route)
+	l.node.Mu.Unlock()
+	if n == nil || n.Edge(got.End) == nil {
 		return f, false // the programs and we do not agree: there is nobody to blame
 	}
 	if n.Counts {
-		atomic.AddUint64(&l.book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
+		atomic.AddUint64(&l.Book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
 	}
-	l.ride.host.Asked()
-	age := time.Duration(l.ls.opts.Kernel.Now() - got.Start)
+	l.consumer.Host.Asked()
+	age := time.Duration(l.node.Kernel.Now() - got.Start)
 	return exchange.Flight{
-		Owner: l.ride.host, Edge: &n.Edges[got.End].Edge, ID: id, Start: time.Now().Add(-age),
+		Owner: l.consumer.Host, Edge: &n.Edge(got.End).Edge, ID: id, Start: time.Now().Add(-age),
 		Bytes: int(got.Bytes), Serialization: n.Serialization,
 	}, true
 }
@@ -63,10 +63,10 @@ func (l *Lane) sweep(e *end, why rpc.Why) {
 
 // expire refuses what has taken longer than its name allows.
 func (l *Lane) expire() {
-	now := l.ls.opts.Kernel.Now()
-	l.ls.mu.Lock()
-	limits := l.book.Limits()
-	l.ls.mu.Unlock()
+	now := l.node.Kernel.Now()
+	l.node.Mu.Lock()
+	limits := l.Book.Limits()
+	l.node.Mu.Unlock()
 	l.each(func(_ uint64, f lane.Flight) bool {
 		limit := limits[f.Route]
 		return limit > 0 && now > f.Start && now-f.Start >= limit
@@ -75,18 +75,18 @@ func (l *Lane) expire() {
 		f.Edge.Endpoint.End(rpc.OutcomeTimeout)
 		l.decline(f, rpc.WhyTimeout)
 	})
-	l.ls.mu.Lock()
+	l.node.Mu.Lock()
 	l.expires = false
-	l.ls.mu.Unlock()
+	l.node.Mu.Unlock()
 }
 
 // each takes those in flight for which mine is true, and calls f with each of them.
 func (l *Lane) each(mine func(uint64, lane.Flight) bool, f func(*exchange.Flight)) {
-	l.book.Memory.InFlight(l.number, func(id uint64, got lane.Flight) bool {
+	l.Book.Memory.InFlight(l.Number, func(id uint64, got lane.Flight) bool {
 		if !mine(id, got) {
 			return true
 		}
-		taken, ok := l.book.Memory.TakeFrom(l.number, id, got.End)
+		taken, ok := l.Book.Memory.TakeFrom(l.Number, id, got.End)
 		if !ok {
 			return true // it was answered just now
 		}
@@ -100,6 +100,6 @@ func (l *Lane) each(mine func(uint64, lane.Flight) bool, f func(*exchange.Flight
 // decline answers a request in its provider's stead.
 func (l *Lane) decline(f *exchange.Flight, why rpc.Why) {
 	r := f.Refusal(true, why)
-	r.Downstream = l.ride.source.Remote
-	l.ride.host.Refuse(r)
+	r.Downstream = l.consumer.Source.Remote
+	l.consumer.Host.Refuse(r)
 }

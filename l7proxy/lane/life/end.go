@@ -1,4 +1,4 @@
-package lane
+package life
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/delivery"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/lane/position"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -23,15 +24,15 @@ type end struct {
 	number  uint8
 	address netip.AddrPort
 	conn    *sock.Conn
-	base    uint32 // sequence number of the first byte
 	active  uint32
 	done    chan struct{} // closed when everything that was in flight has ended
 
-	// Lanes.mu guards these.
+	// Node.Mu guards these.
 	shut    bool // no requests go there any more
 	excused bool // the provider said that it is about to stop
 
 	// Of the reader.
+	position *position.Position
 	round    delivery.Round[exchange.Answer]
 	read     time.Time
 	rec      rpc.Record
@@ -48,13 +49,13 @@ func (l *Lane) bind(e *end) {
 }
 
 func (l *Lane) attach(e *end) error {
-	state, err := l.ls.opts.Kernel.Ask(e.conn, lane.AskState, 0)
+	state, err := l.node.Kernel.Ask(e.conn, lane.AskState, 0)
 	for range 20 { // the provider's side may be a moment behind
 		if err != nil || state.Peer != 0 {
 			break
 		}
 		time.Sleep(look)
-		state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskState, 0)
+		state, err = l.node.Kernel.Ask(e.conn, lane.AskState, 0)
 	}
 	switch {
 	case err != nil:
@@ -63,39 +64,38 @@ func (l *Lane) attach(e *end) error {
 		return errNoPeer
 	}
 	l.at.Ends[e.number].Course.Forget() // of the one before
-	if state, err = l.ls.opts.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.number, e.number)); err != nil {
+	if state, err = l.node.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.Number, e.number)); err != nil {
 		return err
 	}
-	e.base = state.Copied - e.conn.Taken()
-	l.ls.mu.Lock()
-	defer l.ls.mu.Unlock()
-	if l.way.Ends[e.number] != e.address {
+	e.position = position.New(e.conn, l.consumer.Protocol.Frames, state.Copied)
+	l.node.Mu.Lock()
+	defer l.node.Mu.Unlock()
+	if l.Way.Ends[e.number] != e.address {
 		// The number became another provider's while this one was dialled, whom names
 		// mean by it from now on. No program has seen this end open.
 		_ = e.conn.Close()
 		l.Nudge()
 		return nil
 	}
-	e.active = l.book.Actives.Take(e.address)
+	e.active = l.Book.Actives.Take(e.address)
 	at := &l.at.Ends[e.number]
 	atomic.StoreUint32(&at.Endpoint, e.active)
-	at.Course.Start(state.Copied)
+	e.position.Tell(e.reads())
 	atomic.StoreUint32(&at.Flags, lane.EndOpen)
 	l.ends[e.number] = e
 	go e.run()
 	return nil
 }
 
-// shut lets no more requests go to an endpoint. Lanes.mu is held.
-func (l *Lane) shut(endpoint netip.AddrPort) {
-	for _, e := range l.ends {
-		if e != nil && e.address == endpoint {
-			e.stop()
-		}
-	}
+// reads is where it is said how far the end has been read.
+func (e *end) reads() position.Told {
+	at := e.lane.at
+	return position.Told{Course: &at.Ends[e.number].Course, Reading: func(end uint32) {
+		atomic.StoreUint32(&at.EndsReading[e.number], end)
+	}}
 }
 
-// stop lets no more requests go there; the connection ends when none is in flight. Lanes.mu
+// stop lets no more requests go there; the connection ends when none is in flight. Node.Mu
 // is held.
 func (e *end) stop() {
 	if e.shut {
@@ -110,7 +110,7 @@ func (e *end) stop() {
 // stops is the provider's to end: it may stop at once when nobody is connected.
 func (e *end) retire() {
 	l := e.lane
-	if l.ls.barrier.Wait() == nil {
+	if l.node.Barrier.Wait() == nil {
 		t := time.NewTicker(flightsLook)
 		defer t.Stop()
 		for l.flying(e) || e.lane.is(&e.excused) {
@@ -121,6 +121,12 @@ func (e *end) retire() {
 			}
 		}
 	}
+	e.hangUp()
+}
+
+// hangUp ends the connection, of which the agent may have a duplicate.
+func (e *end) hangUp() {
+	_ = e.conn.CloseWrite()
 	_ = e.conn.Close()
 }
 
@@ -131,28 +137,28 @@ func (e *end) run() {
 		going = e.conn.Fill() == nil && e.take()
 	}
 	l := e.lane
-	l.ls.mu.Lock()
+	l.node.Mu.Lock()
 	e.shut = true
 	atomic.StoreUint32(&l.at.Ends[e.number].Flags, 0)
-	l.ls.mu.Unlock()
-	_ = l.ls.barrier.Wait() // a request may be on its way there
-	_ = e.conn.Close()
+	l.node.Mu.Unlock()
+	_ = l.node.Barrier.Wait() // a request may be on its way there
+	e.hangUp()
 	l.sweep(e, l.endWhy())
 	e.conn.Release()
-	l.ls.mu.Lock()
+	l.node.Mu.Lock()
 	l.ends[e.number] = nil
-	l.book.Actives.Give(e.address, e.active)
-	l.ls.mu.Unlock()
+	l.Book.Actives.Give(e.address, e.active)
+	l.node.Mu.Unlock()
 	l.Nudge()
 }
 
 // take takes what is buffered. False: the connection cannot go on.
 func (e *end) take() bool {
 	e.read = time.Now()
+	e.position.Got()
 	used, need, ok := e.frames()
 	e.round.Deliver(e)
-	first := e.base + e.conn.Taken() - uint32(len(e.conn.Bytes()))
-	e.lane.at.Ends[e.number].Course.Follow(first, e.conn.Bytes()[:used])
+	e.position.Read(used)
 	e.conn.Discard(used)
 	if need > 0 {
 		e.conn.Need(need)
@@ -163,7 +169,7 @@ func (e *end) take() bool {
 // frames collects the whole frames of what is buffered: their length, and that of one of
 // which only a part is there.
 func (e *end) frames() (used, need int, ok bool) {
-	p, b := e.lane.ride.protocol, e.conn.Bytes()
+	p, b := e.lane.consumer.Protocol, e.conn.Bytes()
 	for len(b) > used {
 		frame := b[used:]
 		h, err := p.Frames.ParseHeader(frame)
@@ -183,7 +189,7 @@ func (e *end) frames() (used, need int, ok bool) {
 			used, b = 0, e.conn.Bytes()
 			continue
 		case total > len(frame):
-			return used, total, total <= e.lane.ls.opts.MaxFrame
+			return used, total, total <= e.lane.node.MaxFrame
 		}
 		e.one(h, frame[:total])
 		used += total
@@ -196,7 +202,7 @@ func (e *end) one(h codec.Header, frame []byte) {
 	switch {
 	case h.Event():
 		// Nothing is written here: a provider's heartbeat is answered by requests.
-		if h.Request() && e.lane.ride.protocol.Events.ReadOnly(h, frame[h.Head:]) {
+		if h.Request() && e.lane.consumer.Protocol.Events.ReadOnly(h, frame[h.Head:]) {
 			e.drain()
 		}
 		return
@@ -206,12 +212,12 @@ func (e *end) one(h codec.Header, frame []byte) {
 	}
 	f, ok := e.lane.land(h.ID, e)
 	if !ok {
-		e.lane.ls.stats.Unasked.Add(1)
+		e.lane.node.Stats.Unasked.Add(1)
 		return
 	}
 	e.told(f.Edge.Endpoint, f.Edge.Protocol.Answers.Outcome(h.Status))
 	got := f.Answered(h, frame)
-	e.round.Add(e.lane.ride.host, frame, got)
+	e.round.Add(e.lane.consumer.Host, frame, got)
 }
 
 // told tells an endpoint how a request ended. Those that took the lane both ways ended
@@ -231,7 +237,7 @@ func (e *end) Delivered(got *exchange.Answer, written time.Time, failed bool) {
 	f := &got.Flight
 	e.rec = got.Record(true)
 	e.rec.Duration, e.rec.Overhead = written.Sub(f.Start), written.Sub(e.read)
-	e.rec.Downstream = e.lane.ride.source.Remote
+	e.rec.Downstream = e.lane.consumer.Source.Remote
 	if failed {
 		e.rec.Result, e.rec.Why = rpc.ResultGone, rpc.WhyDownstreamGone
 	}
@@ -241,7 +247,7 @@ func (e *end) Delivered(got *exchange.Answer, written time.Time, failed bool) {
 
 // stream passes an answer on that is too large to be held.
 func (e *end) stream(h codec.Header) bool {
-	p := e.lane.ride.protocol
+	p := e.lane.consumer.Protocol
 	for len(e.conn.Bytes()) < h.Head+min(h.Body, p.AnswerLen) {
 		if e.conn.Fill() != nil {
 			return false
@@ -249,31 +255,31 @@ func (e *end) stream(h codec.Header) bool {
 	}
 	f, known := e.lane.land(h.ID, e)
 	if !known {
-		e.lane.ls.stats.Unasked.Add(1)
+		e.lane.node.Stats.Unasked.Add(1)
 		_, err := e.conn.Pump(sock.Nowhere{}, h.Len())
 		return err == nil
 	}
 	e.told(f.Edge.Endpoint, p.Answers.Outcome(h.Status))
 	head := f.Answered(h, e.conn.Bytes())
 	head.Exception = strings.Clone(head.Exception)
-	lost, err := e.conn.Pump(e.lane.ride.host.Stream(), h.Len())
+	lost, err := e.conn.Pump(e.lane.consumer.Host.Stream(), h.Len())
 	e.Delivered(&head, time.Now(), lost)
-	e.lane.ride.host.Settled(1)
+	e.lane.consumer.Host.Settled(1)
 	return err == nil
 }
 
 // drain takes a READONLY: the provider is about to stop.
 func (e *end) drain() {
 	l := e.lane
-	l.ls.mu.Lock()
-	defer l.ls.mu.Unlock()
+	l.node.Mu.Lock()
+	defer l.node.Mu.Unlock()
 	e.excused = true
-	for n := range l.way.Names() {
+	for n := range l.Way.Names() {
 		if n.Edges[e.number] != nil {
 			n.Edges[e.number].Endpoint.Draining()
 		}
 	}
-	l.book.Refuse(l.way, e.address, time.Now().Add(shortcut))
+	l.Book.Refuse(l.Way, e.address, time.Now().Add(shortcut))
 	e.stop()
 }
 
@@ -281,8 +287,8 @@ func (e *end) drain() {
 // here, and requests to it go by the proxy from now on.
 func (e *end) called() {
 	l := e.lane
-	l.ls.mu.Lock()
-	defer l.ls.mu.Unlock()
-	l.book.Refuse(l.way, e.address, time.Now().Add(misbehave))
+	l.node.Mu.Lock()
+	defer l.node.Mu.Unlock()
+	l.Book.Refuse(l.Way, e.address, time.Now().Add(misbehave))
 	e.stop()
 }

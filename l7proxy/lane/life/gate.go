@@ -1,4 +1,4 @@
-package lane
+package life
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ var _ outlet.Gate = (*gate)(nil)
 
 // Queued is part of outlet.Gate.
 func (g *gate) Queued() (uint32, error) {
-	state, err := g.ls.opts.Kernel.Ask(g.ride.conn, lane.AskState, 0)
+	state, err := g.node.Kernel.Ask(g.consumer.Conn, lane.AskState, 0)
 	return state.Queued, err
 }
 
@@ -25,11 +25,11 @@ func (g *gate) Queued() (uint32, error) {
 // before it have sent holds the consumer's socket until it is there.
 func (g *gate) Pause() error {
 	g.set(lane.Paused)
-	if err := g.ls.barrier.Wait(); err != nil {
+	if err := g.node.Barrier.Wait(); err != nil {
 		return err
 	}
 	for end := time.Now().Add(quietLimit); time.Now().Before(end); time.Sleep(look) {
-		state, err := g.ls.opts.Kernel.Ask(g.ride.conn, lane.AskState, 0)
+		state, err := g.node.Kernel.Ask(g.consumer.Conn, lane.AskState, 0)
 		if err != nil {
 			return err
 		}
