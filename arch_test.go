@@ -140,6 +140,7 @@ var floors = []string{
 	"l7proxy/listener",
 	"l7proxy/downstream",
 	"l7proxy/lane",
+	"l7proxy/lane/observed",
 	"l7proxy/lane/life",
 	"l7proxy/lane/keeper",
 	"l7proxy/lane/learned",

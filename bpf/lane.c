@@ -18,11 +18,14 @@
 #include "socket.h"       /* what steer.c remembers of a socket */
 #include "address.h"      /* IPv4, IPv6 and v4-mapped as one */
 #include "lane_maps.h"    /* what is remembered */
+#include "lane_room.h"    /* whether there is memory for more */
 
 #include "lane_sockops.h" /* 1. the handshakes: whose sockets these are */
 #include "lane_ask.h"     /* 2. the proxy binds them to a lane */
 #include "lane_frame.h"   /* frames, names, routes */
 #include "lane_slow.h"    /* the way by the proxy, which everything may take */
+#include "lane_trace.h"   /* spans are the proxy's */
+#include "lane_limit.h"   /* how many requests may be in flight */
 #include "lane_request.h" /* 3. the consumer writes */
 #include "lane_tally.h"   /* what is counted of a call */
 #include "lane_answer.h"  /* 4. the provider writes */

@@ -3,7 +3,8 @@
  *
  * When:    in a write to a provider's socket, under its lock; again for the rest of a
  *          message of which a part was sent.
- * Reads:   lanes, lane_bound, lane_members; how much the consumer has to read.
+ * Reads:   lanes, lane_bound, lane_members; how much the consumer has to read, and whether
+ *          there is memory for more.
  * Writes:  lane_flights, lane_active, lane_tallies, lane_budgets, lane_log, the lane's counts.
  * Verdict: the answers at the message's begin go to the consumer's socket, if each is
  *          whole in this message (others write to the consumer too, and frames must not
@@ -15,10 +16,11 @@
 #pragma once
 
 #define ANSWER_FRAMES 32
+#define JSONB_BYTE 0xbd /* a whole number in the byte behind it */
 
 /* is_plain: an answer whose body says that it is a value, or null: RESPONSE_VALUE,
  * RESPONSE_NULL_VALUE and these with attachments, a small number in the body's first
- * byte (hessian2), or behind its length (fastjson2).
+ * byte (hessian2), or behind its length (fastjson2), where Java writes it as a byte, in two.
  */
 static __always_inline int is_plain(const struct header *h, void *body, void *end)
 {
@@ -31,9 +33,16 @@ static __always_inline int is_plain(const struct header *h, void *body, void *en
 			return 0;
 		first = *(__u8 *)body - 0x90u;
 	} else if (kind == FASTJSON2) {
-		if (body + 5 > end || h->total < FRAME_HEADER + 5 || *(__u32 *)body != bpf_htonl(1))
+		if (body + 5 > end || h->total < FRAME_HEADER + 5)
 			return 0;
 		first = *((__u8 *)body + 4);
+		if (*(__u32 *)body == bpf_htonl(2)) {
+			if (first != JSONB_BYTE || body + 6 > end || h->total < FRAME_HEADER + 6)
+				return 0;
+			first = *((__u8 *)body + 5);
+		} else if (*(__u32 *)body != bpf_htonl(1)) {
+			return 0;
+		}
 	} else {
 		return 0;
 	}
@@ -69,14 +78,16 @@ __attribute__((noinline)) int land(__u64 id, __u64 now, __u32 number, __u32 end,
 	r = bpf_map_lookup_elem(&lane_routes, &f.route);
 	if (r && r->flags & lane_counts_active)
 		add_active(lane, f.end, -1);
+	if (r && r->flags & lane_limited)
+		leave(r, f.end);
 	return 1;
 }
 
 /* land_all returns how many bytes of a message are answers that take the lane. */
-static __always_inline __u32 land_all(struct sk_msg_md *msg, struct lane_socket *self, struct lane *lane)
+static __always_inline __u32 land_all(struct sk_msg_md *msg, struct lane_socket *self, struct lane *lane, __u64 now)
 {
 	void *data = window(msg), *end = window_end(msg);
-	__u64 at = 0, off, size = msg->size, now = bpf_ktime_get_ns(), n = 0;
+	__u64 at = 0, off, size = msg->size, n = 0;
 	struct header h;
 
 	for (int i = 0; i < ANSWER_FRAMES; i++) {
@@ -100,6 +111,7 @@ static __always_inline __u32 land_all(struct sk_msg_md *msg, struct lane_socket 
 static __always_inline enum lane_outcome send_answers(struct sk_msg_md *msg, struct lane_socket *self,
 						      struct lane_binding *bound, struct lane *lane)
 {
+	__u64 now = bpf_ktime_get_ns();
 	struct header h;
 	__u32 bytes;
 
@@ -112,9 +124,13 @@ static __always_inline enum lane_outcome send_answers(struct sk_msg_md *msg, str
 		add(&lane->full, 1);
 		return answer_full;
 	}
+	if (!has_room(&bound->consumer, now, msg->size)) {
+		add(&lane->scarce, 1);
+		return answer_memory;
+	}
 	if (!bound->consumer.cookie || !aim(msg, self, &bound->consumer.cookie))
 		return answer_gone;
-	bytes = land_all(msg, self, lane);
+	bytes = land_all(msg, self, lane, now);
 	if (!bytes)
 		return answer_unknown;
 	bpf_msg_apply_bytes(msg, bytes);

@@ -3,7 +3,7 @@
  *
  * When:    after the kernel's own getsockopt(), which knows no such level.
  * Reads:   lane_states, lane_peers, lane_members; of the peer's socket what
- *          lane_kernel.h reads.
+ *          lane_kernel.h and lane_room.h read.
  * Writes:  the answer (struct lane_state); for a binding lane_bound and lane_members.
  * Verdict: always 1. Only sockets of the proxy's have an answer: an accepted consumer's, or
  *          one that the agent marked. So which application's socket a lane uses is said
@@ -25,6 +25,7 @@ static __always_inline __u64 peer_of(struct lane_socket *self)
 
 static __always_inline void describe(struct lane_socket *self, __u64 peer, __u64 sk, struct lane_state *state)
 {
+	struct lane_member now = {0};
 	__s32 unread;
 
 	state->cookie = self->cookie;
@@ -39,6 +40,11 @@ static __always_inline void describe(struct lane_socket *self, __u64 peer, __u64
 		return;
 	state->holders = holders_at(sk);
 	state->queued = queued_at(sk);
+	now.sk = sk;
+	if (!has_room(&now, 0, LANE_PAUSE_BYTES))
+		state->flags |= lane_state_scarce;
+	if (is_counted(sk))
+		state->flags |= lane_state_limited;
 	unread = write_seq_at(self->sk) - copied_seq_at(sk);
 	state->unread = unread > 0 ? unread : 0;
 }
@@ -58,6 +64,7 @@ static __always_inline int bind(struct lane_socket *self, __u64 peer, struct lan
 		return 0;
 	*(volatile __u64 *)&member->cookie = 0;
 	member->sk = place->sk;
+	member->until = 0;
 	place->end = end;
 	place->lane = lane + 1;
 	self->end = end;

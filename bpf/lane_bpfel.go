@@ -78,20 +78,26 @@ type LaneLane struct {
 	Last     uint64
 	Behind   uint64
 	Full     uint64
-	Rest     uint64
+	Scarce   uint64
 }
 
 type LaneLaneBinding struct {
 	_        structs.HostLayout
 	Consumer struct {
-		_      structs.HostLayout
-		Cookie uint64
-		Sk     uint64
+		_         structs.HostLayout
+		Cookie    uint64
+		Sk        uint64
+		Until     uint64
+		Allocated uint64
+		Most      uint64
 	}
 	Providers [8]struct {
-		_      structs.HostLayout
-		Cookie uint64
-		Sk     uint64
+		_         structs.HostLayout
+		Cookie    uint64
+		Sk        uint64
+		Until     uint64
+		Allocated uint64
+		Most      uint64
 	}
 }
 
@@ -156,8 +162,14 @@ const (
 	LaneLaneOutcomeAnswerGone          LaneLaneOutcome = 24
 	LaneLaneOutcomeInjectGone          LaneLaneOutcome = 25
 	LaneLaneOutcomeLaneReset           LaneLaneOutcome = 26
-	LaneLaneOutcomeRequestAstray       LaneLaneOutcome = 27
-	LaneLaneOutcomeAnswerAstray        LaneLaneOutcome = 28
+	LaneLaneOutcomeLaneConsumerLimited LaneLaneOutcome = 27
+	LaneLaneOutcomeRequestMemory       LaneLaneOutcome = 28
+	LaneLaneOutcomeAnswerMemory        LaneLaneOutcome = 29
+	LaneLaneOutcomeRequestLimited      LaneLaneOutcome = 30
+	LaneLaneOutcomeRequestTraced       LaneLaneOutcome = 31
+	LaneLaneOutcomeRequestRemote       LaneLaneOutcome = 32
+	LaneLaneOutcomeRequestAstray       LaneLaneOutcome = 33
+	LaneLaneOutcomeAnswerAstray        LaneLaneOutcome = 34
 )
 
 type LaneLanePlace struct {
@@ -207,13 +219,14 @@ type LaneLaneRoute struct {
 		Count   uint8
 		Pad     uint16
 		Cursor  uint32
-		Budget  uint32
+		Limit   uint32
 		Choices [24]uint8
 	}
-	Series [8]uint32
-	Flags  uint32
-	Pad    [3]uint32
-	Rest   [2]uint64
+	Series  [8]uint32
+	Flags   uint32
+	Sampled uint32
+	Pad     [2]uint32
+	Bounds  [8]uint16
 }
 
 type LaneLaneSocket struct {

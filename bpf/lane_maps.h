@@ -61,7 +61,9 @@ struct {
 	__uint(max_entries, 2048);
 } lane_tallies SEC(".maps");
 
-/* lane_active: requests in flight of each endpoint, for routes that count them. */
+/* lane_active: requests in flight of each endpoint, for routes that count them; and of each
+ * cluster that has a limit: those of lanes in the lower half, the proxy's own in the upper.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -102,6 +104,13 @@ struct {
 struct lane_member {
 	__u64 cookie; /* 0: none */
 	__u64 sk;     /* its address in the kernel */
+
+	/* Of has_room: what holds until then (CLOCK_MONOTONIC, in ns), where TCP's memory is counted,
+	 * and how much of it there may be.
+	 */
+	__u64 until;
+	__u64 allocated;
+	__u64 most; /* pages */
 };
 
 /* lane_members: the applications' sockets of lane_sockets, by cookie. */

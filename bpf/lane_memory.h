@@ -73,8 +73,8 @@ struct lane {
 	__u64 returned; /* messages of providers that went to the proxy */
 	__u64 last;     /* when a request took the lane last: CLOCK_MONOTONIC, in ns */
 	__u64 behind;   /* times that a message began in the middle of a frame, or where nobody knew */
-	__u64 full;     /* requests that found their flight taken, or the provider too far behind */
-	__u64 rest;
+	__u64 full;     /* requests that found their flight taken, the provider too far behind, or too many in flight */
+	__u64 scarce;   /* messages that went to the proxy because there may be no memory for them */
 };
 
 /* lane_flights: requests in flight, LANE_FLIGHTS for each lane; that of an id is at
@@ -86,8 +86,18 @@ struct lane_flight {
 	__u64 start; /* CLOCK_MONOTONIC, in ns */
 	__u32 route; /* its place in lane_routes */
 	__u32 bytes; /* of the request, header included */
-	__u32 end;   /* of the lane */
+	__u32 end;   /* of the lane; or, without a key, enum lane_drawn */
 	__u32 series;
+};
+
+/* drawn: what was drawn for a request that has gone to the proxy, whose id + 1 is start. The
+ * proxy makes it 0 when it has read it.
+ */
+enum lane_drawn {
+	lane_drawn_share = 0xff,  /* its number, if */
+	lane_drawn_any = 0x100,   /* always set */
+	lane_drawn_led = 0x200,   /* a share was drawn */
+	lane_drawn_span = 0x400,  /* it is to have a span */
 };
 
 enum lane_policy {
@@ -100,10 +110,10 @@ enum lane_policy {
 struct lane_share {
 	__u32 upto; /* a random word up to this, and above the shares before, is its own */
 	__u8 policy; /* enum lane_policy */
-	__u8 count;  /* of choices; 1 to LANE_CHOICES */
+	__u8 count;  /* of choices; 0: they are the proxy's to choose */
 	__u16 pad;
 	__u32 cursor; /* of round robin; the programs' */
-	__u32 budget; /* in lane_budgets, 0: none */
+	__u32 limit;  /* requests in flight to the cluster; 0: any number */
 	__u8 choices[LANE_CHOICES];
 };
 
@@ -122,12 +132,16 @@ struct lane_route {
 	struct lane_share shares[LANE_SHARES];
 	__u32 series[LANE_ENDS]; /* in lane_tallies, by end */
 	__u32 flags;             /* enum lane_route_flag */
-	__u32 pad[3];
-	__u64 rest[2];
+	__u32 sampled; /* if traced: random words below it are for a span */
+	__u32 pad[2];
+	__u16 bounds[LANE_ENDS]; /* in lane_active, of the end's cluster; 0: any number may be in flight */
 };
 
 enum lane_route_flag {
 	lane_counts_active = 1, /* lane_active is kept for its requests */
+	lane_limited = 2,       /* requests in flight to some cluster have a limit: bounds */
+	lane_traced = 4,        /* requests that are part of a trace go to the proxy, and of others some */
+	lane_mixed = 8,         /* a share is the proxy's: who sends a request there is drawn once */
 };
 
 /* lane_tallies: what ended well in the lane, for each series on each CPU (at cpu *
@@ -192,4 +206,6 @@ struct lane_state {
 
 enum lane_state_flag {
 	lane_state_charged = 1, /* this kernel charges redirected bytes to the peer */
+	lane_state_scarce = 2,  /* there may be no memory for more at the peer: nothing is written to it by redirect */
+	lane_state_limited = 4, /* nor will there be: the peer's cgroup, of version 1, limits sockets */
 };

@@ -43,6 +43,15 @@ enum lane_outcome {
 
 	lane_reset, /* a socket was reset in the middle of a message: its rest is dropped */
 
+	/* lane_room.h: memory for sockets may run out */
+	lane_consumer_limited, /* a consumer's socket joins nothing: its cgroup limits sockets */
+	request_memory,        /* of the provider: a message of a consumer goes to the proxy */
+	answer_memory,         /* of the consumer: a message of a provider does */
+
+	request_limited, /* lane_limit.h: as many are in flight to its cluster as may be */
+	request_traced,  /* lane_trace.h: it is or may be part of a trace */
+	request_remote,  /* lane_request.h: its cluster is the proxy's */
+
 	/* lane_request.h, lane_answer.h: nobody knows where frames begin */
 	request_astray,
 	answer_astray,

@@ -3,12 +3,13 @@
  *
  * When:    in a write to a consumer's socket, under its lock; again for the rest of a
  *          message of which a part was sent.
- * Reads:   lanes, lane_bound, lane_members, lane_routes; how much the provider has to read.
+ * Reads:   lanes, lane_bound, lane_members, lane_routes; how much the provider has to read,
+ *          and whether there is memory for more.
  * Writes:  lane_flights, lane_active, the lane's counts.
  * Verdict: the requests at the message's begin that have the same names go to one
- *          provider's socket. The first may be longer than the message: its rest goes
- *          there too, unseen. What is not such a request goes to the proxy, with
- *          everything behind it.
+ *          provider's socket, if each is whole in this message: whether there is memory
+ *          for what comes later is not known now. What is not such a request goes to the
+ *          proxy, with everything behind it.
  * Kernel:  6.1 (5.10 loses bytes behind bpf_msg_apply_bytes).
  */
 #pragma once
@@ -70,8 +71,11 @@ static __always_inline __u32 choice(struct lane_share *s, __u64 i)
 	return BOUND(i, LANE_CHOICES - 1) ? s->choices[i] : LANE_ENDS;
 }
 
-/* choose returns the end for the next request of a route; LANE_ENDS: it has none. */
-static __always_inline __u32 choose(struct lane *lane, struct lane_route *r)
+/* choose returns the end for the next request of a route; LANE_ENDS: it has none. Limit becomes
+ * how many requests may be in flight to its cluster, and drawn says of a mixed route which share
+ * it is of.
+ */
+static __always_inline __u32 choose(struct lane *lane, struct lane_route *r, __u32 *limit, __u32 *drawn)
 {
 	__u32 word, one, other, count;
 	struct lane_share *s;
@@ -84,7 +88,10 @@ static __always_inline __u32 choose(struct lane *lane, struct lane_route *r)
 				break;
 	}
 	BOUND(share, LANE_SHARES - 1);
+	if (r->flags & lane_mixed)
+		*drawn = lane_drawn_any | lane_drawn_led | share;
 	s = &r->shares[share];
+	*limit = s->limit;
 	count = s->count;
 	if (!count)
 		return LANE_ENDS;
@@ -130,7 +137,24 @@ static __always_inline int is_call(const struct header *h, __u32 serialization)
 	return kind_of(h) == (FRAME_CALL | serialization) && h->total <= FRAME_MAX;
 }
 
-/* fly_all returns how many bytes of a message are requests that take the flight as. */
+/* free_flight returns the flight of a request, which no other program takes; NULL if it is
+ * another's, or says something that the proxy has not read.
+ */
+static __always_inline struct lane_flight *free_flight(__u32 number, __u64 id)
+{
+	struct lane_flights *flights = bpf_map_lookup_elem(&lane_flights, &number);
+	struct lane_flight *flight;
+
+	if (!flights || !(id + 1))
+		return NULL;
+	flight = &flights->slots[id & (LANE_FLIGHTS - 1)];
+	return *(volatile __u64 *)&flight->key || WORD(flight->end) & lane_drawn_any ? NULL : flight;
+}
+
+/* fly_all returns how many bytes of a message are requests that take the flight as, whose
+ * bytes are the limit of those in flight to its cluster: the first has entered. Where requests
+ * are drawn each has a verdict of its own.
+ */
 static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
@@ -150,11 +174,16 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, s
 			break;
 		if (i && (!is_call(&h, r->serialization) || at + h.total > size || !same_names(msg, at, as->route)))
 			break;
-		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as))
+		if (i && as->bytes && !enter(r, as->end, as->bytes))
 			break;
+		if (!fly(&flights->slots[h.id & (LANE_FLIGHTS - 1)], &h, as)) {
+			if (as->bytes)
+				leave(r, as->end);
+			break;
+		}
 		n++;
 		at += h.total;
-		if (at >= size)
+		if (at >= size || r->flags & (lane_traced | lane_mixed))
 			break;
 	}
 	lane->requests += n;
@@ -177,32 +206,22 @@ static __always_inline __u32 route_of(struct sk_msg_md *msg, struct lane_socket 
 	return self->route;
 }
 
-/* send_requests returns 0, or why the message has to go to the proxy. */
-static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, struct lane_socket *self,
-						       struct lane_binding *bound, struct lane *lane)
+/* send_by has the requests at a message's begin take the lane by their route. It returns 0, or why
+ * the message has to go to the proxy; what was drawn for the first one is in drawn then.
+ */
+static __always_inline enum lane_outcome send_by(struct sk_msg_md *msg, struct lane_socket *self, struct lane_binding *bound,
+						 struct lane *lane, const struct header *h, struct lane_route *r, __u32 *drawn)
 {
-	struct lane_flight as = {.key = self->lane - 1};
-	__u32 serialization, class = lane->class, place, bytes;
+	struct lane_flight as = {.key = self->lane - 1, .route = self->route - 1};
 	struct lane_member *provider;
-	struct lane_route *r;
-	struct header h;
+	enum lane_outcome why;
+	__u32 bytes;
 	__u64 end;
 
-	widen(msg);
-	if (!read_header(window(msg), window_end(msg), &h))
-		return request_partial;
-	serialization = kind_of(&h) & FRAME_SERIALIZATION;
-	if (!is_call(&h, serialization) || (serialization != HESSIAN2 && serialization != FASTJSON2))
-		return request_kind;
-	place = class ? route_of(msg, self, class, serialization) : 0;
-	if (!place)
-		return request_unknown;
-	place--;
-	r = bpf_map_lookup_elem(&lane_routes, &place);
-	if (!r)
-		return request_unknown;
-	end = choose(lane, r);
-	if (!BOUND(end, LANE_ENDS - 1) || !(WORD(lane->ends[end].flags) & lane_end_open))
+	end = choose(lane, r, &as.bytes, drawn);
+	if (!BOUND(end, LANE_ENDS - 1))
+		return *drawn ? request_remote : request_unknown;
+	if (!(WORD(lane->ends[end].flags) & lane_end_open))
 		return request_unknown;
 	provider = &bound->providers[end];
 	if (!provider->cookie)
@@ -211,10 +230,23 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 		lane->full++;
 		return request_full;
 	}
+	as.start = bpf_ktime_get_ns();
+	if (!has_room(provider, as.start, msg->size)) {
+		lane->scarce++;
+		return request_memory;
+	}
 	if (!aim(msg, self, &provider->cookie))
 		return request_unknown;
-	as.start = bpf_ktime_get_ns();
-	as.route = place;
+	if (as.bytes && !enter(r, end, as.bytes)) {
+		lane->full++;
+		return request_limited;
+	}
+	why = r->flags & lane_traced ? trace(msg, r, h, drawn) : 0;
+	if (why) {
+		if (as.bytes)
+			leave(r, end);
+		return why;
+	}
 	as.end = end;
 	as.series = r->series[end];
 	bytes = fly_all(msg, lane, r, &as);
@@ -225,6 +257,49 @@ static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, st
 	lane->last = as.start;
 	bpf_msg_apply_bytes(msg, bytes);
 	return 0;
+}
+
+/* send_requests returns 0, or why the message has to go to the proxy. Where something is drawn of
+ * requests it is once for each: what goes to the proxy behind it says what was drawn, and for all
+ * else the proxy draws.
+ */
+static __always_inline enum lane_outcome send_requests(struct sk_msg_md *msg, struct lane_socket *self,
+						       struct lane_binding *bound, struct lane *lane)
+{
+	__u32 serialization, class = lane->class, place, drawn = 0;
+	struct lane_flight *flight = NULL;
+	enum lane_outcome why;
+	struct lane_route *r;
+	struct header h;
+
+	widen(msg);
+	if (!read_header(window(msg), window_end(msg), &h))
+		return request_partial;
+	serialization = kind_of(&h) & FRAME_SERIALIZATION;
+	if (!is_call(&h, serialization) || (serialization != HESSIAN2 && serialization != FASTJSON2))
+		return request_kind;
+	if (h.total > msg->size)
+		return request_partial;
+	place = class ? route_of(msg, self, class, serialization) : 0;
+	if (!place)
+		return request_unknown;
+	place--;
+	r = bpf_map_lookup_elem(&lane_routes, &place);
+	if (!r)
+		return request_unknown;
+	if (r->flags & (lane_traced | lane_mixed)) {
+		flight = free_flight(self->lane - 1, h.id);
+		if (!flight) {
+			lane->full++;
+			return request_taken;
+		}
+	}
+	why = send_by(msg, self, bound, lane, &h, r, &drawn);
+	if (why && drawn && flight) {
+		*(volatile __u64 *)&flight->start = h.id + 1;
+		*(volatile __u32 *)&flight->end = drawn;
+	}
+	return why;
 }
 
 static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket *self)

@@ -87,7 +87,12 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 {
 	struct lane_socket *self = bpf_sk_storage_get(&lane_states, sk, NULL, 0);
 
-	if (self && self->role == lane_consumer)
+	if (!self || self->role != lane_consumer)
+		return;
+	/* A socket that connects has its cgroup, one that is accepted not yet. */
+	if (is_counted(self->sk))
+		tell(lane_consumer_limited);
+	else
 		tell(join(ctx, self) ? lane_consumer_joined : lane_consumer_refused);
 }
 

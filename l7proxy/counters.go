@@ -15,7 +15,7 @@ func (p *Proxy) counters() prometheus.Collector {
 		Connections: p.pool.Count, Rejections: p.rejections, Generation: p.generation.Load,
 		Workloads: func() int { return len(p.workloads.All()) },
 	})
-	lanes := counters.Lanes(p.tally.Totals, p.tally.Routes)
+	lanes := append(counters.Lanes(p.tally.Totals, p.tally.Routes), counters.Observed(p.riders.Observer.Counts)...)
 	if p.control == nil {
 		return counters.Collector(list, lanes)
 	}

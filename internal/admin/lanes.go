@@ -51,6 +51,7 @@ type LaneStatus struct {
 	Returned    uint64    `json:"returned"` // messages of providers that did
 	Behind      uint64    `json:"behind"`   // messages that began in the middle of a frame, or where nobody knew
 	Full        uint64    `json:"full"`     // requests that found no room
+	Scarce      uint64    `json:"scarce"`   // messages that went to the proxy because there may be no memory for them
 }
 
 // LaneEnd is a lane's connection to a provider.

@@ -40,3 +40,31 @@ func (m *Memory) InFlight(lane uint32, f func(id uint64, flight Flight) bool) {
 		}
 	}
 }
+
+// Drawn returns, once, what the programs drew for a request of a lane that went to the proxy.
+func (m *Memory) Drawn(lane uint32, id uint64) Drawn {
+	at := m.at(lane, id)
+	d := atomic.LoadUint32(&at.End)
+	if Drawn(d)&drawnAny == 0 || atomic.LoadUint64(&at.Start) != id+1 || atomic.LoadUint64(&at.Key) != 0 ||
+		!atomic.CompareAndSwapUint32(&at.End, d, 0) {
+		return 0
+	}
+	return Drawn(d)
+}
+
+// Undraw returns all that Drawn would return, for the last time, by id.
+func (m *Memory) Undraw(lane uint32) map[uint64]Drawn {
+	var all map[uint64]Drawn
+	for i := range uint64(Flights) {
+		id := atomic.LoadUint64(&m.at(lane, i).Start) - 1
+		d := m.Drawn(lane, id)
+		if d == 0 {
+			continue
+		}
+		if all == nil {
+			all = make(map[uint64]Drawn)
+		}
+		all[id] = d
+	}
+	return all
+}

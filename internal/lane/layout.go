@@ -8,7 +8,7 @@ package lane
 import "unsafe"
 
 // Version is the version of the layout, which agent and proxy must share.
-const Version = 2
+const Version = 3
 
 // The bounds of a lane. See bpf/lane_memory.h.
 const (
@@ -40,8 +40,13 @@ const (
 	LeastRequest
 )
 
-// CountsActive of Route.Flags: the endpoints' requests in flight are counted.
-const CountsActive uint32 = 1
+// Flags of a Route.
+const (
+	CountsActive uint32 = 1 << iota // the endpoints' requests in flight are counted
+	Limited                         // Bounds count requests in flight to clusters
+	Traced                          // requests that are part of a trace go to the proxy, and of others some
+	Mixed                           // some shares are the proxy's
+)
 
 // Serializations that the programs read.
 const (
@@ -81,8 +86,8 @@ type Lane struct {
 	Returned  uint64 // messages of providers that did
 	Last      uint64 // CLOCK_MONOTONIC in ns of the last request that took the lane
 	Behind    uint64 // messages that began in the middle of a frame, or where nobody knew
-	Full      uint64 // requests that found their flight taken, or the provider too far behind
-	_         uint64
+	Full      uint64 // requests that found their flight taken, the provider too far behind, or too many in flight
+	Scarce    uint64 // messages that went to the proxy because there may be no memory for them
 }
 
 // Behind returns how many bytes, of which limit is the most that makes sense, are to come
@@ -105,18 +110,34 @@ type Flight struct {
 	Start  uint64 // CLOCK_MONOTONIC in ns
 	Route  uint32 // its place in Memory.Routes
 	Bytes  uint32 // of the request, header included
-	End    uint32
+	End    uint32 // or a Drawn, without a key
 	Series uint32
 }
+
+// Drawn is what was drawn for a request that went to the proxy; 0: nothing.
+type Drawn uint32
+
+const (
+	drawnShare Drawn = 0xff
+	drawnAny   Drawn = 0x100
+	drawnLed   Drawn = 0x200
+	drawnSpan  Drawn = 0x400
+)
+
+// Span tells whether it is to have a span.
+func (d Drawn) Span() bool { return d&drawnSpan != 0 }
+
+// Share is the number of the route's share to which it is to go; false: none was drawn.
+func (d Drawn) Share() (number int, ok bool) { return int(d & drawnShare), d&drawnLed != 0 }
 
 // Share is a cluster of a route.
 type Share struct {
 	UpTo    uint32 // a random word up to this, and above the shares before, is its own
 	Policy  uint8
-	Count   uint8 // of Choices
+	Count   uint8 // of Choices; 0: the share is the proxy's
 	_       uint16
 	Cursor  uint32 // the programs'
-	Budget  uint32 // 0: none
+	Limit   uint32 // of requests in flight to the cluster; 0: none
 	Choices [Choices]uint8
 }
 
@@ -131,8 +152,9 @@ type Route struct {
 	Shares        [Shares]Share
 	Series        [Ends]uint32 // in Memory.Tallies, by end
 	Flags         uint32
-	_             [3]uint32
-	_             [2]uint64
+	Sampled       uint32 // if Traced: random words below it are for a span
+	_             [2]uint32
+	Bounds        [Ends]uint16 // in Memory.Active, of the end's cluster, in halves: those of lanes, and above the proxy's; 0: none
 }
 
 // Tally is what ended well in the lane, of one series on one CPU. The bounds are those of
@@ -184,12 +206,16 @@ type State struct {
 	Queued  uint32 // bytes that the peer has not read, as the kernel charges them
 	Unread  uint32 // bytes that the socket wrote by TCP and the peer has not read
 	Copied  uint32 // sequence number behind the last byte that was read from the socket
-	Flags   uint32 // Charged
+	Flags   uint32 // Charged, Scarce, MemoryLimited
 	_       uint32
 }
 
-// Charged of State.Flags: this kernel charges redirected bytes to the peer.
-const Charged uint32 = 1
+// Flags of a State.
+const (
+	Charged       uint32 = 1 << iota // this kernel charges redirected bytes to the peer
+	Scarce                           // there may be no memory for more at the peer: nothing is written to it by redirect
+	MemoryLimited                    // nor will there be: the peer's cgroup, of version 1, limits sockets
+)
 
 // The sizes of what the programs and the proxy share.
 const (

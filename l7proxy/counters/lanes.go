@@ -2,6 +2,15 @@ package counters
 
 import "github.com/dubway/dubway/l7proxy/lane/tally"
 
+// Observed lists what is counted where it is observed which requests would take lanes.
+func Observed(of func() (taken, other uint64)) []Counter {
+	const name, help = "dubway_lane_observed_total", "Dubbo requests of consumers in the mode observe, by the way they would have taken."
+	lane := Count(name, help, func() uint64 { n, _ := of(); return n })
+	proxy := Count(name, help, func() uint64 { _, n := of(); return n })
+	lane.Labels, proxy.Labels = map[string]string{"way": "lane"}, map[string]string{"way": "proxy"}
+	return []Counter{lane, proxy}
+}
+
 // Lanes lists what is counted of lanes. The functions are safe for concurrent use.
 func Lanes(totals func() tally.Totals, routes func() int) []Counter {
 	count := func(name, help string, of func(*tally.Totals) uint64) Counter {
@@ -26,6 +35,8 @@ func Lanes(totals func() tally.Totals, routes func() int) []Counter {
 			func(all *tally.Totals) uint64 { return all.Behind }),
 		count("dubway_lane_full_total", "Requests that went to the proxy because too many were in flight, or the provider was behind.",
 			func(all *tally.Totals) uint64 { return all.Full }),
+		count("dubway_lane_scarce_total", "Messages of a lane that went to the proxy because there may be no memory for them.",
+			func(all *tally.Totals) uint64 { return all.Scarce }),
 		count("dubway_lane_log_told_total", "Calls in the lane that were told of one by one.",
 			func(all *tally.Totals) uint64 { return all.Told }),
 		count("dubway_lane_log_dropped_total", "Calls in the lane that were to be told of and were beyond --lane-log; they are counted.",

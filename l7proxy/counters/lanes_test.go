@@ -34,6 +34,14 @@ func TestLanes(t *testing.T) {
 			t.Errorf("%s is %v, want %v", series, got, want[series])
 		}
 	}
+	for _, c := range counters.Observed(func() (taken, other uint64) { return 15, 16 }) {
+		series := fmt.Sprint(c.Name, " ", c.Labels)
+		if got := c.Value(); got != map[string]float64{
+			"dubway_lane_observed_total map[way:lane]": 15, "dubway_lane_observed_total map[way:proxy]": 16,
+		}[series] {
+			t.Errorf("%s is %v", series, got)
+		}
+	}
 	for series := range want {
 		if !seen[series] {
 			t.Errorf("%s is not there", series)

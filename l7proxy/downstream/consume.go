@@ -74,6 +74,7 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 		return
 	}
 	s.fresh = true
+	s.plans.Lead(s.ride.Drawn(h, frame[h.Head:]))
 	edge, why := s.plans.Edge(h, frame[h.Head:])
 	r := exchange.Request{
 		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),

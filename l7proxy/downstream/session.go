@@ -92,16 +92,15 @@ type Session struct {
 	fresh   bool // a request came in this round
 	out     []byte
 
-	busy    bool       // a request came since the last Tick; under again
-	mode    sync.Mutex // of relayed
-	relayed bool
-	line    callback.Line
-	ride    lane.Ride
-	quiet   int        // ticks without one; of Tick
-	stall   sock.Stall // of Tick
-	silent  int        // ticks in which nothing moved; of Tick
-	written uint64     // of Tick
-	expired atomic.Bool
+	busy          bool       // a request came since the last Tick; under again
+	mode          sync.Mutex // of relayed
+	relayed       bool
+	line          callback.Line
+	ride          lane.Ride
+	quiet, silent int        // ticks without a request, and such in which nothing moved; of Tick
+	stall         sock.Stall // of Tick
+	written       uint64     // of Tick
+	expired       atomic.Bool
 }
 
 func newSession(env *Env, in *Accepted) *Session {

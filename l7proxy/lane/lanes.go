@@ -18,6 +18,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/lane/life"
+	"github.com/dubway/dubway/l7proxy/lane/observed"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 )
 
@@ -39,6 +40,8 @@ const every = 100 * time.Millisecond
 
 // Lanes are those of the node. Safe for concurrent use; a nil Lanes is always off.
 type Lanes struct {
+	Observer observed.Observer // where no call takes a lane, and it is counted which would
+
 	node   life.Node
 	tapped func() bool
 	on     atomic.Bool
@@ -82,6 +85,7 @@ func (ls *Lanes) Use(m *lane.Memory, mode handoff.LaneMode) {
 	}
 	on := m != nil && mode == handoff.LaneOn
 	ls.on.Store(on)
+	ls.Observer.Observe(mode == handoff.LaneObserve)
 	if !on {
 		for l := range ls.live {
 			l.Quit(tally.Off)
@@ -106,9 +110,7 @@ func (ls *Lanes) replace(m *lane.Memory) {
 		l.Quit(tally.Off)
 	}
 	if ls.node.Book != nil {
-		for _, w := range ls.node.Book.Ways() {
-			ls.node.Book.Forget(w)
-		}
+		ls.node.Book.Close()
 	}
 	ls.node.Book, ls.next, ls.free, ls.left = nil, 0, nil, nil
 	if m == nil {

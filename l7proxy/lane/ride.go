@@ -8,6 +8,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/life"
+	"github.com/dubway/dubway/l7proxy/lane/observed"
 	"github.com/dubway/dubway/l7proxy/lane/position"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
@@ -52,7 +53,8 @@ type Ride struct {
 	next   time.Time // when another lane may be tried
 	waits  time.Duration
 	moved  uint64 // requests of the lane, of Moved
-	skip   int    // of Catch
+	seen   observed.Seen
+	skip   int // of Catch
 
 	position *position.Position        // nil: it is not known
 	lane     atomic.Pointer[life.Lane] // the last one, which may have ended
@@ -61,6 +63,9 @@ type Ride struct {
 // Init makes r the part of a host, whose requests come by conn.
 func (r *Ride) Init(ls *Lanes, h Host, conn *sock.Conn, source *plan.Source) {
 	r.lanes, r.host, r.conn, r.source = ls, h, conn, source
+	if ls != nil {
+		r.seen.Init(&ls.Observer, source, r)
+	}
 }
 
 // Speak says what the connection speaks. Only requests of Dubbo take a lane, and where
@@ -74,6 +79,7 @@ func (r *Ride) Speak(p *codec.Protocol) {
 // Came looks at a request that came by the proxy, behind its plan: others like it may take
 // a lane, and the connection may be worth one.
 func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
+	r.seen.Came(p, r.protocol, h, frame)
 	if !r.lanes.On() || !h.TwoWay() {
 		return
 	}
@@ -120,6 +126,16 @@ func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
 	return ls.On() && b == ls.node.Book && b.Learn(key, a, &v, ls.tapped())
 }
 
+// target is that of what was drawn for a request.
+func (ls *Lanes) target(key learned.Key, a *learned.Asked, d lane.Drawn) int {
+	ls.node.Mu.Lock()
+	defer ls.node.Mu.Unlock()
+	if ls.node.Book == nil {
+		return 0
+	}
+	return ls.node.Book.Target(key, a, d)
+}
+
 // worth tells whether a connection without a lane should have one.
 func (r *Ride) worth(now time.Time) bool {
 	if now.Sub(r.window) > time.Second {
@@ -128,6 +144,9 @@ func (r *Ride) worth(now time.Time) bool {
 	r.came++
 	return r.came >= worthRate || r.came > 0 && r.host.Flying() >= worthFlying
 }
+
+// Worth counts a request, and tells whether the connection is worth a lane.
+func (r *Ride) Worth() bool { return r.worth(time.Now()) }
 
 // begin opens a lane, if the kernel knows the consumer's socket. Where it fails the next
 // begins later and later.
@@ -190,6 +209,23 @@ func (r *Ride) Moved() bool {
 	moved := n != r.moved
 	r.moved = n
 	return moved
+}
+
+// Drawn is what the lane's programs drew for a request that they left to the proxy: whether it
+// is to have a span, and the target of its route, from 1 on, to which it is to go; 0: none was
+// drawn. It is asked once for each.
+func (r *Ride) Drawn(h codec.Header, body []byte) (span bool, target int) {
+	l := r.lane.Load()
+	if l == nil {
+		return false, 0
+	}
+	d := l.Drawn(h.ID)
+	if _, led := d.Share(); led {
+		a := learned.Asked{Header: h, Body: body}
+		a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
+		target = r.lanes.target(r.key(), &a, d)
+	}
+	return d.Span(), target
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

@@ -42,6 +42,7 @@ type fakeKernel struct {
 	holders      atomic.Uint32
 	unread       atomic.Uint32
 	strange      atomic.Bool // it does not know the applications' sockets
+	flags        atomic.Uint32
 	now          atomic.Uint64
 }
 
@@ -60,7 +61,7 @@ func (k *fakeKernel) Ask(c *sock.Conn, question, place int) (s lane.State, err e
 	if k.strange.Load() {
 		peer = 0
 	}
-	return lane.State{Peer: peer, Copied: seq, Holders: k.holders.Load(), Unread: k.unread.Load()}, err
+	return lane.State{Peer: peer, Copied: seq, Holders: k.holders.Load(), Unread: k.unread.Load(), Flags: k.flags.Load()}, err
 }
 
 // at returns the connection that is bound at an end of a lane.

@@ -125,10 +125,8 @@ var forcing = map[string][]change{
 	"snapshot.Listener.Faults": {onListeners(func(l *snapshot.Listener) { l.Faults = []*snapshot.Fault{always} })},
 	"snapshot.Listener.Tracing": {
 		onListeners(func(l *snapshot.Listener) {
-			l.Tracing = &tracing.Tracing{Collector: tracing.Collector{Cluster: "c"}, Share: 1}
+			l.Tracing = &tracing.Tracing{Collector: tracing.Collector{Cluster: "c"}, Share: snapshot.Million}
 		}),
-		// Nothing is sampled but what is part of a trace, which the kernel does not see.
-		onListeners(func(l *snapshot.Listener) { l.Tracing = &tracing.Tracing{Collector: tracing.Collector{Cluster: "c"}} }),
 	},
 	"snapshot.Listener.Report": {onListeners(func(l *snapshot.Listener) { l.Report = &report.Rules{Labels: []string{"tier"}} })},
 	"report.Rules.Labels":      {onListeners(func(l *snapshot.Listener) { l.Report = &report.Rules{Labels: []string{"method"}} })},
@@ -197,7 +195,7 @@ var forcing = map[string][]change{
 		c.Policy, c.Bias, c.Localities[0].Endpoints[0].Weight = snapshot.LeastRequest, 1, 2
 	})},
 	"snapshot.Cluster.SlowStart":   {onCluster(func(c *snapshot.Cluster) { c.SlowStart = &snapshot.SlowStart{Window: time.Hour, Aggression: 1} })},
-	"snapshot.Cluster.MaxRequests": {onCluster(func(c *snapshot.Cluster) { n := uint32(1 << 20); c.MaxRequests = &n })},
+	"snapshot.Cluster.MaxRequests": {onCluster(func(c *snapshot.Cluster) { c.MaxRequests = new(uint32) })},
 	"snapshot.Cluster.Sockets":     {onCluster(func(c *snapshot.Cluster) { c.Sockets = []mutual.Socket{{TLS: mutual.TLS{On: true}}} })},
 	"snapshot.Endpoint.Socket": {onCluster(func(c *snapshot.Cluster) {
 		c.Sockets = []mutual.Socket{{Match: map[string]string{"tls": "on"}, TLS: mutual.TLS{On: true}}}

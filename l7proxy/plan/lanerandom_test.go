@@ -102,13 +102,41 @@ func promised(v *verdict.Verdict) map[netip.AddrPort]float64 {
 	return parts
 }
 
+// led is what each address gets of all requests by the proxy, where it is led by what was drawn
+// for the shares that are its own.
+func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPort]float64 {
+	t.Helper()
+	h, body := call("echo")
+	var all float64
+	for _, s := range v.Shares {
+		all += float64(s.Weight)
+	}
+	parts := make(map[netip.AddrPort]float64)
+	for _, s := range v.Shares {
+		if !s.Remote {
+			continue
+		}
+		for range draws {
+			r.Lead(false, s.Target)
+			e, why := r.Edge(h, body)
+			if why != rpc.WhyNone {
+				t.Fatalf("a request of share %d ends as %q", s.Target, why)
+			}
+			parts[e.Remote.Endpoint] += float64(s.Weight) / all / float64(draws)
+		}
+	}
+	r.Lead(false, 0)
+	return parts
+}
+
 // TestLaneChoosesAsEdgeDoes: over random snapshots the kernel's choice is the proxy's: the
 // same endpoints in the same shares, none of them elsewhere, whatever health, priorities,
-// localities, zones, subsets and the consumer's own choice make of it.
+// localities, zones, subsets and the consumer's own choice make of it. What is drawn for a
+// cluster with endpoints elsewhere the proxy sends to that one.
 func TestLaneChoosesAsEdgeDoes(t *testing.T) {
 	const snapshots, draws = 400, 2000
 	h, body := call("echo")
-	lanes, reasons := 0, make(map[verdict.Reason]int)
+	lanes, mixed, reasons := 0, 0, make(map[verdict.Reason]int)
 	for seed := range uint64(snapshots) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		dst := vip
@@ -135,17 +163,23 @@ func TestLaneChoosesAsEdgeDoes(t *testing.T) {
 			counts[e.Remote.Endpoint]++
 		}
 		parts := promised(&v)
+		for at := range parts {
+			if r.env.Workloads.ByAddress(at.Addr()) == nil {
+				t.Errorf("snapshot %d: %s is not of this node", seed, at)
+			}
+		}
+		for at, part := range r.led(t, &v, draws) {
+			parts[at] += part
+			mixed++
+		}
 		for at, n := range counts {
 			if parts[at] == 0 {
 				t.Errorf("snapshot %d: %d of %d requests went to %s, which is not in %+v", seed, n, draws, at, parts)
 			}
 		}
 		for at, part := range parts {
-			if r.env.Workloads.ByAddress(at.Addr()) == nil {
-				t.Errorf("snapshot %d: %s is not of this node", seed, at)
-			}
-			// Six standard deviations, and what a round of turns is off at its end.
-			if got := float64(counts[at]) / draws; math.Abs(got-part) > 6*math.Sqrt(part*(1-part)/draws)+0.02 {
+			// Eight standard deviations, and what a round of turns is off at its end.
+			if got := float64(counts[at]) / draws; math.Abs(got-part) > 8*math.Sqrt(part*(1-part)/draws)+0.02 {
 				t.Errorf("snapshot %d: %s gets %.3f of the requests from the proxy, %.3f in the lane", seed, at, got, part)
 			}
 		}
@@ -154,8 +188,8 @@ func TestLaneChoosesAsEdgeDoes(t *testing.T) {
 		}
 		r.mgr.Close()
 	}
-	t.Logf("%d of %d in the lane; %v", lanes, snapshots, reasons)
-	if lanes < snapshots/5 || reasons[verdict.Remote] == 0 || reasons[verdict.Hashed] == 0 {
+	t.Logf("%d of %d in the lane; %d endpoints are led to; %v", lanes, snapshots, mixed, reasons)
+	if lanes < snapshots/5 || mixed < 10 || reasons[verdict.Remote] == 0 || reasons[verdict.Hashed] == 0 {
 		t.Errorf("%d of %d in the lane, %v: this test looks at too little", lanes, snapshots, reasons)
 	}
 }

@@ -150,15 +150,15 @@ type Planner struct {
 	doomed   bool
 	request  rpc.Request
 	waits    *Held // of Held
-	// Of the request that is being planned: the fault filter to begin with; what it was
+	// Of the request that is being planned: the fault filter to begin with; of Lead; what it was
 	// held for; p.request describes it; policies have let it pass already.
-	next                int
-	resumed             *Held
-	injector            *injector // nil: no faults so far
-	described, admitted bool
-	questions           []global.Question // of policies that let it pass so far
-	guard               *guard            // nil: no policies so far
-	mode                *mode.Cell
+	next, led                  int
+	resumed                    *Held
+	injector                   *injector // nil: no faults so far
+	described, admitted, drawn bool
+	questions                  []global.Question // of policies that let it pass so far
+	guard                      *guard            // nil: no policies so far
+	mode                       *mode.Cell
 	// Of the request that is being planned: its workload is only observed, and what
 	// policies would have done to it; nil: nothing.
 	observed bool
@@ -218,9 +218,8 @@ func (p *Planner) refresh() {
 // Forget drops what was remembered; requests to come are looked at anew.
 func (p *Planner) Forget() {
 	p.unwatch()
-	p.snap, p.listener, p.plans, p.exports = nil, nil, nil, export.Known{}
-	p.body, p.request, p.guard = nil, rpc.Request{}, nil // which refer to body
-	p.waits, p.injector, p.questions = nil, nil, nil
+	p.snap, p.listener, p.plans, p.exports, p.waits, p.injector = nil, nil, nil, export.Known{}, nil, nil
+	p.body, p.request, p.guard, p.questions = nil, rpc.Request{}, nil, nil // which refer to body
 	p.release()
 }
 

@@ -20,6 +20,7 @@ package router
 
 import (
 	"math/bits"
+	"math/rand/v2"
 	"strings"
 
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -63,6 +64,15 @@ func Cluster(a *snapshot.Action, random uint64) snapshot.WeightedCluster {
 		place -= w
 	}
 	return a.Clusters[len(a.Clusters)-1] // not reached: the weights sum to Total
+}
+
+// Led is the target of a request that somebody has drawn already, by its number from 1 on; 0:
+// Cluster draws.
+func Led(a *snapshot.Action, number int, random *rand.Rand) snapshot.WeightedCluster {
+	if 0 < number && number <= len(a.Clusters) {
+		return a.Clusters[number-1]
+	}
+	return Cluster(a, random.Uint64())
 }
 
 // million is the unit of Match.Fraction.

@@ -1,6 +1,9 @@
 package snapshot
 
-import "math/bits"
+import (
+	"math/bits"
+	"math/rand/v2"
+)
 
 // Million is the whole of a share: shares and fractions are in millionths.
 const Million = 1_000_000
@@ -13,4 +16,13 @@ func Hit(share uint32, random uint64) bool {
 	}
 	place, _ := bits.Mul64(random, Million)
 	return uint32(place) < share
+}
+
+// Draw is a random number for Hit: one that every share has, but an empty one, if somebody has
+// drawn already.
+func Draw(r *rand.Rand, drawn bool) uint64 {
+	if drawn {
+		return 0
+	}
+	return r.Uint64()
 }

@@ -82,7 +82,8 @@ func TestLarge(t *testing.T) {
 	})
 	lanetest.Must(t, w.proxy.Open(0))
 	w.send(w.calls(120**soak, lane.Hessian2, "echo", 60_000), lanetest.Named("one write each"))
-	for _, size := range []int{600_000, 1 << 20, 8 << 20} {
+	large := []int{600_000, 1 << 20, 8 << 20}
+	for _, size := range large {
 		frames := w.calls(3, lane.Fastjson2, "echo", 1000)
 		frames[1].Size = size
 		w.send(frames, lanetest.Named("one write each"))
@@ -95,8 +96,8 @@ func TestLarge(t *testing.T) {
 		t.Errorf("no answer was written in pieces: %s", w)
 	}
 	// On a machine that is slow enough the provider has more to read than it may.
-	if n := w.proxy.Slow.Load(); n != 0 && w.proxy.Lane().Full == 0 {
-		t.Errorf("%d requests took the slow way; %s", n, w)
+	if n := w.proxy.Slow.Load(); n != int64(2*len(large)) && w.proxy.Lane().Full == 0 {
+		t.Errorf("%d requests took the slow way, of which %d are more than one message; %s", n, 2*len(large), w)
 	}
 }
 

@@ -60,7 +60,7 @@ func build(ctx context.Context, root string) (*suite, error) {
 func (s *suite) add(ctx context.Context, room, dir string) error {
 	to := filepath.Join(s.root, "tests", url.PathEscape(room))
 	binary := filepath.Join(to, "test")
-	if _, err := goTool(ctx, "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", binary, module+"/"+room); err != nil {
+	if _, err := goTool(ctx, "test", "-c", "-tags", "guest", "-trimpath", "-ldflags=-s -w", "-o", binary, module+"/"+room); err != nil {
 		return err
 	}
 	if data := filepath.Join(dir, "testdata"); exists(data) {

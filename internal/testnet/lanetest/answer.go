@@ -76,7 +76,7 @@ func (a *answer) append(b []byte, id uint64) []byte {
 	case s == lane.Hessian2:
 		b = append(b, 0x90+a.kind)
 	default:
-		b = append(b, 0, 0, 0, 1, a.kind)
+		b = append(b, 0, 0, 0, 2, 0xbd, a.kind) // as Java writes it
 	}
 	if a.kind == 3 && s == lane.Hessian2 {
 		b = text(append(b, 'C'), "java.lang.RuntimeException")

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,8 +42,19 @@ func TestMain(m *testing.M) {
 	os.Exit(meshtest.Main(m, "la"))
 }
 
-// provide is a provider's process: provide NUMBER MOST.
+// enter moves this process into a cgroup; "" is none.
+func enter(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0o600)
+}
+
+// provide is a provider's process: provide NUMBER MOST CGROUP.
 func provide(args []string) error {
+	if err := enter(args[2]); err != nil {
+		return err
+	}
 	number, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
@@ -62,8 +74,11 @@ func provide(args []string) error {
 	return (&lanetest.Provider{Number: byte(number), Most: most}).Serve(l, book)
 }
 
-// consume is the consumers' process: consume TAG JSON.
+// consume is the consumers' process: consume TAG JSON CGROUP.
 func consume(args []string) error {
+	if err := enter(args[2]); err != nil {
+		return err
+	}
 	var k lanetest.Consumer
 	if err := json.Unmarshal([]byte(args[1]), &k); err != nil {
 		return err
@@ -86,6 +101,7 @@ type node struct {
 	agent     *testnet.Process
 	proxy     *testnet.Process
 	tags      int
+	within    map[*testnet.Pod]string // cgroups that processes of a pod enter when they start
 }
 
 // newNode starts everything. Most is the size of answers.
@@ -117,7 +133,7 @@ func newNode(t *testing.T, providers, most int, limit time.Duration) *node {
 func (n *node) provide(i, most int) {
 	n.T.Helper()
 	p := n.providers[i]
-	proc, err := p.StartHelper("provide", strconv.Itoa(i), strconv.Itoa(most))
+	proc, err := p.StartHelper("provide", strconv.Itoa(i), strconv.Itoa(most), n.within[p])
 	n.Must(err)
 	n.processes[i] = proc
 	n.Eventually("a provider listens", func() bool { return p.Listens(bookPort) && p.Listens(port) })
@@ -198,7 +214,7 @@ func (n *node) launch(k lanetest.Consumer) *testnet.Process {
 	text, err := json.Marshal(k)
 	n.Must(err)
 	n.tags++
-	proc, err := n.consumer.StartHelper("consume", fmt.Sprintf("%d:", n.tags), string(text))
+	proc, err := n.consumer.StartHelper("consume", fmt.Sprintf("%d:", n.tags), string(text), n.within[n.consumer])
 	n.Must(err)
 	return proc
 }

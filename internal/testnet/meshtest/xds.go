@@ -15,6 +15,7 @@ type Service struct {
 	Filters   string // YAML of http_filters; "" for none
 	Routes    string // YAML of virtual_hosts[0].routes
 	Clusters  map[string][]netip.AddrPort
+	Limit     int // of requests in flight to each cluster; 0: none
 }
 
 // Split is one route with weights.
@@ -75,10 +76,11 @@ func (s *Service) write(b *strings.Builder) {
   name: %[1]s
   type: STATIC
   connect_timeout: 10s
-  load_assignment:
-    cluster_name: %[1]s
-    endpoints:
 `, name)
+		if s.Limit > 0 {
+			fmt.Fprintf(b, "  circuit_breakers: {thresholds: [{max_requests: %d}]}\n", s.Limit)
+		}
+		fmt.Fprintf(b, "  load_assignment:\n    cluster_name: %s\n    endpoints:\n", name)
 		if len(endpoints) > 0 {
 			b.WriteString("    - lb_endpoints:\n")
 		}

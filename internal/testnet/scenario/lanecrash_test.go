@@ -16,7 +16,7 @@ import (
 
 var kills = flag.Int("kills", 30, "how often the proxy dies of TestLaneProxyKilled")
 
-// laneLoad is connections that call one after the other, in lanes.
+// laneLoad is connections with calls in lanes.
 type laneLoad struct {
 	*mesh
 
@@ -24,13 +24,14 @@ type laneLoad struct {
 	waits []func() callsResult
 }
 
-// startLoad begins so many connections, and returns when each has a lane that the agent keeps.
-func (m *mesh) startLoad(consumer *testnet.Pod, conns int) *laneLoad {
+// startLoad begins connections of so many calls at a time, and returns when each has a lane that
+// the agent keeps.
+func (m *mesh) startLoad(consumer *testnet.Pod, depths ...int) *laneLoad {
 	m.t.Helper()
 	l := &laneLoad{mesh: m, stop: filepath.Join(m.t.TempDir(), "stop")}
-	for range conns {
+	for _, depth := range depths {
 		l.waits = append(l.waits, m.background(consumer, callsOf{
-			Target: vip4 + ":20880", N: math.MaxInt, Pause: time.Millisecond, Timeout: 30 * time.Second, Stop: l.stop,
+			Target: vip4 + ":20880", N: math.MaxInt, Pause: time.Millisecond, Timeout: 30 * time.Second, Stop: l.stop, Depth: depth,
 		}))
 	}
 	l.carried()
@@ -83,7 +84,7 @@ func TestLaneProxyKilled(t *testing.T) {
 	consumer, v1, v2 := m.shop()
 	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
 	_, proxy := m.startLane(consumer, v1, v2)
-	load := m.startLoad(consumer, 4)
+	load := m.startLoad(consumer, 1, 1, 4, 16)
 	start := time.Now()
 	for n := range *kills {
 		m.must(proxy.Kill())
@@ -111,7 +112,7 @@ func TestLaneAgentKilled(t *testing.T) {
 	m, consumer, v1, v2 := shop(t)
 	m.put(routed{addresses: []string{vip4}, routes: split(map[string]int{"v1": 1, "v2": 1}), clusters: both(v1, v2)})
 	agent, proxy := m.startLane(consumer, v1, v2)
-	load := m.startLoad(consumer, 2)
+	load := m.startLoad(consumer, 1, 4)
 	m.must(agent.Kill())
 	<-agent.Done()
 	agent, err := m.StartAgent(m.ctx, "--lane", "on")

@@ -46,6 +46,7 @@ type callsOf struct {
 	Value   bool   // the answers' values are told, not compared
 	Burst   bool   // all at the same time
 	Stop    string // a path: no more are made where a file comes to be, or one has failed
+	Depth   int    // so many make N calls each on the connection, at the same time; 0: one
 }
 
 // callsResult is what it saw.
@@ -81,23 +82,34 @@ func callAll(args []string) error {
 	defer func() { _ = c.Close() }()
 	result.Local, result.Remote = c.Conn().LocalAddr().String(), c.Conn().RemoteAddr().String()
 	var all sync.WaitGroup
-	for i := range ask.N {
-		if ask.Stop != "" && (len(result.Errors) > 0 || exists(ask.Stop)) {
-			break
-		}
-		if !ask.Burst {
-			result.call(c, &ask, i)
-			continue
-		}
-		all.Go(func() { result.call(c, &ask, i) })
+	for range max(ask.Depth, 1) {
+		all.Go(func() { result.calls(c, &ask) })
 	}
 	all.Wait()
 	return say(args[0], result)
 }
 
-func exists(path string) bool {
+// calls makes N calls.
+func (r *callsResult) calls(c *dubbotest.Client, ask *callsOf) {
+	var all sync.WaitGroup
+	for i := range ask.N {
+		if ask.Stop != "" && r.stops(ask.Stop) {
+			break
+		}
+		if !ask.Burst {
+			r.call(c, ask, i)
+			continue
+		}
+		all.Go(func() { r.call(c, ask, i) })
+	}
+	all.Wait()
+}
+
+func (r *callsResult) stops(path string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	_, err := os.Stat(path)
-	return err == nil
+	return err == nil || len(r.Errors) > 0
 }
 
 // call makes call i and notes what became of it.

@@ -18,6 +18,7 @@ type routed struct {
 	addresses []string
 	routes    string // YAML of virtual_hosts[0].routes
 	clusters  map[string][]netip.AddrPort
+	limit     int // of requests in flight, of each cluster; 0: none
 }
 
 // split is one route with weights.
@@ -26,5 +27,5 @@ func split(weights map[string]int) string { return meshtest.Split(weights) }
 // put writes the configuration as one file.
 func (m *mesh) put(r routed) {
 	m.t.Helper()
-	m.Put(meshtest.Service{Name: "service", Addresses: r.addresses, Routes: r.routes, Clusters: r.clusters})
+	m.Put(meshtest.Service{Name: "service", Addresses: r.addresses, Routes: r.routes, Clusters: r.clusters, Limit: r.limit})
 }

@@ -3,17 +3,22 @@ package learned
 import (
 	"net/netip"
 	"sync/atomic"
+
+	"github.com/dubway/dubway/l7proxy/breaker"
 )
 
 // Actives are the numbers by which the programs count requests in flight of endpoints.
 // Number 0 is nobody's.
 type Actives struct {
-	numbers map[netip.AddrPort]uint32
-	users   []int
+	numbers  map[netip.AddrPort]uint32
+	breakers map[uint32]*breaker.Breaker // by number; those have bounds instead of endpoints
+	users    []int
 }
 
 func newActives(n int) Actives {
-	return Actives{numbers: make(map[netip.AddrPort]uint32), users: make([]int, n)}
+	return Actives{
+		numbers: make(map[netip.AddrPort]uint32), breakers: make(map[uint32]*breaker.Breaker), users: make([]int, n),
+	}
 }
 
 // Take returns the number of an address, until Give; 0: there is none left.

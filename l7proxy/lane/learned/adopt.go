@@ -41,6 +41,7 @@ func (b *Book) Own(w *Way, f *Found, tapped bool) {
 	old, n := &b.Memory.Routes[place], newName(a, v)
 	n.place, n.rest, n.Counts = place, f.Rest, old.Flags&lane.CountsActive != 0
 	b.names[place] = n
+	b.keep(n, old)
 	same := v.Reason == verdict.Lane && atomic.LoadUint64(&old.Hash) != 0 && w.Class == old.Class &&
 		w.number(n, a.Now) == verdict.Lane
 	if same {
@@ -77,6 +78,7 @@ func (b *Book) Settle() {
 		if atomic.LoadUint64(&b.Memory.Routes[place].Hash) != 0 && b.names[place] == nil {
 			n := &Name{place: place}
 			b.names[place] = n
+			b.keep(n, &b.Memory.Routes[place])
 			b.Memory.Remove(place)
 			b.rests = append(b.rests, n)
 		}

@@ -194,5 +194,6 @@ func (b *Book) Rested(resting []*Name, used func(place uint32) bool) {
 		}
 		delete(b.names, n.place)
 		n.drop(b.series)
+		b.unbind(n)
 	}
 }

@@ -35,6 +35,10 @@ func fill(r *lane.Route, shares []verdict.Share, numbers []netip.AddrPort) bool 
 		case snapshot.RoundRobin, snapshot.RingHash, snapshot.Maglev: // the latter are no verdict's
 			to.Policy = lane.RoundRobin
 		}
+		if s.Remote {
+			r.Flags |= lane.Mixed
+			continue
+		}
 		if !choose(to, s.Ends, numbers) {
 			return false
 		}

@@ -56,6 +56,7 @@ type Name struct {
 	place  uint32
 	ends   uint32
 	series []uint32
+	bounds [lane.Ends]uint32 // as of the route
 }
 
 func newName(a *Asked, v *verdict.Verdict) *Name {
@@ -102,8 +103,9 @@ func (b *Book) place(w *Way, n *Name, a *Asked) verdict.Reason {
 	if !fill(&r, n.Verdict.Shares, w.Ends[:]) || !b.count(n, &r) {
 		return verdict.TooMany
 	}
+	trace(&r, &n.Verdict)
 	place, found, ok := b.Memory.Find(&r, func(place uint32) bool { return b.names[place] != nil })
-	if !ok || found {
+	if !ok || found || !b.bind(n, &r) {
 		n.drop(b.series)
 		return verdict.TooMany
 	}

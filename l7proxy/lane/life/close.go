@@ -69,6 +69,7 @@ func (l *Lane) end(err error) {
 	}
 	l.node.Mu.Lock()
 	delete(l.Way.Lanes, l)
+	l.drawn = l.Book.Memory.Undraw(l.Number)
 	l.node.Ended(l)
 	l.node.Mu.Unlock()
 	close(l.done)

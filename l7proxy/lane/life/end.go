@@ -50,18 +50,15 @@ func (l *Lane) bind(e *end) {
 
 func (l *Lane) attach(e *end) error {
 	state, err := l.node.Kernel.Ask(e.conn, lane.AskState, 0)
-	for range 20 { // the provider's side may be a moment behind
-		if err != nil || state.Peer != 0 {
+	for range 20 { // the provider's side may be a moment behind, or has not accepted yet
+		if err != nil || state.Room() == nil {
 			break
 		}
 		time.Sleep(look)
 		state, err = l.node.Kernel.Ask(e.conn, lane.AskState, 0)
 	}
-	switch {
-	case err != nil:
+	if err = errors.Join(err, state.Room()); err != nil {
 		return err
-	case state.Peer == 0:
-		return errNoPeer
 	}
 	l.at.Ends[e.number].Course.Forget() // of the one before
 	if state, err = l.node.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.Number, e.number)); err != nil {

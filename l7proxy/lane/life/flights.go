@@ -41,6 +41,7 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 	if n.Counts {
 		atomic.AddUint64(&l.Book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
 	}
+	n.Left(l.Book.Memory.Active, got.End)
 	l.consumer.Host.Asked()
 	age := time.Duration(l.node.Kernel.Now() - got.Start)
 	return exchange.Flight{

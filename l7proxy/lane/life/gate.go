@@ -6,6 +6,7 @@ import (
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/lane/outlet"
+	"github.com/dubway/dubway/l7proxy/lane/tally"
 )
 
 var errHeld = errors.New("something stays on its way to the consumer")
@@ -15,10 +16,9 @@ type gate struct{ *Lane }
 
 var _ outlet.Gate = (*gate)(nil)
 
-// Queued is part of outlet.Gate.
-func (g *gate) Queued() (uint32, error) {
-	state, err := g.node.Kernel.Ask(g.consumer.Conn, lane.AskState, 0)
-	return state.Queued, err
+// Look is part of outlet.Gate.
+func (g *gate) Look() (lane.State, error) {
+	return g.node.Kernel.Ask(g.consumer.Conn, lane.AskState, 0)
 }
 
 // Pause is part of outlet.Gate. Behind the barrier every program sees the flag; what those
@@ -29,7 +29,7 @@ func (g *gate) Pause() error {
 		return err
 	}
 	for end := time.Now().Add(quietLimit); time.Now().Before(end); time.Sleep(look) {
-		state, err := g.node.Kernel.Ask(g.consumer.Conn, lane.AskState, 0)
+		state, err := g.Look()
 		if err != nil {
 			return err
 		}
@@ -42,3 +42,9 @@ func (g *gate) Pause() error {
 
 // Resume is part of outlet.Gate.
 func (g *gate) Resume() { g.clear(lane.Paused) }
+
+// Leave is part of outlet.Gate.
+func (g *gate) Leave() {
+	g.clear(lane.Answers)
+	g.Lane.Leave(tally.Memory)
+}

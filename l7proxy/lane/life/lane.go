@@ -22,7 +22,7 @@ const (
 	idleAfter = 15 * time.Second
 	idleRate  = 8
 	// How long a provider's names are left to the proxy that could not be reached by the
-	// short cut or stops, and that of one which calls its consumers.
+	// short cut, has no memory or stops, and that of one which calls its consumers.
 	shortcut  = 5 * time.Second
 	misbehave = 10 * time.Minute
 )
@@ -30,7 +30,6 @@ const (
 var (
 	errUnread = errors.New("the consumer has not read what was written to it")
 	errNobody = errors.New("no provider can be reached by the short cut")
-	errNoPeer = errors.New("the kernel does not know the application's socket")
 )
 
 // Lane is one lane: what it is made of, and the goroutine that keeps it.
@@ -42,9 +41,10 @@ type Lane struct {
 	node     *Node
 	consumer Consumer
 	at       *lane.Lane
-	wake     chan struct{} // a token: something has changed
-	done     chan struct{} // closed when it has ended
-	well     bool          // it has lived as it should; readable behind done
+	wake     chan struct{}         // a token: something has changed
+	done     chan struct{}         // closed when it has ended
+	well     bool                  // it has lived as it should; readable behind done
+	drawn    map[uint64]lane.Drawn // by id, when it ended; likewise
 
 	// Of Keep.
 	joined bool // answers go by it

@@ -40,7 +40,7 @@ func (l *Lane) join() error {
 			return err
 		}
 		state, err := kernel.Ask(c, lane.AskState, 0)
-		if err == nil && state.Unread == 0 {
+		if err = errors.Join(err, state.Room()); err == nil && state.Unread == 0 {
 			if _, err = kernel.Ask(c, lane.AskBind, lane.Place(l.Number, lane.Consumer)); err == nil {
 				l.enter()
 			}
@@ -56,6 +56,7 @@ func (l *Lane) join() error {
 // enter begins a lane whose consumer is bound. The write side of its connection is held.
 func (l *Lane) enter() {
 	l.joined = true
+	l.Book.Memory.Undraw(l.Number) // what a lane before this one has left
 	atomic.StoreUint32(&l.at.Class, l.Way.Class)
 	l.node.Tally.Opened(l.Number, l.consumer.Source.Remote)
 	l.node.Mu.Lock()

@@ -33,6 +33,6 @@ func (l *Lane) Status() admin.LaneStatus {
 	})
 	s.Requests, s.Answers = atomic.LoadUint64(&l.at.Requested), atomic.LoadUint64(&l.at.Answered)
 	s.Slow, s.Returned = atomic.LoadUint64(&l.at.Slow), atomic.LoadUint64(&l.at.Returned)
-	s.Behind, s.Full = atomic.LoadUint64(&l.at.Behind), atomic.LoadUint64(&l.at.Full)
+	s.Behind, s.Full, s.Scarce = atomic.LoadUint64(&l.at.Behind), atomic.LoadUint64(&l.at.Full), atomic.LoadUint64(&l.at.Scarce)
 	return s
 }

@@ -16,21 +16,25 @@ import (
 // backlog is how many bytes may wait at a consumer before nothing more is written to it.
 const backlog = 1 << 20
 
-// The times between two looks at a consumer that is behind.
+// The times between two looks at a consumer that is behind, and how long a look at its memory
+// holds.
 const (
-	soon = 100 * time.Microsecond
-	late = 20 * time.Millisecond
+	soon  = 100 * time.Microsecond
+	late  = 20 * time.Millisecond
+	fresh = time.Millisecond
 )
 
 // Gate is the lane, as what is written into it needs it. One goroutine at a time uses it.
 type Gate interface {
-	// Queued returns how many bytes the consumer has not read.
-	Queued() (uint32, error)
+	// Look returns what the kernel knows of the consumer.
+	Look() (lane.State, error)
 	// Pause keeps providers from answering directly, and returns when no such answer is on
 	// its way.
 	Pause() error
 	// Resume ends Pause.
 	Resume()
+	// Leave, in a Pause, makes what is written from here on go by TCP, and ends the lane.
+	Leave()
 }
 
 // Outlet is the way into one lane. Part of sock.Conn's write side, which calls it.
@@ -39,9 +43,11 @@ type Outlet struct {
 	frames codec.Frames
 	gate   Gate
 
-	room    int // bytes that may be written before Queued is asked again
-	left    int // bytes to come of a frame that is written in pieces
-	total   int // bytes of scratch
+	looked  time.Time
+	left    bool // for TCP
+	room    int  // bytes that may be written before the consumer is looked at again
+	rest    int  // bytes to come of a frame that is written in pieces
+	total   int  // bytes of scratch
 	scratch [][]byte
 	vec     net.Buffers
 }
@@ -54,7 +60,7 @@ func New(tcp net.Conn, frames codec.Frames, gate Gate) *Outlet {
 }
 
 // Whole tells whether what was written ends with a frame.
-func (o *Outlet) Whole() bool { return o.left == 0 }
+func (o *Outlet) Whole() bool { return o.rest == 0 }
 
 // Write is part of sock.Outlet. Where a frame begins its header is there whole.
 func (o *Outlet) Write(spans [][]byte) error {
@@ -72,7 +78,7 @@ func (o *Outlet) Write(spans [][]byte) error {
 
 // next takes the next frame of b, or a piece of one.
 func (o *Outlet) next(b []byte) (int, error) {
-	if o.left > 0 {
+	if o.rest > 0 {
 		return o.piece(b)
 	}
 	h, err := o.frames.ParseHeader(b)
@@ -87,7 +93,7 @@ func (o *Outlet) next(b []byte) (int, error) {
 		if err := o.gate.Pause(); err != nil {
 			return 0, err
 		}
-		o.left = n
+		o.rest = n
 		return o.piece(b)
 	}
 	if o.total+n > lane.MaxWrite {
@@ -102,12 +108,12 @@ func (o *Outlet) next(b []byte) (int, error) {
 
 // piece writes some of a frame that has the lane for itself.
 func (o *Outlet) piece(b []byte) (int, error) {
-	n := min(o.left, len(b), lane.MaxWrite)
+	n := min(o.rest, len(b), lane.MaxWrite)
 	o.scratch, o.total = append(o.scratch, b[:n]), n
 	if err := o.flush(); err != nil {
 		return 0, err
 	}
-	if o.left -= n; o.left == 0 {
+	if o.rest -= n; o.rest == 0 {
 		o.gate.Resume()
 	}
 	return n, nil
@@ -133,16 +139,31 @@ func (o *Outlet) flush() error {
 }
 
 // wait returns when the consumer has read enough: what is written into a lane is bounded
-// by nobody else.
+// by nobody else. Where there may be no memory for it, it takes TCP from here on, which wants
+// the lane closed to providers.
 func (o *Outlet) wait() error {
-	for pause := soon; o.room <= 0; pause = min(2*pause, late) {
-		queued, err := o.gate.Queued()
+	for pause := soon; !o.left && (o.room <= 0 || time.Since(o.looked) > fresh); pause = min(2*pause, late) {
+		state, err := o.gate.Look()
 		if err != nil {
 			return err
 		}
-		if o.room = backlog - int(queued); o.room <= 0 {
+		if state.Room() != nil {
+			return o.leave()
+		}
+		o.looked = time.Now()
+		if o.room = backlog - int(state.Queued); o.room <= 0 {
 			time.Sleep(pause)
 		}
 	}
+	return nil
+}
+
+// leave changes over to TCP, whose bytes are read behind those of the lane.
+func (o *Outlet) leave() error {
+	if err := o.gate.Pause(); err != nil {
+		return err
+	}
+	o.gate.Leave()
+	o.left = true
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/dubway/dubway/internal/lane"
@@ -32,16 +33,22 @@ type gate struct {
 	queued  []uint32 // answers, in turn; then 0
 	paused  bool
 	pauses  int
+	left    int // writes, when Leave was called; 0: it was not
+	scarce  int // writes, from which on there is no memory for more; 0: there is
 	refuses error
 }
 
-func (g *gate) Queued() (uint32, error) {
-	if len(g.queued) == 0 {
-		return 0, g.refuses
+func (g *gate) Look() (s lane.State, err error) {
+	s.Peer = 1
+	if g.scarce > 0 && len(g.w.writes) >= g.scarce {
+		s.Flags = lane.Scarce
 	}
-	n := g.queued[0]
+	if len(g.queued) == 0 {
+		return s, g.refuses
+	}
+	s.Queued = g.queued[0]
 	g.queued = g.queued[1:]
-	return n, nil
+	return s, nil
 }
 
 func (g *gate) Pause() error {
@@ -51,6 +58,12 @@ func (g *gate) Pause() error {
 }
 
 func (g *gate) Resume() { g.paused = false }
+
+func (g *gate) Leave() {
+	if g.left == 0 && g.paused {
+		g.left = len(g.w.writes)
+	}
+}
 
 // answer is a frame of a length.
 func answer(id uint64, length int) []byte {
@@ -125,6 +138,37 @@ func TestBehind(t *testing.T) {
 	}
 }
 
+// TestScarce: where there may be no memory for what the consumer is sent, what follows goes by
+// TCP behind a pause, also in the middle of a frame.
+func TestScarce(t *testing.T) {
+	small, large := answer(1, 100), answer(2, 2*lane.MaxWrite)
+	for _, tt := range []struct {
+		name   string
+		frames [][]byte
+		scarce int
+	}{
+		{"between frames", [][]byte{small, small, small}, 1},
+		{"within a frame", [][]byte{small, large, small}, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &wire{}
+			g := &gate{w: w, scarce: tt.scarce, queued: slices.Repeat([]uint32{backlog - 1}, 9)} // it is looked at before each write
+			o := New(w, seam.Protocol().Frames, g)
+			for _, f := range tt.frames {
+				if err := o.Write([][]byte{f}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := join(w.writes...); !bytes.Equal(got, join(tt.frames...)) {
+				t.Errorf("%d bytes arrive, or they differ", len(got))
+			}
+			if g.left != tt.scarce {
+				t.Errorf("by TCP behind %d writes, want %d", g.left, tt.scarce)
+			}
+		})
+	}
+}
+
 // TestNoFrame: what is no frame is not written.
 func TestNoFrame(t *testing.T) {
 	w := &wire{}
@@ -156,7 +200,7 @@ func TestOverConn(t *testing.T) {
 	if err := c.Acquire(); err != nil {
 		t.Fatal(err)
 	}
-	c.Divert(New(c.TCP(), seam.Protocol().Frames, &gate{}))
+	c.Divert(New(c.TCP(), seam.Protocol().Frames, &gate{w: &wire{}}))
 	if err := c.Done(nil); err != nil {
 		t.Fatal(err)
 	}

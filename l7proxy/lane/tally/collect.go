@@ -37,13 +37,21 @@ func (t *Table) collect(from int) (more bool) {
 	return from+atOnce < len(t.series)
 }
 
-// count adds to one call what is new in its series.
+// count adds to one call what is new in its series. Each call adds to the bytes of requests:
+// where they are the same as before there is nothing new, unless a program was in the middle of
+// adding a call when they were read. So there is one more look behind each that found something.
 func (t *Table) count(number uint32) {
 	s := &t.series[number]
-	if t.requestBytes(number) == s.read.RequestBytes {
-		return // each call adds to them
+	before := s.quiet
+	if s.quiet = t.requestBytes(number) == s.read.RequestBytes; s.quiet && before {
+		return
 	}
-	now := t.total(number)
+	t.add(number)
+}
+
+// add is count of a series in which there may be something new.
+func (t *Table) add(number uint32) {
+	s, now := &t.series[number], t.total(number)
 	t.sum = rpc.Aggregate{
 		Serialization: s.serialization,
 		Duration:      since(&now.Durations, &s.read.Durations, now.Nanoseconds-s.read.Nanoseconds),
@@ -121,7 +129,7 @@ func (t *Table) tidy(quiesce func() error) {
 			continue
 		}
 		if s.call != nil {
-			t.count(number)
+			t.add(number)
 			if k := (key{call: s.call, serialization: s.serialization}); t.byCall[k] == number {
 				delete(t.byCall, k)
 			}

@@ -20,6 +20,7 @@ const (
 	Tapped                 // somebody looks at bodies
 	Failed                 // the kernel did not do what it should
 	Draining               // the proxy ends
+	Memory                 // there may be no memory for what the consumer is sent
 	numReasons
 )
 
@@ -45,6 +46,8 @@ func (r Reason) String() string {
 		return "failed"
 	case Draining:
 		return "draining"
+	case Memory:
+		return "memory"
 	case numReasons:
 	}
 	return "unknown"
@@ -64,6 +67,7 @@ type Totals struct {
 	Returned uint64 // messages of providers that did
 	Behind   uint64 // messages that began in the middle of a frame, or where nobody knew
 	Full     uint64 // requests that found no room
+	Scarce   uint64 // messages for which there may be no memory
 	Told     uint64 // records in the log
 	Dropped  uint64 // records beyond the log's budget
 	Opened   uint64 // lanes
@@ -86,7 +90,7 @@ func (t *Table) Opened(number uint32, consumer netip.AddrPort) {
 	t.lanes.open[number] = struct{}{}
 	t.totals.Opened++
 	l := &t.memory.Lanes[number]
-	for _, counter := range []*uint64{&l.Requested, &l.Answered, &l.Slow, &l.Returned, &l.Last, &l.Behind, &l.Full} {
+	for _, counter := range []*uint64{&l.Requested, &l.Answered, &l.Slow, &l.Returned, &l.Last, &l.Behind, &l.Full, &l.Scarce} {
 		atomic.StoreUint64(counter, 0)
 	}
 }
@@ -113,6 +117,7 @@ func (all *Totals) add(l *lane.Lane) {
 	all.Returned += atomic.LoadUint64(&l.Returned)
 	all.Behind += atomic.LoadUint64(&l.Behind)
 	all.Full += atomic.LoadUint64(&l.Full)
+	all.Scarce += atomic.LoadUint64(&l.Scarce)
 }
 
 // Totals returns what was counted so far. Calls, Told and Dropped are as of the last Collect.

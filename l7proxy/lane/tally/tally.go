@@ -32,6 +32,7 @@ type series struct {
 	users         int  // Put without Drop
 	used          bool // not free
 	read          lane.Tally
+	quiet         bool // nothing was new at the last look
 }
 
 // key is what has a series of its own.

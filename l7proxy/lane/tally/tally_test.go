@@ -15,6 +15,34 @@ import (
 
 func quiet() error { return nil }
 
+// TestMiddle: a call that a program is in the middle of adding when its series is read counts,
+// also if it is the last one for good.
+func TestMiddle(t *testing.T) {
+	for name, freed := range map[string]bool{"looked at again": false, "freed": true} {
+		r := newRig(t, 0)
+		call, seen := newCall()
+		number := r.put(call, 2)
+		one := &r.memory.Tallies[number]
+		one.RequestBytes = 300 // as it is read while the counts are not there yet, or no more
+		r.Collect()
+		r.answer(0, number, time.Second)
+		one.RequestBytes = 300
+		if freed {
+			r.Drop(number)
+			r.tidy(quiet)
+		} else {
+			r.Collect()
+		}
+		if seen.calls != 1 || seen.bytes != 300 || r.Totals().Calls != 1 {
+			t.Errorf("%s: %d calls of %d bytes", name, seen.calls, seen.bytes)
+		}
+		r.Collect()
+		if seen.calls != 1 {
+			t.Errorf("%s: it counts again", name)
+		}
+	}
+}
+
 // TestOnce: each call is counted once, whoever collects and however often, while programs
 // of all CPUs go on.
 func TestOnce(t *testing.T) {

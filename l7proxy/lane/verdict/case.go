@@ -82,10 +82,14 @@ func (c *Case) Judge() Verdict {
 	if r != Lane {
 		return proxy(r)
 	}
-	return Verdict{
+	v := Verdict{
 		Reason: Lane, Shares: shares, Timeout: c.route.Action.Timeout,
 		Access: c.Access, Policy: c.Policy, Shadow: c.Shadow, grounds: c.grounds,
 	}
+	if t := c.Listener.Tracing; t.On() {
+		v.Traced, v.Sampled = true, t.Share
+	}
+	return v
 }
 
 // Unread is the verdict for a request whose names cannot be read.
@@ -185,7 +189,7 @@ func Way(l *snapshot.Listener, r *snapshot.Route) Reason {
 		return Mirrored
 	case a.Retry != nil:
 		return Retried
-	case l.Tracing.On():
+	case l.Tracing.On() && l.Tracing.Share >= snapshot.Million:
 		return Traced
 	case l.Report.Asks():
 		return Told
@@ -208,7 +212,7 @@ func clusterOf(c *snapshot.Cluster) Reason {
 	switch {
 	case c == nil:
 		return NoCluster
-	case c.MaxRequests != nil:
+	case c.MaxRequests != nil && *c.MaxRequests == 0:
 		return Breaker
 	case c.Policy > snapshot.Maglev || c.Kind > snapshot.ClusterOriginalDst || c.Balancing > snapshot.BalancingCaller:
 		return Unsupported

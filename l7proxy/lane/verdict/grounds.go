@@ -1,6 +1,8 @@
 package verdict
 
 import (
+	"net/netip"
+
 	"github.com/dubway/dubway/l7proxy/callback"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -24,6 +26,13 @@ type grounds struct {
 	known     string // by domain
 	moments   []cluster.Moment
 	ends      []ground
+	away      []netip.AddrPort // endpoints of remote shares, by which those are
+}
+
+// away tells whether an endpoint is no enrolled pod of this node.
+func away(all *workload.Registry, at netip.AddrPort) bool {
+	w := all.ByAddress(at.Addr())
+	return w == nil || !w.Serves(at)
 }
 
 // ground is what one end hangs on.
@@ -76,6 +85,11 @@ func (v *Verdict) Stands() bool {
 	}
 	for _, m := range g.moments {
 		if !m.Stands() {
+			return false
+		}
+	}
+	for _, at := range g.away {
+		if !away(g.workloads, at) {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"math/big"
 
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -19,7 +20,7 @@ type part struct {
 func (c *Case) shares() ([]Share, Reason) {
 	a := &c.route.Action
 	var parts []part
-	corrected := false
+	corrected, local := false, false
 	for i := range a.Clusters {
 		target, weight := a.Clusters[i], big.NewRat(1, 1)
 		if c.Own {
@@ -35,12 +36,25 @@ func (c *Case) shares() ([]Share, Reason) {
 			weight.SetFrac(new(big.Int).SetUint64(uint64(target.Weight)), new(big.Int).SetUint64(a.Total))
 		}
 		found, r := c.target(target, weight)
-		if r != Lane {
+		switch {
+		case r == Remote && len(a.Clusters) > 1 && !c.Own:
+			found = []part{{share: Share{Remote: true}, weight: weight}}
+		case r != Lane:
 			return nil, r
+		default:
+			local = true
+		}
+		if len(a.Clusters) > 1 && !corrected {
+			for k := range found {
+				found[k].share.Target = i + 1
+			}
 		}
 		if parts = append(parts, found...); corrected {
 			break
 		}
+	}
+	if !local && len(parts) > 0 {
+		return nil, Remote
 	}
 	return c.whole(parts)
 }
@@ -131,7 +145,20 @@ func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r R
 	if sum > lane.Choices {
 		return s, TooMany
 	}
-	return s, Lane
+	return s, limit(&s, set.Config())
+}
+
+// limit is a share's, and who counts.
+func limit(s *Share, of *snapshot.Cluster) Reason {
+	if of.MaxRequests == nil {
+		return Lane
+	}
+	g, ok := s.Ends[0].Edge.Endpoint.(*breaker.Guarded)
+	if !ok {
+		return Changing
+	}
+	s.Limit, s.Breaker = *of.MaxRequests, g.Breaker
+	return Lane
 }
 
 // policy is what a lane goes by for some odds. Only says that there are no others in the
@@ -164,19 +191,25 @@ func policy(o *cluster.Odds, only bool) (snapshot.Policy, Reason) {
 // tooMany is why many endpoints have no lane: most of all because some are elsewhere.
 func (c *Case) tooMany(o *cluster.Odds) Reason {
 	for _, e := range o.Endpoints {
-		if w := c.Workloads.ByAddress(e.Address.Addr()); w == nil || !w.Serves(e.Address) {
-			return Remote
+		if away(c.Workloads, e.Address) {
+			return c.remote(e)
 		}
 	}
 	return TooMany
 }
 
+// remote notes an endpoint that is elsewhere.
+func (c *Case) remote(e *cluster.Endpoint) Reason {
+	c.grounds.away = append(c.grounds.away, e.Address)
+	return Remote
+}
+
 // end judges one endpoint.
 func (c *Case) end(set *cluster.Set, e *cluster.Endpoint) (End, Reason) {
-	provider := c.Workloads.ByAddress(e.Address.Addr())
-	if provider == nil || !provider.Serves(e.Address) {
-		return End{}, Remote
+	if away(c.Workloads, e.Address) {
+		return End{}, c.remote(e)
 	}
+	provider := c.Workloads.ByAddress(e.Address.Addr())
 	key := c.Key
 	key.Endpoint, key.TLS = e.Address, router.TLSOf(c.Snapshot, set.Name(), e.Info)
 	g := ground{endpoint: e, provider: provider, key: key, edge: c.Edge(c.route, set, e)}
@@ -198,13 +231,16 @@ func (c *Case) whole(parts []part) ([]Share, Reason) {
 	if len(parts) == 0 {
 		return nil, NoEndpoint
 	}
-	addresses := make(map[string]bool)
+	addresses := make(map[string]*breaker.Breaker)
 	common := big.NewInt(1) // of the denominators
 	for _, p := range parts {
 		d := p.weight.Denom()
 		common.Mul(common, new(big.Int).Div(d, new(big.Int).GCD(nil, nil, common, d)))
 		for _, e := range p.share.Ends {
-			addresses[e.Address.String()] = true
+			if other, ok := addresses[e.Address.String()]; ok && other != p.share.Breaker {
+				return nil, Breaker // of two clusters: which of them a request counts for nobody knows
+			}
+			addresses[e.Address.String()] = p.share.Breaker
 		}
 	}
 	if len(parts) > lane.Shares || len(addresses) > lane.Ends {

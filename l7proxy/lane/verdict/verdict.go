@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -32,6 +33,10 @@ type Verdict struct {
 	Access *filter.Verdict
 	// Policy and Shadow are those of the records of requests.
 	Policy, Shadow string
+	// Traced says that requests which are part of a trace go to the proxy, and that of the
+	// others Sampled do, in millionths, drawn one by one: they begin one.
+	Traced  bool
+	Sampled uint32
 
 	grounds grounds
 }
@@ -39,10 +44,19 @@ type Verdict struct {
 // Share is a group of endpoints among which only a policy decides, as package cluster
 // does: those of one weighted cluster, of one of its priorities or localities.
 type Share struct {
+	// Target is of the route's clusters the one that it is of, from 1 on; 0: there is no other.
+	Target int
+	// Remote says that the proxy chooses among its endpoints: it has no Ends.
+	Remote bool
 	// Weight is its part of the sum of all shares' weights. Never 0.
 	Weight uint32
 	// Policy is RoundRobin, Random, or LeastRequest, which is among equals then.
 	Policy snapshot.Policy
+	// Limit is how many requests may be in flight to the cluster, of lanes and of the proxy
+	// together, and Breaker counts them; 0 and nil: any number. Shares that have an end in
+	// common have the same Breaker.
+	Limit   uint32
+	Breaker *breaker.Breaker
 	// Ends are at different addresses; their weights have no common divisor and sum to
 	// lane.Choices at most.
 	Ends []End
@@ -61,7 +75,11 @@ type End struct {
 // by how they fare. It is said before the end of a request that the proxy counts: errors in
 // a row are not in a row with successes between them.
 func (e *End) Succeeded(n uint64) {
-	if judged, ok := e.Edge.Endpoint.(*cluster.Endpoint); ok {
+	at := e.Edge.Endpoint
+	if g, ok := at.(*breaker.Guarded); ok {
+		at = g.Endpoint
+	}
+	if judged, ok := at.(*cluster.Endpoint); ok {
 		judged.Succeeded(n)
 	}
 }

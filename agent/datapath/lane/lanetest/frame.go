@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/dubway/dubway/internal/lane"
 )
@@ -33,6 +34,20 @@ type Frame struct {
 	ID            uint64
 	Method        string // of a request
 	Size          int    // of what follows the names, or the kind of the answer, in bytes
+	Says          string // behind that, of a request: one of Sayings
+}
+
+// Sayings are what requests may say at their ends of a trace that they are part of, or as if:
+// true.
+var Sayings = map[string]bool{
+	"\x0btraceparent\x3700-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01Z": true,
+	"\x54traceparent\x49\xa5":             true,
+	"\x02b3\x010Z":                        true,
+	"\x4bb3\x4a1\xa5":                     true,
+	"\x0cX-B3-Sampled\x011Z":              true,
+	"\x55x-b3-traceid\x4a1\xa5":           true,
+	"\x04echo\x09interfaceb3-dB3-rec.epa": false,
+	"\x0ctrace-parent\x05tracing accept":  false,
 }
 
 // Names are the bytes behind the header of requests for a method, up to its end.
@@ -59,19 +74,29 @@ func (f Frame) Append(b []byte) []byte {
 	switch {
 	case f.Kind&0x80 != 0 && f.Kind&0x20 == 0:
 		b = append(b, Names(f.Serialization, f.Method)...)
-	case f.Kind == Answer && f.Serialization == lane.Hessian2:
-		b = append(b, 0x94)
 	case f.Kind == Answer:
-		b = append(b, 0, 0, 0, 1, 4)
+		b = append(b, f.value()...)
 	}
 	if f.Kind&0x80 == 0 {
 		if b[start+3] = f.Status; f.Status == 0 {
 			b[start+3] = 20
 		}
 	}
-	b = fill(b, f.ID<<8|uint64(f.Kind), f.Size)
+	b = append(fill(b, f.ID<<8|uint64(f.Kind), f.Size), f.Says...)
 	binary.BigEndian.PutUint32(b[start+12:], uint32(len(b)-start-HeaderLen))
 	return b
+}
+
+// value says of an answer that it is one with attachments. In fastjson2 Java writes that in
+// two bytes; one would do.
+func (f Frame) value() []byte {
+	switch {
+	case f.Serialization == lane.Hessian2:
+		return []byte{0x94}
+	case f.ID%4 == 0:
+		return []byte{0, 0, 0, 1, 4}
+	}
+	return []byte{0, 0, 0, 2, 0xbd, 4}
 }
 
 // fill appends n bytes that follow from a seed.
@@ -102,9 +127,7 @@ func Check(raw []byte, methods []string) (f Frame, err error) {
 	switch f.Kind {
 	case Heartbeat, Beat:
 	case Answer:
-		if prefix = 1; f.Serialization != lane.Hessian2 {
-			prefix = 5
-		}
+		prefix = len(f.value())
 	case Call, OneWay:
 		for _, m := range methods {
 			if n := Names(f.Serialization, m); len(raw) >= HeaderLen+len(n) && string(raw[HeaderLen:HeaderLen+len(n)]) == string(n) {
@@ -115,7 +138,12 @@ func Check(raw []byte, methods []string) (f Frame, err error) {
 			return f, fmt.Errorf("request %d calls no known method", f.ID)
 		}
 	}
-	if f.Size = len(raw) - HeaderLen - prefix; f.Size < 0 {
+	for says := range Sayings {
+		if f.Kind == Call && strings.HasSuffix(string(raw), says) {
+			f.Says = says
+		}
+	}
+	if f.Size = len(raw) - HeaderLen - prefix - len(f.Says); f.Size < 0 {
 		return f, fmt.Errorf("frame %d is too short", f.ID)
 	}
 	if want := f.Append(nil); string(want) != string(raw) {

@@ -17,12 +17,15 @@ const Queued = 1 << 20
 // Proxy is as much of a proxy as one lane needs: it reads what takes the slow way, sends
 // requests on by a connection that no lane knows, and answers back by the lane.
 type Proxy struct {
-	Number    uint32       // of the lane
-	Slow      atomic.Int64 // requests that it read
-	Returned  atomic.Int64 // answers in flight that it read from lanes' providers
-	Late      atomic.Int64 // such answers that were not in flight
+	Number    uint32                    // of the lane
+	Slow      atomic.Int64              // requests that it read
+	Drawn     atomic.Int64              // of them, those that were drawn for a span
+	Led       [lane.Shares]atomic.Int64 // and those that were drawn for a share
+	Returned  atomic.Int64              // answers in flight that it read from lanes' providers
+	Late      atomic.Int64              // such answers that were not in flight
 	Injected  atomic.Int64
 	Paused    atomic.Int64 // times
+	Left      atomic.Int64 // times that answers went back to TCP for want of memory
 	Drop      atomic.Bool  // instead of sending requests on
 	Mute      atomic.Bool  // it tells the programs nothing of where frames begin
 	rig       *Rig
@@ -149,6 +152,13 @@ func (p *Proxy) onRequest(raw []byte) error {
 		return p.inject(beat.Append(nil))
 	}
 	p.Slow.Add(1)
+	d := p.memory.Drawn(p.Number, idOf(raw))
+	if number, led := d.Share(); led {
+		p.Led[number].Add(1)
+	}
+	if d.Span() {
+		p.Drawn.Add(1)
+	}
 	if p.Drop.Load() {
 		return nil
 	}
@@ -168,6 +178,9 @@ func (p *Proxy) onReturned(raw []byte) error {
 		return nil
 	}
 	p.Returned.Add(1)
+	if bound := p.memory.Routes[f.Route].Bounds[f.End]; bound != 0 {
+		atomic.AddUint64(&p.memory.Active[bound], ^uint64(0))
+	}
 	atomic.AddUint64(&p.memory.Active[p.lane.Ends[f.End].Endpoint], ^uint64(0))
 	return p.inject(raw)
 }
@@ -180,8 +193,19 @@ func (p *Proxy) inject(raw []byte) error {
 	if p.flags()&lane.Answers == 0 {
 		return p.write(raw)
 	}
-	if err := p.waitConsumer(func(s lane.State) bool { return s.Queued <= Queued }); err != nil {
+	var scarce bool
+	err := p.waitConsumer(func(s lane.State) bool {
+		scarce = s.Room() != nil
+		return scarce || s.Queued <= Queued
+	})
+	if err == nil && scarce {
+		err = p.leave()
+	}
+	if err != nil {
 		return err
+	}
+	if p.flags()&lane.Answers == 0 {
+		return p.write(raw)
 	}
 	if len(raw) <= lane.MaxWrite {
 		return p.write(raw)
@@ -202,6 +226,20 @@ func (p *Proxy) inject(raw []byte) error {
 		}
 		raw = raw[n:]
 	}
+	return nil
+}
+
+// leave makes all answers take TCP. The write side of the consumer is held.
+func (p *Proxy) leave() error {
+	p.Left.Add(1)
+	p.set(lane.Paused, 0)
+	if err := lane.Quiesce(); err != nil {
+		return err
+	}
+	if err := p.waitConsumer(func(s lane.State) bool { return s.Holders == 0 }); err != nil {
+		return err
+	}
+	p.set(0, lane.Answers|lane.Paused)
 	return nil
 }
 

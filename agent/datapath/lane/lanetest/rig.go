@@ -90,6 +90,8 @@ func join(cgroup string) error {
 
 // Pod is a network namespace.
 type Pod struct {
+	Within func(func()) // runs what makes the application's socket; nil: it just runs
+
 	tb testing.TB
 	ns *os.File
 }
@@ -166,7 +168,7 @@ type Family struct{ Name, network, listen, dial string }
 // A is Proxy.
 func (r *Rig) DialConsumer(f Family) Pair {
 	r.TB.Helper()
-	dialled, accepted := r.Consumer.connect(f, func(fd int) error {
+	dialled, accepted := r.Consumer.connect(f, true, func(fd int) error {
 		state := bpf.SteerSocket{Role: bpf.SteerSocketRoleConsumer, Flow: bpf.SteerFlow{Laned: 1}}
 		return r.sockets.Put(uint32(fd), &state)
 	})
@@ -176,23 +178,30 @@ func (r *Rig) DialConsumer(f Family) Pair {
 // DialProvider makes a connection to a provider for a lane: P is App, B is Proxy.
 func (r *Rig) DialProvider(f Family) Pair {
 	r.TB.Helper()
-	dialled, accepted := r.Provider.connect(f, r.Lane.Mark)
+	dialled, accepted := r.Provider.connect(f, false, r.Lane.Mark)
 	return Pair{App: accepted, Proxy: dialled}
 }
 
 // DialPlain makes a connection that no lane knows: the application accepts it.
 func (r *Rig) DialPlain(f Family) Pair {
 	r.TB.Helper()
-	dialled, accepted := r.Provider.connect(f, func(int) error { return nil })
+	dialled, accepted := r.Provider.connect(f, false, func(int) error { return nil })
 	return Pair{App: accepted, Proxy: dialled}
 }
 
-// connect dials within the namespace; mark is called with the socket before. A v4-mapped
-// socket dials IPv4 by a socket of IPv6.
-func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net.TCPConn) {
+// connect dials within the namespace, the application or the proxy; mark is called with the
+// socket before. A v4-mapped socket dials IPv4 by a socket of IPv6.
+func (p *Pod) connect(f Family, application bool, mark func(fd int) error) (dialled, accepted *net.TCPConn) {
 	p.tb.Helper()
 	config := net.ListenConfig{}
 	config.SetMultipathTCP(false)
+	just := func(f func()) { f() }
+	dials, accepts := just, just
+	if p.Within != nil && application {
+		dials = p.Within
+	} else if p.Within != nil {
+		accepts = p.Within
+	}
 	p.Do(func() {
 		l, err := config.Listen(context.Background(), f.network, f.listen)
 		Must(p.tb, err)
@@ -212,7 +221,8 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 		default:
 			to = &unix.SockaddrInet6{Port: port, Addr: [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}}
 		}
-		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		var fd int
+		dials(func() { fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
 		Must(p.tb, err)
 		Must(p.tb, mark(fd))
 		Must(p.tb, unix.Connect(fd, to))
@@ -222,7 +232,8 @@ func (p *Pod) connect(f Family, mark func(fd int) error) (dialled, accepted *net
 		c, err := net.FileConn(file)
 		Must(p.tb, err)
 		dialled, _ = c.(*net.TCPConn)
-		a, err := l.Accept()
+		var a net.Conn
+		accepts(func() { a, err = l.Accept() })
 		Must(p.tb, err)
 		accepted, _ = a.(*net.TCPConn)
 	})

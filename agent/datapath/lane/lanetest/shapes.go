@@ -17,7 +17,8 @@ type Shape struct {
 	Write func(c *net.TCPConn, frames [][]byte, rnd *rand.Rand) error
 	// Most is how large bodies may be, in bytes, so that a test ends; 0: as they are.
 	Most int
-	// Lane says that all of it takes the lane, while it is open and has room.
+	// Lane says that all of it takes the lane, while it is open and has room: each frame is
+	// written whole.
 	Lane bool
 }
 
@@ -27,15 +28,15 @@ var Shapes = []Shape{
 	{Name: "one write for all", Write: all, Lane: true},
 	{Name: "writev", Write: writev, Lane: true},
 	{Name: "MSG_MORE", Write: more, Lane: true},
-	{Name: "body split", Write: splitAt(100), Lane: true},
+	{Name: "body split", Write: splitAt(100)},
 	{Name: "header alone", Write: splitAt(HeaderLen)},
 	{Name: "header split", Write: splitAt(HeaderLen / 2)},
 	{Name: "names split", Write: splitAt(HeaderLen + 20)},
 	{Name: "bytes", Write: bytes, Most: 40},
 	{Name: "random chunks", Write: chunks},
-	{Name: "sendfile", Write: sendfile, Lane: true},
+	{Name: "sendfile", Write: sendfile}, // old kernels send page by page
 	{Name: "header, then sendfile", Write: sendfileAfter},
-	{Name: "splice", Write: splice}, // old kernels send page by page
+	{Name: "splice", Write: splice}, // as they do here
 }
 
 // Named returns a shape.

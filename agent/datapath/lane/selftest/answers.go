@@ -11,7 +11,7 @@ import (
 
 // split: such an answer takes the slow way whole, and the next does not.
 func (b *bench) split() error {
-	if err := b.arrives(2, b.requests(2, known, 100), whole); err != nil {
+	if err := b.arrives(2, b.requests(2, known, 100)); err != nil {
 		return err
 	}
 	text := answer(b.id-1, 9000)
@@ -31,7 +31,7 @@ func (b *bench) split() error {
 
 // inject: answers, and what the proxy writes, arrive one behind the other.
 func (b *bench) inject() error {
-	if err := b.arrives(1, b.request(known, 100), whole); err != nil {
+	if err := b.arrives(1, b.request(known, 100)); err != nil {
 		return err
 	}
 	proxys, own, last := answer(1, 3000), answer(b.id, 40_000), answer(2, 100)
@@ -46,7 +46,7 @@ func (b *bench) inject() error {
 
 // large: what does not fit into one message is written while no answer can come between.
 func (b *bench) large() error {
-	if err := b.arrives(1, b.request(known, 100), whole); err != nil {
+	if err := b.arrives(1, b.request(known, 100)); err != nil {
 		return err
 	}
 	l := b.lane()
@@ -95,7 +95,7 @@ func (b *bench) toggle() error {
 // dead: what was redirected before an end is read before it, and who has seen the end does
 // not write into the lane (T12).
 func (b *bench) dead() error {
-	if err := b.arrives(1, b.request(known, 100), whole); err != nil {
+	if err := b.arrives(1, b.request(known, 100)); err != nil {
 		return err
 	}
 	text := answer(b.id, 30_000)

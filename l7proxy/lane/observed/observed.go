@@ -1,0 +1,147 @@
+// Package observed is lanes that nobody has: it learns which names consumers call, and counts
+// the requests that would have taken a lane. It writes to no memory that a program sees, and
+// changes nothing of any request.
+package observed
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
+	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/rpc"
+)
+
+// As many names and endpoints as lanes have room for, unless told otherwise, and how often it
+// is looked whether what was learned still stands.
+const (
+	routes    = 2048
+	endpoints = 1024
+	every     = 100 * time.Millisecond
+)
+
+// Observer observes one node. Safe for concurrent use. The zero value and nil observe nothing.
+type Observer struct {
+	on           atomic.Bool
+	taken, other atomic.Uint64
+
+	mu     sync.Mutex
+	book   *learned.Book // nil: it observes nothing
+	looked time.Time
+}
+
+// Observe begins, or ends and forgets what was learned.
+func (o *Observer) Observe(on bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case on && o.book == nil:
+		o.book = learned.New(&lane.Memory{
+			Sizes: lane.Sizes{Routes: routes}, Routes: make([]lane.Route, routes), Active: make([]uint64, endpoints),
+		}, endless{})
+	case !on && o.book != nil:
+		o.book.Close()
+		o.book = nil
+	}
+	o.on.Store(on)
+}
+
+// On tells whether it observes.
+func (o *Observer) On() bool { return o != nil && o.on.Load() }
+
+// Planner says whether requests like the one that it planned last may take a lane.
+type Planner interface {
+	Lane(h codec.Header, body []byte) verdict.Verdict
+}
+
+// Pace tells of a connection whether it is worth a lane, and counts the requests by which it is.
+type Pace interface{ Worth() bool }
+
+// Seen is a consumer's connection as it is observed. Its methods are its reading goroutine's.
+type Seen struct {
+	observer *Observer
+	source   *plan.Source
+	pace     Pace
+	joined   bool // it would have a lane
+}
+
+// Init makes s the part of a connection.
+func (s *Seen) Init(o *Observer, source *plan.Source, p Pace) {
+	s.observer, s.source, s.pace = o, source, p
+}
+
+// Came counts a request of a protocol, behind its plan.
+func (s *Seen) Came(p Planner, of *codec.Protocol, h codec.Header, frame []byte) {
+	o := s.observer
+	if !o.On() || s.source.Inbound || of.Name != rpc.ProtocolDubbo {
+		return
+	}
+	a := learned.Asked{Header: h, Body: frame[h.Head:], Now: time.Now()}
+	var state codec.State
+	placed, worth := false, s.pace.Worth()
+	if a.Prefix, state = of.Requests.Prefix(h, a.Body); state == codec.Complete && !a.Prefix.Generic && h.TwoWay() {
+		placed = o.learn(p, learned.Key{Workload: s.source.Workload.UID, Original: s.source.Original}, &a)
+	}
+	switch {
+	case placed && s.joined:
+		o.taken.Add(1)
+		return
+	case placed && worth:
+		s.joined = true // from the next one on
+	}
+	o.other.Add(1)
+}
+
+// learn tells whether requests like one may take a lane.
+func (o *Observer) learn(p Planner, key learned.Key, a *learned.Asked) bool {
+	o.mu.Lock()
+	b := o.book
+	if b == nil {
+		o.mu.Unlock()
+		return false
+	}
+	if a.Now.Sub(o.looked) >= every {
+		o.looked = a.Now
+		b.Look(false) // whoever taps calls is asked by each verdict
+		b.Tidy(a.Now)
+		b.Rested(b.Rest(), func(uint32) bool { return false })
+	}
+	placed, known := b.Known(key, a)
+	o.mu.Unlock()
+	if known {
+		return placed
+	}
+	v := p.Lane(a.Header, a.Body)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return b == o.book && b.Learn(key, a, &v, false)
+}
+
+// Counts returns how many requests would have taken a lane so far, and how many others there
+// were.
+func (o *Observer) Counts() (taken, other uint64) { return o.taken.Load(), o.other.Load() }
+
+// Names lists what was learned, as lanes do.
+func (o *Observer) Names() []admin.LearnedName {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.book == nil {
+		return nil
+	}
+	return o.book.List()
+}
+
+// endless has room for every series: nothing is counted by them.
+type endless struct{}
+
+var _ learned.Series = endless{}
+
+func (endless) Put(*rpc.Call, uint8) (uint32, bool) { return 0, true }
+func (endless) Drop(uint32)                         {}
+
+func (endless) Adopt(uint32, *rpc.Call, uint8) bool { return false }
