@@ -148,14 +148,14 @@ static __always_inline int on_answer(struct sk_msg_md *msg, struct lane_socket *
 	at = self->lane - 1;
 	lane = bpf_map_lookup_elem(&lanes, &at);
 	if (!bound || !lane || !BOUND(end, LANE_ENDS - 1)) {
-		self->astray = 1;
+		lose(self);
 		tell(answer_unbound);
 		return pass(msg, self);
 	}
 	skip = skip_of(self, &lane->ends[end].course, written);
 	if (skip) {
 		add(&lane->returned, 1);
-		tell(answer_position);
+		tell(skip == ASTRAY ? answer_astray : answer_position);
 		return pass_behind(msg, self, &lane->ends[end].course, written, skip);
 	}
 	flags = WORD(lane->flags);

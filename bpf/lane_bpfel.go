@@ -168,6 +168,8 @@ const (
 	LaneLaneOutcomeRequestLimited      LaneLaneOutcome = 30
 	LaneLaneOutcomeRequestTraced       LaneLaneOutcome = 31
 	LaneLaneOutcomeRequestRemote       LaneLaneOutcome = 32
+	LaneLaneOutcomeRequestAstray       LaneLaneOutcome = 33
+	LaneLaneOutcomeAnswerAstray        LaneLaneOutcome = 34
 )
 
 type LaneLanePlace struct {
@@ -232,13 +234,17 @@ type LaneLaneSocket struct {
 	Role       LaneLaneRole
 	Lane       uint32
 	End        uint32
-	Astray     uint32
-	Expect     uint32
-	Last       uint32
 	Redirected uint32
 	Route      uint32
-	Guess      uint32
+	Astray     uint32
 	Guessing   uint32
+	Guess      uint32
+	Expect     uint32
+	Have       uint32
+	Newest     uint32
+	Starts     [8]uint32
+	Head       [16]uint8
+	Pad        uint32
 	Cookie     uint64
 	Sk         uint64
 	Peer       uint64

@@ -57,28 +57,6 @@ static __always_inline int read_header(void *p, void *end, struct header *h)
 	return 1;
 }
 
-/* walk_frames goes through a message whose byte number from begins a frame. It
- * returns where its last frame begins, and, in the upper half, where the next one will;
- * 0 if that cannot be seen.
- */
-__attribute__((noinline)) __u64 walk_frames(struct sk_msg_md *msg, __u32 from)
-{
-	__u64 at = from, last = at, size = msg->size;
-	struct header h;
-
-	for (int i = 0; i < WALK_MAX && at < size; i++) {
-		/* The window moves to where the frame begins; nothing is copied unless
-		 * its header lies across two of the message's pieces.
-		 */
-		if (bpf_msg_pull_data(msg, at, at + FRAME_HEADER, 0) || !read_header(window(msg), window_end(msg), &h) ||
-		    h.total > FRAME_MAX)
-			return 0;
-		last = at;
-		at += h.total;
-	}
-	return at < size ? 0 : at << 32 | last;
-}
-
 #define HASH_SEED 0x9e3779b97f4a7c15ull
 #define HASH_MUL 0xff51afd7ed558ccdull
 

@@ -190,18 +190,27 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } lane_workloads SEC(".maps");
 
-/* lane_states: what each socket knows. */
+/* lane_states: what each socket knows. Where it is in its stream of TCP is in sequence
+ * numbers: starts are where the last frames begin, the newest one at starts[newest %
+ * LANE_STARTS]. See lane_slow.h.
+ */
+#define LANE_STARTS 8 /* a power of two */
+
 struct lane_socket {
 	enum lane_role role;
 	__u32 lane; /* and 1; 0: none; holds as long as lane_bound agrees */
 	__u32 end;
-	__u32 astray;     /* nobody knows where the next frame begins */
-	__u32 expect;     /* if not astray: the TCP sequence number at which it does */
-	__u32 last;       /* and at which the last one did */
 	__u32 redirected; /* once: SK_PASS could go to who had the last redirect (T1) */
 	__u32 route;      /* of the last request, and 1 */
-	__u32 guess;      /* if guessing and astray: where it was taken that a frame begins; expect and last follow from it */
-	__u32 guessing;
+	__u32 astray;     /* nobody knows where frames begin */
+	__u32 guessing;   /* it is astray, and what follows here is as if one did at guess */
+	__u32 guess;
+	__u32 expect; /* if have is 0: where the next frame begins; else the end of what was seen of a header */
+	__u32 have;   /* bytes of head: the newest frame's header is not whole yet */
+	__u32 newest;
+	__u32 starts[LANE_STARTS];
+	__u8 head[16];
+	__u32 pad;
 	__u64 cookie;
 	__u64 sk;
 	__u64 peer; /* of A: cookie of C */

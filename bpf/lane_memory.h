@@ -38,8 +38,8 @@ struct lane_position {
 };
 
 /* course: who reads a connection tells who writes to it where frames begin. A program that
- * does not know any more takes it that its message begins one, goes on from there by the
- * frames' headers, and asks: guess. The proxy answers with the same position in resume if
+ * does not know takes it that its message begins one, goes on from there by the frames'
+ * headers, and asks: guess. The proxy answers with the same position in resume if
  * a frame does begin there, and leaves it there until guess is another; else resume is the
  * last that it has come to.
  */
@@ -72,7 +72,7 @@ struct lane {
 	__u64 slow;     /* messages of the consumer that went to the proxy */
 	__u64 returned; /* messages of providers that went to the proxy */
 	__u64 last;     /* when a request took the lane last: CLOCK_MONOTONIC, in ns */
-	__u64 behind;   /* times that a message began in the middle of a frame, or behind one that is not read yet */
+	__u64 behind;   /* times that a message began in the middle of a frame, or where nobody knew */
 	__u64 full;     /* requests that found their flight taken, the provider too far behind, or too many in flight */
 	__u64 scarce;   /* messages that went to the proxy because there may be no memory for them */
 };

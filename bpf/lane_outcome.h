@@ -21,7 +21,7 @@ enum lane_outcome {
 	/* lane_request.h: a message of a consumer goes to the proxy */
 	request_unbound,  /* it is in no lane */
 	request_closed,   /* its lane takes no requests */
-	request_position, /* it begins in the middle of a frame, or nobody knows */
+	request_position, /* it begins in the middle of a frame */
 	request_partial,  /* its header or names are not whole */
 	request_kind,     /* not a call with an answer, or not of a serialization that is read */
 	request_unknown,  /* no route, or it has no provider here */
@@ -51,7 +51,11 @@ enum lane_outcome {
 	request_limited, /* lane_limit.h: as many are in flight to its cluster as may be */
 	request_traced,  /* lane_trace.h: it is or may be part of a trace */
 	request_remote,  /* lane_request.h: its cluster is the proxy's */
+
+	/* lane_request.h, lane_answer.h: nobody knows where frames begin */
+	request_astray,
+	answer_astray,
 };
 
 #define MAX_LANE_OUTCOMES 64
-_Static_assert(request_remote < MAX_LANE_OUTCOMES, "lane_counts is too small");
+_Static_assert(answer_astray < MAX_LANE_OUTCOMES, "lane_counts is too small");

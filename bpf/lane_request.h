@@ -39,8 +39,8 @@ static __always_inline struct lane_binding *bound_of(struct lane_socket *self)
 		return NULL;
 	self->lane = at + 1;
 	self->end = place->end;
-	self->astray = 1;
 	self->route = 0;
+	lose(self);
 	return bound;
 }
 
@@ -312,7 +312,7 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 	at = self->lane - 1;
 	lane = bpf_map_lookup_elem(&lanes, &at);
 	if (!bound || !lane) {
-		self->astray = 1;
+		lose(self);
 		tell(request_unbound);
 		return pass(msg, self);
 	}
@@ -320,7 +320,7 @@ static __always_inline int on_request(struct sk_msg_md *msg, struct lane_socket 
 	if (skip) {
 		lane->behind++;
 		lane->slow++;
-		tell(request_position);
+		tell(skip == ASTRAY ? request_astray : request_position);
 		return pass_behind(msg, self, &lane->course, written, skip);
 	}
 	if (!(WORD(lane->flags) & lane_requests) || msg->sk->state != BPF_TCP_ESTABLISHED)

@@ -24,6 +24,7 @@ static __always_inline struct lane_socket *know(struct bpf_sock_ops *ctx, struct
 	self->role = role;
 	self->lane = 0;
 	self->astray = 1;
+	self->guessing = 0;
 	self->redirected = 0;
 	self->route = 0;
 	self->cookie = bpf_get_socket_cookie(ctx);

@@ -49,7 +49,7 @@ type LaneStatus struct {
 	Answers     uint64    `json:"answers"`  // that took it
 	Slow        uint64    `json:"slow"`     // messages of the consumer that went to the proxy
 	Returned    uint64    `json:"returned"` // messages of providers that did
-	Behind      uint64    `json:"behind"`   // messages that began in the middle of a frame, or behind one that is not read yet
+	Behind      uint64    `json:"behind"`   // messages that began in the middle of a frame, or where nobody knew
 	Full        uint64    `json:"full"`     // requests that found no room
 	Scarce      uint64    `json:"scarce"`   // messages that went to the proxy because there may be no memory for them
 }

@@ -11,6 +11,12 @@ const header = 16
 // Start says that a frame begins at seq.
 func (c *Course) Start(seq uint32) { atomic.StoreUint64(&c.Resume, At(seq)) }
 
+// Forget says that nothing is known: the connection is another.
+func (c *Course) Forget() {
+	atomic.StoreUint64(&c.Resume, 0)
+	atomic.StoreUint64(&c.Guess, 0)
+}
+
 // Follow tells the programs of whole frames that were read, whose first byte has the
 // sequence number seq: of where the next one begins, or that what they have guessed is so.
 // Those frames may be any number, or none.

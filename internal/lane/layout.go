@@ -85,7 +85,7 @@ type Lane struct {
 	Slow      uint64 // messages of the consumer that went to the proxy
 	Returned  uint64 // messages of providers that did
 	Last      uint64 // CLOCK_MONOTONIC in ns of the last request that took the lane
-	Behind    uint64 // messages that began in the middle of a frame, or behind one that is not read yet
+	Behind    uint64 // messages that began in the middle of a frame, or where nobody knew
 	Full      uint64 // requests that found their flight taken, the provider too far behind, or too many in flight
 	Scarce    uint64 // messages that went to the proxy because there may be no memory for them
 }

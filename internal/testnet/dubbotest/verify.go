@@ -2,6 +2,7 @@ package dubbotest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,15 +12,18 @@ import (
 	"time"
 )
 
-// Verify makes Calls calls with random sizes, cut into random pieces, up to Depth
-// in flight on each connection, with one-way calls and heartbeats between them,
-// and checks every byte of every answer.
+// Verify makes Calls calls with random sizes, cut into pieces, up to Depth in flight
+// on each connection, with one-way calls and heartbeats between them, and checks
+// every byte of every answer.
 type Verify struct {
 	Target  string
 	Conns   int
 	Depth   int
 	Calls   int // in all
 	MaxSize int // of an argument
+	// Split is the percentage of calls whose header is cut, where the others are whole. 0:
+	// the pieces know nothing of frames.
+	Split   int
 	Seed    uint64
 	Request Request
 	// Timeout is how long nothing may come back.
@@ -38,6 +42,7 @@ type VerifyResult struct {
 	Duplicated int            `json:"duplicated"`
 	Refused    int            `json:"refused"`
 	Bytes      int64          `json:"bytes"` // of arguments
+	Reach      int            `json:"reach"` // calls that a lane can take, as they were written
 	Providers  map[string]int `json:"providers"`
 	Statuses   map[byte]int   `json:"statuses"`
 }
@@ -84,6 +89,7 @@ func (r *VerifyResult) add(other VerifyResult) {
 	r.Duplicated += other.Duplicated
 	r.Refused += other.Refused
 	r.Bytes += other.Bytes
+	r.Reach += other.Reach
 	for name, n := range other.Providers {
 		r.Providers[name] += n
 	}
@@ -104,6 +110,7 @@ type verified struct {
 	window chan struct{}
 	ended  chan struct{} // closed when nobody reads any more
 	random *rand.Rand    // the writer's
+	reach  reach         // the same
 	result VerifyResult
 
 	mu      sync.Mutex
@@ -143,7 +150,7 @@ func (c *verified) run() error {
 		_ = c.conn.Close()
 	}
 	writeErr := <-written
-	c.result.Lost = len(c.pending)
+	c.result.Lost, c.result.Reach = len(c.pending), c.reach.calls
 	if readErr != nil {
 		return readErr
 	}
@@ -170,7 +177,7 @@ func (c *verified) size(n int) int {
 	return int(float64(limit+1) / float64(uint(1)<<c.random.UintN(20)) * c.random.Float64())
 }
 
-// write sends the calls in pieces that know nothing of frames.
+// write sends the calls.
 func (c *verified) write() error {
 	var out []byte
 	for n := range c.calls {
@@ -187,7 +194,10 @@ func (c *verified) write() error {
 		c.pending[id] = data
 		c.result.Bytes += int64(size)
 		c.mu.Unlock()
+		at := len(out)
 		out = c.Request.Append(out, id, data)
+		c.reach.add(out[at:], cmp.Or(c.Request.Method, "echo"))
+		at = len(out)
 		switch c.random.IntN(20) {
 		case 0:
 			request := c.Request
@@ -199,6 +209,16 @@ func (c *verified) write() error {
 			c.pending[id|heartbeatBit] = nil
 			c.mu.Unlock()
 			out = appendHeartbeat(out, id|heartbeatBit, false)
+		}
+		if len(out) > at {
+			c.reach.add(out[at:], "")
+		}
+		if c.Split > 0 {
+			if err := c.split(out); err != nil {
+				return err
+			}
+			out = out[:0]
+			continue
 		}
 		// Keep a random part for the next write, unless the window is full:
 		// then what is kept would be waited for.
@@ -214,6 +234,18 @@ func (c *verified) write() error {
 	return nil
 }
 
+// split writes frames, at times with a cut in the first one's header.
+func (c *verified) split(b []byte) error {
+	if c.random.IntN(100) < c.Split {
+		cut := 1 + c.random.IntN(headerLen-1)
+		if err := c.put(b[:cut]); err != nil {
+			return err
+		}
+		b = b[cut:]
+	}
+	return c.put(b)
+}
+
 // pieces writes b in up to four random pieces.
 func (c *verified) pieces(b []byte) error {
 	for cuts := c.random.IntN(4); len(b) > 0; cuts-- {
@@ -221,10 +253,18 @@ func (c *verified) pieces(b []byte) error {
 		if cuts > 0 {
 			n = 1 + c.random.IntN(len(b))
 		}
-		if _, err := c.conn.Write(b[:n]); err != nil {
-			return fmt.Errorf("write: %w", err)
+		if err := c.put(b[:n]); err != nil {
+			return err
 		}
 		b = b[n:]
+	}
+	return nil
+}
+
+func (c *verified) put(b []byte) error {
+	c.reach.wrote(len(b))
+	if _, err := c.conn.Write(b); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ func (l *Lane) attach(e *end) error {
 	if err = errors.Join(err, state.Room()); err != nil {
 		return err
 	}
+	l.at.Ends[e.number].Course.Forget() // of the one before
 	if state, err = l.node.Kernel.Ask(e.conn, lane.AskBind, lane.Place(l.Number, e.number)); err != nil {
 		return err
 	}

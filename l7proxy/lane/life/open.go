@@ -18,6 +18,7 @@ func (l *Lane) open() error {
 	if len(ends) == 0 {
 		return errNobody
 	}
+	l.at.Course.Forget() // of the lane before
 	if err := l.join(); err != nil {
 		for _, e := range ends {
 			_ = e.conn.Close()

@@ -65,7 +65,7 @@ type Totals struct {
 	Requests uint64 // that took it
 	Slow     uint64 // messages of consumers with a lane that went to the proxy
 	Returned uint64 // messages of providers that did
-	Behind   uint64 // messages that began in the middle of a frame, or behind one that was not read yet
+	Behind   uint64 // messages that began in the middle of a frame, or where nobody knew
 	Full     uint64 // requests that found no room
 	Scarce   uint64 // messages for which there may be no memory
 	Told     uint64 // records in the log
