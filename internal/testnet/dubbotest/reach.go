@@ -1,10 +1,7 @@
 package dubbotest
 
-import "bytes"
-
-// reach counts the calls that a lane can take: those whose names are in the write in which
-// they begin, where nothing before them in the same write has to go by the proxy, of which
-// all of that write is.
+// reach counts the calls that a lane can take: those that are whole in one write, where
+// nothing before them in it has to go by the proxy, of which all of that write is.
 type reach struct {
 	calls  int
 	frames []outgoing // not written to their ends
@@ -14,18 +11,13 @@ type reach struct {
 // outgoing is a frame that is written.
 type outgoing struct {
 	left  int  // bytes
-	names int  // bytes up to the end of its names, as words; 0: it takes no lane
+	call  bool // or it takes no lane
 	begun bool // a part was written
 }
 
 // add says that a frame is going to be written behind the others.
-func (r *reach) add(frame []byte, method string) {
-	f := outgoing{left: len(frame)}
-	if method != "" {
-		end := bytes.Index(frame[headerLen:], []byte(method)) + len(method)
-		f.names = headerLen + (end+7)/8*8
-	}
-	r.frames = append(r.frames, f)
+func (r *reach) add(frame []byte, call bool) {
+	r.frames = append(r.frames, outgoing{left: len(frame), call: call})
 }
 
 // wrote says that so many bytes were written at once.
@@ -35,7 +27,7 @@ func (r *reach) wrote(n int) {
 		f := &r.frames[0]
 		if !f.begun {
 			f.begun = true
-			if slow = slow || f.names == 0 || n < f.names; !slow {
+			if slow = slow || !f.call || n < f.left; !slow {
 				r.calls++
 			}
 		}

@@ -2,7 +2,6 @@ package dubbotest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -196,7 +195,7 @@ func (c *verified) write() error {
 		c.mu.Unlock()
 		at := len(out)
 		out = c.Request.Append(out, id, data)
-		c.reach.add(out[at:], cmp.Or(c.Request.Method, "echo"))
+		c.reach.add(out[at:], true)
 		at = len(out)
 		switch c.random.IntN(20) {
 		case 0:
@@ -211,7 +210,7 @@ func (c *verified) write() error {
 			out = appendHeartbeat(out, id|heartbeatBit, false)
 		}
 		if len(out) > at {
-			c.reach.add(out[at:], "")
+			c.reach.add(out[at:], false)
 		}
 		if c.Split > 0 {
 			if err := c.split(out); err != nil {
