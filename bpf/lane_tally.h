@@ -45,8 +45,8 @@ static __always_inline void tally_call(const struct lane_flight *f, __u64 durati
 	add(&t->requests[bucket_of(size_bounds, f->bytes)], 1);
 	add(&t->answers[bucket_of(size_bounds, bytes)], 1);
 	add(&t->nanoseconds, duration);
-	add(&t->request_bytes, f->bytes);
 	add(&t->answer_bytes, bytes);
+	add(&t->request_bytes, f->bytes); /* last: by it the proxy knows that a call is there */
 }
 
 /* may_log spends one record of this second's. Who finds a new second begins it. */

@@ -37,9 +37,9 @@ func (t *Table) collect(from int) (more bool) {
 	return from+atOnce < len(t.series)
 }
 
-// count adds to one call what is new in its series. Each call adds to the bytes of requests:
-// where they are the same as before there is nothing new, unless a program was in the middle of
-// adding a call when they were read. So there is one more look behind each that found something.
+// count adds to one call what is new in its series. A program adds to the bytes of requests
+// last, so where they are the same as before there is nothing new. One more look behind each
+// that found something is for processors that show another's additions in another order.
 func (t *Table) count(number uint32) {
 	s := &t.series[number]
 	before := s.quiet
@@ -76,18 +76,18 @@ func since(now, before *[lane.Bounds + 1]uint64, sum uint64) rpc.Tally {
 }
 
 // total is a series on all CPUs. A program may be in the middle of adding a call: what is
-// missing then comes with the next look.
+// missing then comes with a next look, as the bytes of requests are read first.
 func (t *Table) total(number uint32) lane.Tally {
 	var sum lane.Tally
 	for cpu := range t.memory.Sizes.CPUs {
 		one := t.at(cpu, number)
+		sum.RequestBytes += atomic.LoadUint64(&one.RequestBytes)
 		for i := range sum.Durations {
 			sum.Durations[i] += atomic.LoadUint64(&one.Durations[i])
 			sum.RequestSizes[i] += atomic.LoadUint64(&one.RequestSizes[i])
 			sum.AnswerSizes[i] += atomic.LoadUint64(&one.AnswerSizes[i])
 		}
 		sum.Nanoseconds += atomic.LoadUint64(&one.Nanoseconds)
-		sum.RequestBytes += atomic.LoadUint64(&one.RequestBytes)
 		sum.AnswerBytes += atomic.LoadUint64(&one.AnswerBytes)
 	}
 	return sum

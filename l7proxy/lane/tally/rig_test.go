@@ -77,8 +77,8 @@ func newMemory(t *testing.T) (m *lane.Memory, log []byte) {
 func (r *rig) answer(cpu int, number uint32, took time.Duration) {
 	one := &r.memory.Tallies[cpu*r.memory.Sizes.Series+int(number)]
 	add(&one.Durations, &one.Nanoseconds, uint64(took), histogram.Durations)
-	add(&one.RequestSizes, &one.RequestBytes, 300, histogram.Sizes)
 	add(&one.AnswerSizes, &one.AnswerBytes, 80, histogram.Sizes)
+	add(&one.RequestSizes, &one.RequestBytes, 300, histogram.Sizes)
 }
 
 func add(counts *[lane.Bounds + 1]uint64, sum *uint64, value uint64, l *histogram.Layout) {
