@@ -329,6 +329,8 @@ func TestTakeoverCutOff(t *testing.T) {
 	next.startProxy()
 	next.is(admin.RoleActive)
 	old.is(admin.RolePassive)
+	m.eventually("new connections are the new proxy's", func() bool { return next.connections() > 0 })
+	m.callsGo(consumer, target) // its proxy accepts beside the old one afterwards, and then opens nothing
 	m.must(next.agent.Kill())
 	stays("killed when it was active")
 	next.startAgent()
@@ -386,9 +388,10 @@ func TestUpgradeReplacesMaps(t *testing.T) {
 	next.is(admin.RoleActive)
 	old.is(admin.RolePassive)
 	old.end()
-	if s := next.status(); s.Workloads.Enrolled != 3 || s.Generation == 0 {
-		t.Errorf("after the replacement: %+v", s.Problems)
-	}
+	m.eventually("3 pods are enrolled after the replacement", func() bool {
+		s := next.status()
+		return s.Workloads.Enrolled == 3 && s.Generation > 0
+	})
 	var c churnResult
 	if churned(&c); c.Failed > c.Answered/20 || c.Answered < 200 {
 		t.Errorf("connections that came and went: %+v", c)
