@@ -120,8 +120,8 @@ func (c *Client) Run(ctx context.Context) {
 // settle begins with servers that are new, leaves those that nobody names any more, and
 // forgets their tables.
 func (c *Client) settle(ctx context.Context, all *sync.WaitGroup) {
-	wanted := c.opts.Store.Served()
 	c.mu.Lock()
+	wanted := c.opts.Store.Served()
 	for cluster, s := range c.servers {
 		if len(wanted[cluster]) == 0 {
 			s.stop()
@@ -139,12 +139,16 @@ func (c *Client) settle(ctx context.Context, all *sync.WaitGroup) {
 			all.Go(func() { s.run(own) })
 		}
 	}
+	forgot := c.forget(wanted)
 	c.mu.Unlock()
-	c.forget(wanted)
+	if forgot {
+		c.opts.News()
+	}
 }
 
-// forget removes the tables that no listener names.
-func (c *Client) forget(wanted map[string][]string) {
+// forget removes the tables that no listener names, and tells whether there were any. The
+// caller locks: no stream takes one of them behind it.
+func (c *Client) forget(wanted map[string][]string) bool {
 	held := c.opts.Store.Versions(xds.TypeMetaRoute)
 	for _, names := range wanted {
 		for _, name := range names {
@@ -153,8 +157,8 @@ func (c *Client) forget(wanted map[string][]string) {
 	}
 	if len(held) > 0 {
 		c.opts.Store.Take(xds.Update{Type: xds.TypeMetaRoute, Removed: slices.Sorted(maps.Keys(held))})
-		c.opts.News()
 	}
+	return len(held) > 0
 }
 
 // State tells how things are with each server, by clusters.
