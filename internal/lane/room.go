@@ -16,7 +16,7 @@ func (s *State) Room() error {
 	switch {
 	case s.Peer == 0:
 		return ErrUnknown
-	case s.Flags&Limited != 0:
+	case s.Flags&MemoryLimited != 0:
 		return ErrLimited
 	case s.Flags&Scarce != 0:
 		return ErrScarce
