@@ -241,6 +241,7 @@ var floors = []string{
 	"l7proxy/telemetry/verdicts",
 	"l7proxy/workload",
 	"l7proxy/mode",
+	"l7proxy/sock/socktest",
 	"l7proxy/sock",
 	"l7proxy/overload",
 	"l7proxy/quota",

@@ -7,39 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/sock/socktest"
 )
-
-// pair is a connection over loopback, whose first end is a sock.Conn.
-func pair(t *testing.T) (*sock.Conn, net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	far, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	near, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := sock.New(near.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = c.Close(), far.Close() })
-	return c, far
-}
 
 // TestExpire: a connection ends in order when nothing has moved on either side for its
 // time, and not while something moves in one direction, on one side.
 func TestExpire(t *testing.T) {
 	const limit = 300 * time.Millisecond
-	consumer, client := pair(t)
-	provider, server := pair(t)
+	consumer, client := socktest.Pair(t)
+	provider, server := socktest.Pair(t)
 	done := make(chan struct{})
 	defer close(done)
 	go func() { _, _ = io.Copy(provider.TCP(), consumer.TCP()); _ = provider.TCP().CloseWrite() }()
@@ -69,7 +45,7 @@ func TestExpire(t *testing.T) {
 
 // TestExpireEnds: the clock of a connection that has ended ends.
 func TestExpireEnds(t *testing.T) {
-	c, _ := pair(t)
+	c, _ := socktest.Pair(t)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

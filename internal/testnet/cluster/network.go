@@ -3,12 +3,14 @@ package cluster
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/dubway/dubway/internal/testnet/cluster/machine"
+	"github.com/dubway/dubway/internal/testnet/device"
 )
 
 // Addresses of the cluster's parts.
@@ -152,27 +154,14 @@ func route(text string) error {
 	return nil
 }
 
-// up gives a link of the calling thread's network its addresses and switches it on.
-// Duplicate address detection would hold an IPv6 address back for a second.
+// up switches a device of the calling thread's network on, with its addresses.
 func up(name string, addresses ...string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("find link %s: %w", name, err)
-	}
-	for _, text := range addresses {
-		address, err := netlink.ParseAddr(text)
-		if err != nil {
-			return err
-		}
-		if address.IP.To4() == nil {
-			address.Flags = unix.IFA_F_NODAD
-		}
-		if err := netlink.AddrAdd(link, address); err != nil {
-			return fmt.Errorf("add address %s to %s: %w", text, name, err)
+	all := make([]netip.Prefix, len(addresses))
+	for i, text := range addresses {
+		var err error
+		if all[i], err = netip.ParsePrefix(text); err != nil {
+			return fmt.Errorf("read address of %s: %w", name, err)
 		}
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("switch %s on: %w", name, err)
-	}
-	return nil
+	return device.Up(name, all...)
 }

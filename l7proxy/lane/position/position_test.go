@@ -3,12 +3,12 @@ package position
 import (
 	"bytes"
 	"encoding/binary"
-	"net"
 	"testing"
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/sock/socktest"
 )
 
 // first is the sequence number of a stream's first byte: it begins anew within the test.
@@ -23,35 +23,11 @@ func frame(body int) []byte {
 	return append(binary.BigEndian.AppendUint32(f, uint32(body)), make([]byte, body)...)
 }
 
-// stream is a connection whose other end the test writes to.
-func stream(t *testing.T) (*sock.Conn, net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	far, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	near, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := sock.New(near.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = c.Close(), far.Close() })
-	return c, far
-}
-
 // TestPosition: what is told of a stream is right after each read of it, of whole frames,
 // parts and several, also where the numbers begin anew, and what was known before somebody is
 // told is told at once.
 func TestPosition(t *testing.T) {
-	c, far := stream(t)
+	c, far := socktest.Pair(t)
 	p := New(c, seam.Protocol().Frames, first)
 	var course lane.Course
 	var reading uint32
@@ -110,7 +86,7 @@ func TestPosition(t *testing.T) {
 // TestGoOn: behind a proxy that read a part of a frame nothing is told until its rest was
 // passed over, and then what is buffered already is counted.
 func TestGoOn(t *testing.T) {
-	c, far := stream(t)
+	c, far := socktest.Pair(t)
 	const skip = 5
 	p := New(c, seam.Protocol().Frames, first)
 	course, reading := lane.Course{Resume: 7}, uint32(8)

@@ -109,32 +109,33 @@ func (t *stream) send(refused error) {
 // rejected: the others hold nevertheless. A table that it does not name stays.
 func (t *stream) take(r *discoveryv3.DiscoveryResponse) {
 	t.nonce = r.GetNonce()
-	reasons, wanted := t.keep(r)
+	said, wanted := t.keep(r)
 	if !wanted {
 		return
 	}
 	t.client.opts.News()
-	if len(reasons) == 0 {
+	if said == "" {
 		t.version = r.GetVersionInfo()
 		t.send(nil)
 		return
 	}
-	refused := errors.New(refusal(reasons))
+	refused := errors.New(said)
 	t.client.opts.Logger.Warn("tables of Aeraki's server are rejected; their last good versions stay",
 		"cluster", t.cluster, "error", refused)
 	t.send(refused)
 }
 
 // keep has the store take what listeners name of a response, and returns why the rest is
-// rejected. Wanted is false for a server that has been left.
-func (t *stream) keep(r *discoveryv3.DiscoveryResponse) (reasons []string, wanted bool) {
+// rejected, "" if nothing is. Wanted is false for a server that has been left.
+func (t *stream) keep(r *discoveryv3.DiscoveryResponse) (said string, wanted bool) {
 	c := t.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.servers[t.cluster] != t.server {
-		return nil, false
+		return "", false
 	}
 	names, u := c.opts.Store.Served()[t.cluster], xds.Update{Type: xds.TypeMetaRoute}
+	var reasons []string
 	for _, body := range r.GetResources() {
 		m, err := table(body)
 		if m != nil && !slices.Contains(names, m.GetName()) {
@@ -152,11 +153,6 @@ func (t *stream) keep(r *discoveryv3.DiscoveryResponse) (reasons []string, wante
 	for _, rejected := range c.opts.Store.Take(u) {
 		reasons = append(reasons, fmt.Sprintf("%s: %s: %s", rejected.Name, rejected.Field, rejected.Reason))
 	}
-	t.state.Refused = refusal(reasons)
-	return reasons, true
-}
-
-// refusal is what is said of rejected tables.
-func refusal(reasons []string) string {
-	return strings.ToValidUTF8(strings.Join(reasons[:min(len(reasons), maxReasons)], "\n"), "?")
+	t.state.Refused = strings.ToValidUTF8(strings.Join(reasons[:min(len(reasons), maxReasons)], "\n"), "?")
+	return t.state.Refused, true
 }

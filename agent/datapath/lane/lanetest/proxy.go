@@ -232,6 +232,12 @@ func (p *Proxy) inject(raw []byte) error {
 // leave makes all answers take TCP. The write side of the consumer is held.
 func (p *Proxy) leave() error {
 	p.Left.Add(1)
+	return p.part()
+}
+
+// part lets what providers answer arrive, and makes their answers take TCP from here on. The
+// write side of the consumer is held.
+func (p *Proxy) part() error {
 	p.set(lane.Paused, 0)
 	if err := lane.Quiesce(); err != nil {
 		return err
@@ -316,15 +322,7 @@ func (p *Proxy) Close() error {
 	for i := range p.providers {
 		atomic.StoreUint32(&p.lane.Ends[i].Flags, 0)
 	}
-	p.set(lane.Paused, 0)
-	if err := lane.Quiesce(); err != nil {
-		return err
-	}
-	if err := p.waitConsumer(func(s lane.State) bool { return s.Holders == 0 }); err != nil {
-		return err
-	}
-	p.set(0, lane.Answers|lane.Paused)
-	return nil
+	return p.part()
 }
 
 // InFlight is how many requests are in flight in the lane.
