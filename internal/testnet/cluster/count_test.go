@@ -81,7 +81,8 @@ func (w *world) archive(i *archive.Image, files map[string]string) (path string)
 	return path
 }
 
-// count is what a pod has counted of a name, on whichever node it ran: 0 when it has not.
+// count is what a pod has counted of a name, on whichever node it ran: 0 when it has not, also
+// where it has just made the file that it will count in.
 func (w *world) count(namespace, pod, name string) (sum int) {
 	w.Helper()
 	for _, n := range w.Nodes {
@@ -90,6 +91,9 @@ func (w *world) count(namespace, pod, name string) (sum int) {
 			continue
 		}
 		w.must(err)
+		if len(text) == 0 {
+			continue
+		}
 		number, err := strconv.Atoi(strings.TrimSpace(string(text)))
 		w.must(err)
 		sum += number
