@@ -5,7 +5,7 @@
 /* The bounds of package histogram: 0.5, 1, 5 ... milliseconds, in ns, and bytes. */
 #define MS 1000000ull
 #define BOUNDS_ROOM 32 /* a power of two, so that a search takes as many steps for all */
-#define NEVER ~0ull
+#define NEVER (~0ull >> 1)
 #define REST NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER
 
 static const __u64 duration_bounds[BOUNDS_ROOM] = {
@@ -16,16 +16,18 @@ static const __u64 size_bounds[BOUNDS_ROOM] = {
 	0, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000, REST,
 };
 
-/* bucket_of: the first whose bound is not below v. */
-static __always_inline __u32 bucket_of(const __u64 *bounds, __u64 v)
+/* bucket_of: the first whose bound is not below v, without a branch: the verifier would follow
+ * each way through all three searches of a call.
+ */
+static __always_inline __u64 bucket_of(const __u64 *bounds, __u64 v)
 {
-	__u32 i = 0;
+	__u64 i = 0;
 
-	i += (v > bounds[i + 15]) * 16;
-	i += (v > bounds[(i + 7) & (BOUNDS_ROOM - 1)]) * 8;
-	i += (v > bounds[(i + 3) & (BOUNDS_ROOM - 1)]) * 4;
-	i += (v > bounds[(i + 1) & (BOUNDS_ROOM - 1)]) * 2;
-	i += v > bounds[i & (BOUNDS_ROOM - 1)];
+	i += ((bounds[15] - v) >> 63) * 16;
+	i += ((bounds[(i + 7) & (BOUNDS_ROOM - 1)] - v) >> 63) * 8;
+	i += ((bounds[(i + 3) & (BOUNDS_ROOM - 1)] - v) >> 63) * 4;
+	i += ((bounds[(i + 1) & (BOUNDS_ROOM - 1)] - v) >> 63) * 2;
+	i += (bounds[i & (BOUNDS_ROOM - 1)] - v) >> 63;
 	return i <= LANE_BOUNDS ? i : LANE_BOUNDS;
 }
 
