@@ -151,18 +151,21 @@ static __always_inline struct lane_flight *free_flight(__u32 number, __u64 id)
 	return *(volatile __u64 *)&flight->key || WORD(flight->end) & lane_drawn_any ? NULL : flight;
 }
 
-/* fly_all returns how many bytes of a message are requests that take the flight as, whose
- * bytes are the limit of those in flight to its cluster: the first has entered. Where requests
- * are drawn each has a verdict of its own.
+/* fly_all returns how many bytes of a message are requests that take the flight as, whose key
+ * is the lane's number and whose bytes are the limit of those in flight to its cluster: the first
+ * has entered. Where requests are drawn each has a verdict of its own.
  */
-static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
+__attribute__((noinline)) __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
 	__u64 at = 0, off, size = msg->size, n = 0;
 	struct lane_flights *flights;
-	__u32 number = as->key;
 	struct header h;
+	__u32 number;
 
+	if (!lane || !r || !as)
+		return 0;
+	number = as->key;
 	if (size > WINDOW_MAX)
 		size = WINDOW_MAX;
 	flights = bpf_map_lookup_elem(&lane_flights, &number);
