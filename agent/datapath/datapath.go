@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 
@@ -47,6 +48,7 @@ type Options struct {
 	PinPath string       // a directory of a BPF file system, made if absent; DefaultPinPath
 	Cgroup  string       // the cgroup2 directory above every pod and the agent itself; FindCgroupRoot
 	Logger  *slog.Logger // slog.Default()
+	Types   *btf.Cache   // the kernel's, which several may share; nil: they are read for this one
 }
 
 func (o Options) complete() (Options, error) {
@@ -90,6 +92,7 @@ type Datapath struct {
 	log    *slog.Logger
 	pins   pins.Dir
 	cgroup string
+	types  *btf.Cache
 	kernel kernel
 	spec   *ebpf.CollectionSpec
 	maps   bpf.SteerMaps
@@ -131,7 +134,7 @@ func open(opts Options, spec *ebpf.CollectionSpec, k kernel) (*Datapath, error) 
 		opts.Logger.Warn("cannot raise RLIMIT_MEMLOCK", "error", err)
 	}
 	d := &Datapath{
-		log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup,
+		log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup, types: opts.Types,
 		kernel: k, spec: spec, links: map[string]link.Link{}, tables: map[uint32]TableStatus{},
 	}
 	for name, value := range map[string]bool{

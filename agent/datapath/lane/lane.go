@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/dubway/dubway/agent/datapath/host"
@@ -43,6 +44,7 @@ type Options struct {
 	Sockets *ebpf.Map    // the datapath's sockets, which stay its own
 	Lanes   int          // DefaultLanes
 	Logger  *slog.Logger // slog.Default()
+	Types   *btf.Cache   // the kernel's, which several may share, and somebody keeps; nil: they are read for this one
 }
 
 // Lane is the loaded and attached programs. Its methods may be called concurrently, except
@@ -51,6 +53,7 @@ type Lane struct {
 	log    *slog.Logger
 	pins   pins.Dir
 	cgroup string
+	types  *btf.Cache
 	spec   *ebpf.CollectionSpec
 	sizes  lane.Sizes
 	maps   map[string]*ebpf.Map // by name
@@ -75,7 +78,7 @@ func Open(opts Options) (*Lane, error) {
 	if opts.Lanes == 0 {
 		opts.Lanes = DefaultLanes
 	}
-	l := &Lane{log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup, links: map[string]link.Link{}}
+	l := &Lane{log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup, types: opts.Types, links: map[string]link.Link{}}
 	err := l.read(opts.Lanes)
 	if err == nil {
 		err = l.start(opts.Sockets)
