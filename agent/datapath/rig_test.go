@@ -40,6 +40,14 @@ var (
 	checks = sync.OnceValue(func() []host.Check { return host.Probe("", DefaultPinPath) })
 )
 
+// rounds is n, or few on an emulated processor, which takes seconds for each.
+func rounds(n, few int) int {
+	if testing.Short() {
+		return few
+	}
+	return n
+}
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	for _, c := range checks() {
