@@ -8,6 +8,7 @@
 package datapath
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,9 +54,7 @@ type Options struct {
 
 func (o Options) complete() (Options, error) {
 	o.PinPath = pinPath(o.PinPath)
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Cgroup == "" {
 		root, err := FindCgroupRoot()
 		if err != nil {
@@ -76,10 +75,7 @@ func FindCgroupRoot() (string, error) {
 }
 
 func pinPath(path string) string {
-	if path == "" {
-		return DefaultPinPath
-	}
-	return path
+	return cmp.Or(path, DefaultPinPath)
 }
 
 func pinDir(path string) pins.Dir {

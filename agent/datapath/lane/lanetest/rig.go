@@ -66,7 +66,9 @@ func New(tb testing.TB, lanes int) *Rig {
 	r.sockets, err = ebpf.NewMap(steer.Maps[bpf.SteerMapSockets])
 	Must(tb, err)
 	tb.Cleanup(func() { r.sockets.Close() })
-	r.Options = agent.Options{PinPath: pins, Cgroup: cgroup, Sockets: r.sockets, Lanes: lanes, Logger: slog.New(slog.DiscardHandler), Types: types}
+	r.Options = agent.Options{
+		PinPath: pins, Cgroup: cgroup, Sockets: r.sockets, Lanes: lanes, Logger: slog.New(slog.DiscardHandler), Types: types,
+	}
 	r.Lane, err = agent.Open(r.Options)
 	Must(tb, err)
 	tb.Cleanup(func() {
