@@ -22,6 +22,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dubway/dubway/internal/testnet/bench/relay"
 	"github.com/dubway/dubway/internal/testnet/bench/usage"
 	"github.com/dubway/dubway/internal/testnet/dubbotest"
 )
@@ -53,7 +54,7 @@ func play(ctx context.Context, role string, args []string) error {
 	case "awake":
 		return usage.Awake()
 	case "relay":
-		return serve(args[1:], func(l net.Listener) error { return relay(l, args[0]) })
+		return serve(args[1:], func(l net.Listener) error { return relay.Serve(l, args[0]) })
 	}
 	return fmt.Errorf("no role %q", role)
 }
