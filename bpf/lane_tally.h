@@ -16,19 +16,29 @@ static const __u64 size_bounds[BOUNDS_ROOM] = {
 	0, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000, REST,
 };
 
-/* bucket_of: the first whose bound is not below v, without a branch: the verifier would follow
- * each way through all three searches of a call.
+/* above is step if v is above a bound, without a branch: the verifier would follow each way through
+ * all three searches of a call. What it is made of clang may not know: it would join the steps by
+ * an OR, of which 6.1 keeps no bound.
  */
+static __always_inline __u64 above(const __u64 *bounds, __u64 at, __u64 v, __u64 step)
+{
+	__u64 is = (bounds[at & (BOUNDS_ROOM - 1)] - v) >> 63;
+
+	asm volatile("" : "+r"(is));
+	return is * step;
+}
+
+/* bucket_of: the first whose bound is not below v, which is less than 2^63. */
 static __always_inline __u64 bucket_of(const __u64 *bounds, __u64 v)
 {
-	__u64 i = 0;
+	__u64 i = above(bounds, 15, v, 16);
 
-	i += ((bounds[15] - v) >> 63) * 16;
-	i += ((bounds[(i + 7) & (BOUNDS_ROOM - 1)] - v) >> 63) * 8;
-	i += ((bounds[(i + 3) & (BOUNDS_ROOM - 1)] - v) >> 63) * 4;
-	i += ((bounds[(i + 1) & (BOUNDS_ROOM - 1)] - v) >> 63) * 2;
-	i += (bounds[i & (BOUNDS_ROOM - 1)] - v) >> 63;
-	return i <= LANE_BOUNDS ? i : LANE_BOUNDS;
+	i += above(bounds, i + 7, v, 8);
+	i += above(bounds, i + 3, v, 4);
+	i += above(bounds, i + 1, v, 2);
+	i += above(bounds, i, v, 1);
+	BOUND(i, LANE_BOUNDS);
+	return i;
 }
 
 static __always_inline void add(__u64 *to, __u64 n) { __sync_fetch_and_add(to, n); }
