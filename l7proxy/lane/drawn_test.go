@@ -16,7 +16,7 @@ const drawnSpan = 0x500
 // end of its lane.
 func TestDrawn(t *testing.T) {
 	r := newRig(t, 1)
-	if span, _ := r.ride.Drawn(codec.Header{ID: 7}, nil); span {
+	if span, _, _ := r.ride.Drawn(codec.Header{ID: 7}, nil); span {
 		t.Error("a request is drawn where there is no lane")
 	}
 	l, _ := r.open()
@@ -26,9 +26,9 @@ func TestDrawn(t *testing.T) {
 		atomic.StoreUint32(&f.End, drawnSpan)
 	}
 	drawn := func(id uint64) bool {
-		span, target := r.ride.Drawn(codec.Header{ID: id, Flags: lane.Hessian2}, nil)
-		if target != 0 {
-			t.Errorf("request %d leads to %d", id, target)
+		span, target, endpoint := r.ride.Drawn(codec.Header{ID: id, Flags: lane.Hessian2}, nil)
+		if target != 0 || endpoint.IsValid() {
+			t.Errorf("request %d leads to %d, %s", id, target, endpoint)
 		}
 		return span
 	}

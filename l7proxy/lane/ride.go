@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -126,14 +127,14 @@ func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
 	return ls.On() && b == ls.node.Book && b.Learn(key, a, &v, ls.tapped())
 }
 
-// target is that of what was drawn for a request.
-func (ls *Lanes) target(key learned.Key, a *learned.Asked, d lane.Drawn) int {
+// drawn is where a request goes for which something was drawn.
+func (ls *Lanes) drawn(key learned.Key, a *learned.Asked, d lane.Drawn) learned.Drawn {
 	ls.node.Mu.Lock()
 	defer ls.node.Mu.Unlock()
 	if ls.node.Book == nil {
-		return 0
+		return learned.Drawn{}
 	}
-	return ls.node.Book.Target(key, a, d)
+	return ls.node.Book.Drawn(key, a, d)
 }
 
 // worth tells whether a connection without a lane should have one.
@@ -212,20 +213,21 @@ func (r *Ride) Moved() bool {
 }
 
 // Drawn is what the lane's programs drew for a request that they left to the proxy: whether it
-// is to have a span, and the target of its route, from 1 on, to which it is to go; 0: none was
-// drawn. It is asked once for each.
-func (r *Ride) Drawn(h codec.Header, body []byte) (span bool, target int) {
+// is to have a span, the target of its route, from 1 on, to which it is to go, and the endpoint
+// there; 0 and the zero value: none was drawn. It is asked once for each.
+func (r *Ride) Drawn(h codec.Header, body []byte) (span bool, target int, endpoint netip.AddrPort) {
 	l := r.lane.Load()
 	if l == nil {
-		return false, 0
+		return false, 0, endpoint
 	}
 	d := l.Drawn(h.ID)
-	if _, led := d.Share(); led {
-		a := learned.Asked{Header: h, Body: body}
-		a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
-		target = r.lanes.target(r.key(), &a, d)
+	if _, led := d.Share(); !led {
+		return d.Span(), 0, endpoint
 	}
-	return d.Span(), target
+	a := learned.Asked{Header: h, Body: body}
+	a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
+	to := r.lanes.drawn(r.key(), &a, d)
+	return d.Span(), to.Target, to.Endpoint
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

@@ -37,6 +37,11 @@ func (p *Planner) pick(set *cluster.Set, route *snapshot.Route, target snapshot.
 		}
 	}
 	choice := cluster.Choice{Random: p.random.Uint64(), Hash: p.hash, Subset: target.Subset, Original: dst, Own: p.dialled.Own}
+	if p.to.IsValid() && len(p.except) == 0 {
+		if e := set.Drawn(p.to, choice); e != nil {
+			return e, nil
+		}
+	}
 	if except := p.except; len(except) > 0 {
 		choice.Exclude = func(a netip.AddrPort) bool { return slices.Contains(except, a) }
 	}

@@ -118,13 +118,16 @@ func (p *Planner) find(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 }
 
 // Lead says what a lane has drawn for the next Edge's request: that it is to have a span, unless
-// it says otherwise itself, and to which target of its route it is to go, from 1 on; 0: to any.
-func (p *Planner) Lead(span bool, target int) { p.drawn, p.led = span, target }
+// it says otherwise itself, to which target of its route it is to go, from 1 on; 0: to any; and to
+// which endpoint there, if that may be chosen; the zero value: to any.
+func (p *Planner) Lead(span bool, target int, endpoint netip.AddrPort) {
+	p.drawn, p.led, p.to = span, target, endpoint
+}
 
 // Elsewhere is Edge for a request that Edge has found a way for already, and that some
 // endpoints could not serve. Policies are not asked again.
 func (p *Planner) Elsewhere(h codec.Header, body []byte, except ...netip.AddrPort) (*upstream.Edge, rpc.Why) {
-	p.except, p.admitted, p.questions, p.next, p.led = except, true, nil, noFault, 0
+	p.except, p.admitted, p.questions, p.next, p.led, p.to = except, true, nil, noFault, 0, netip.AddrPort{}
 	e, why := p.find(h, body)
 	p.except = nil
 	return e, why

@@ -154,7 +154,8 @@ type Planner struct {
 	// held for; p.request describes it; policies have let it pass already.
 	next, led                  int
 	resumed                    *Held
-	injector                   *injector // nil: no faults so far
+	to                         netip.AddrPort // of Lead
+	injector                   *injector      // nil: no faults so far
 	described, admitted, drawn bool
 	questions                  []global.Question // of policies that let it pass so far
 	guard                      *guard            // nil: no policies so far

@@ -107,7 +107,7 @@ func (o *Observer) learn(p Planner, key learned.Key, a *learned.Asked) bool {
 	}
 	if a.Now.Sub(o.looked) >= every {
 		o.looked = a.Now
-		b.Look(false) // whoever taps calls is asked by each verdict
+		b.Look(a.Now, false) // whoever taps calls is asked by each verdict
 		b.Tidy(a.Now)
 		b.Rested(b.Rest(), func(uint32) bool { return false })
 	}
