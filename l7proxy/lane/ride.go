@@ -1,7 +1,6 @@
 package lane
 
 import (
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -127,12 +127,12 @@ func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
 	return ls.On() && b == ls.node.Book && b.Learn(key, a, &v, ls.tapped())
 }
 
-// drawn is where a request goes for which something was drawn.
-func (ls *Lanes) drawn(key learned.Key, a *learned.Asked, d lane.Drawn) learned.Drawn {
+// drawn is what was drawn for a request.
+func (ls *Lanes) drawn(key learned.Key, a *learned.Asked, d lane.Drawn) router.Lead {
 	ls.node.Mu.Lock()
 	defer ls.node.Mu.Unlock()
 	if ls.node.Book == nil {
-		return learned.Drawn{}
+		return router.Lead{Span: d.Span()}
 	}
 	return ls.node.Book.Drawn(key, a, d)
 }
@@ -212,22 +212,20 @@ func (r *Ride) Moved() bool {
 	return moved
 }
 
-// Drawn is what the lane's programs drew for a request that they left to the proxy: whether it
-// is to have a span, the target of its route, from 1 on, to which it is to go, and the endpoint
-// there; 0 and the zero value: none was drawn. It is asked once for each.
-func (r *Ride) Drawn(h codec.Header, body []byte) (span bool, target int, endpoint netip.AddrPort) {
+// Drawn is what the lane's programs drew for a request that they left to the proxy. It is asked
+// once for each.
+func (r *Ride) Drawn(h codec.Header, body []byte) router.Lead {
 	l := r.lane.Load()
 	if l == nil {
-		return false, 0, endpoint
+		return router.Lead{}
 	}
 	d := l.Drawn(h.ID)
 	if _, led := d.Share(); !led {
-		return d.Span(), 0, endpoint
+		return router.Lead{Span: d.Span()}
 	}
 	a := learned.Asked{Header: h, Body: body}
 	a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
-	to := r.lanes.drawn(r.key(), &a, d)
-	return d.Span(), to.Target, to.Endpoint
+	return r.lanes.drawn(r.key(), &a, d)
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

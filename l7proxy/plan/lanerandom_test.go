@@ -11,6 +11,7 @@ import (
 
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -119,7 +120,7 @@ func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPor
 			continue
 		}
 		for range draws {
-			r.Lead(false, s.Target, netip.AddrPort{})
+			r.Lead(router.Lead{Target: s.Target})
 			e, why := r.Edge(h, body)
 			if why != rpc.WhyNone {
 				t.Fatalf("a request of share %d ends as %q", s.Target, why)
@@ -127,7 +128,7 @@ func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPor
 			parts[e.Remote.Endpoint] += float64(s.Weight) / all / float64(draws)
 		}
 	}
-	r.Lead(false, 0, netip.AddrPort{})
+	r.Lead(router.Lead{})
 	return parts
 }
 
@@ -140,7 +141,7 @@ func (r *rig) sent(t *testing.T, s *verdict.Share, part float64, parts map[netip
 		sum += float64(e.Weight)
 	}
 	for _, at := range s.Elsewhere {
-		r.Lead(false, s.Target, at.Address)
+		r.Lead(router.Lead{Target: s.Target, Endpoint: at.Address})
 		if e, why := r.Edge(h, body); why != rpc.WhyNone || e.Remote.Endpoint != at.Address {
 			t.Fatalf("what is drawn for %s goes to %s: %q", at.Address, e.Remote.Endpoint, why)
 		}

@@ -2,22 +2,17 @@ package learned
 
 import (
 	"math/rand/v2"
-	"net/netip"
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/cluster/wheel"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
-// Drawn is where a request goes for which the programs have drawn.
-type Drawn struct {
-	Target   int            // of its route, from 1 on; 0: any
-	Endpoint netip.AddrPort // the zero value: any of the target's
-}
-
-// Drawn is what was drawn for a request; the zero value: its names are not known any more.
-func (b *Book) Drawn(key Key, a *Asked, d lane.Drawn) (to Drawn) {
+// Drawn is what was drawn for a request; its names may be known no more.
+func (b *Book) Drawn(key Key, a *Asked, d lane.Drawn) (to router.Lead) {
+	to.Span = d.Span()
 	number, led := d.Share()
 	w := b.ways[key]
 	if !led || w == nil {

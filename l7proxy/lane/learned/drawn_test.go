@@ -10,6 +10,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/gauge"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -42,20 +43,20 @@ func TestTarget(t *testing.T) {
 		t.Errorf("flags %d, shares %+v", r.Flags, r.Shares)
 	}
 	for d, want := range map[lane.Drawn]int{0: 0, 0x500: 0, led: 1, led | 1: 2, led | 2: 0, led | 0x400: 1} {
-		if got := b.Drawn(key, a, d); got != (Drawn{Target: want}) {
+		if got := b.Drawn(key, a, d); got != (router.Lead{Target: want, Span: d&0x400 != 0}) {
 			t.Errorf("%x leads to %v, want %d", d, got, want)
 		}
 	}
-	if got := b.Drawn(key, asked("other", time.Now()), led|1); got != (Drawn{}) {
+	if got := b.Drawn(key, asked("other", time.Now()), led|1); got != (router.Lead{}) {
 		t.Errorf("names that nobody knows lead to %v", got)
 	}
 	if b.List()[0].Way != "lane" {
 		t.Errorf("listed as %+v", b.List())
 	}
-	if got := b.Drawn(key, a, end(0)); got != (Drawn{1, address(1)}) {
+	if got := b.Drawn(key, a, end(0)); got != (router.Lead{Target: 1, Endpoint: address(1)}) {
 		t.Errorf("an end that was drawn leads to %v", got)
 	}
-	if got := b.Drawn(key, a, end(5)); got != (Drawn{Target: 1}) {
+	if got := b.Drawn(key, a, end(5)); got != (router.Lead{Target: 1}) {
 		t.Errorf("an end that the name has not leads to %v", got)
 	}
 }
@@ -137,9 +138,9 @@ func TestCandidates(t *testing.T) {
 	if word := b.Memory.Active[r.Candidates[2].Active]; word != 7<<32 {
 		t.Errorf("%x in flight, want 7 of the proxy", word)
 	}
-	for d, want := range map[lane.Drawn]Drawn{
-		there(2): {1, address(10)}, there(3): {1, address(11)}, there(4): {Target: 1}, there(0): {Target: 1},
-		there(2) | 1: {2, address(20)},
+	for d, want := range map[lane.Drawn]router.Lead{
+		there(2): {Target: 1, Endpoint: address(10)}, there(3): {Target: 1, Endpoint: address(11)}, there(4): {Target: 1}, there(0): {Target: 1},
+		there(2) | 1: {Target: 2, Endpoint: address(20)},
 	} {
 		if got := b.Drawn(key, a, d); got != want {
 			t.Errorf("%x leads to %v, want %v", d, got, want)
