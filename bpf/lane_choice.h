@@ -86,26 +86,36 @@ static __always_inline __u32 least(struct lane_route *r, struct lane_share *s)
 
 #define WEIGHT_BITS 20 /* of a candidate's weight, and behind the point of what is shared by */
 
+/* weight_of is a candidate's part of what is shared; 0: it is left alone. Of its own, it is
+ * verified once.
+ */
+__attribute__((noinline)) __u64 weight_of(__u32 place, __u32 number)
+{
+	struct lane_route *r = bpf_map_lookup_elem(&lane_routes, &place);
+	__u64 i = number;
+
+	if (!r || !BOUND(i, LANE_CANDIDATES - 1))
+		return 0;
+	return ((__u64)r->candidates[i].weight << WEIGHT_BITS) / (load_of(&r->candidates[i]) + 1);
+}
+
 /* weighed goes over the candidates once: each takes it from those before with its part of what
  * they all have so far.
  */
-static __always_inline __u32 weighed(struct lane_route *r, struct lane_share *s)
+static __always_inline __u32 weighed(struct lane_route *r, struct lane_share *s, __u32 place)
 {
-	__u64 best = LANE_CANDIDATES, all = 0, part, word, i;
+	__u64 best = LANE_CANDIDATES, all = 0, part, word;
 
 	for (int n = 0; n < LANE_WEIGHED; n++) {
 		if (n >= s->count)
 			break;
-		i = s->first + n;
-		if (!BOUND(i, LANE_CANDIDATES - 1))
-			break;
-		if (!r->candidates[i].weight)
+		part = weight_of(place, s->first + n);
+		if (!part)
 			continue;
-		part = ((__u64)r->candidates[i].weight << WEIGHT_BITS) / (load_of(&r->candidates[i]) + 1);
 		all += part;
 		word = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
 		if (word % all < part)
-			best = i;
+			best = (s->first + n) & (LANE_CANDIDATES - 1);
 	}
 	return candidate(r, s, best);
 }
@@ -138,7 +148,7 @@ __attribute__((noinline)) __u32 choose(__u32 place)
 	case lane_least:
 		return share | least(r, s);
 	case lane_weighed:
-		return share | weighed(r, s);
+		return share | weighed(r, s, place);
 	}
 	return share | at_random(s);
 }
