@@ -17,11 +17,11 @@ const (
 	Prefix  = 256 // bytes of a route's names
 	Shares  = 4   // weighted clusters of a route
 	Choices = 24  // endpoints of a share, each as often as it weighs
-	// Endpoints of a route's shares by least request; of which one share has unequal weights; of
-	// which the least is taken.
-	Candidates = 64
-	Weighed    = 16
-	Draws      = 8
+
+	Candidates = 64 // endpoints of a route's shares by least request
+	Weighed    = 16 // of which one share has unequal weights
+	Draws      = 8  // of which the least is taken
+
 	probes     = 8
 	Bounds     = 19
 	MaxWrite   = 500_000 // bytes of whole frames in one write into a lane; larger frames need a pause

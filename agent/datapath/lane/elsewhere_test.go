@@ -26,6 +26,7 @@ type choice struct {
 func (c *choice) parts() (parts []float64, left float64) {
 	weights := slices.Concat(c.here, c.there)
 	var sum float64
+	parts = make([]float64, len(weights))
 	switch c.policy {
 	case lane.LeastRequest:
 		n, rank := float64(len(weights)), 0.0
@@ -34,7 +35,6 @@ func (c *choice) parts() (parts []float64, left float64) {
 			order[i] = i
 		}
 		slices.SortFunc(order, func(a, b int) int { return int(c.active[a]) - int(c.active[b]) })
-		parts = make([]float64, len(weights))
 		for _, i := range order {
 			if i < len(weights)-c.spared {
 				parts[i] = math.Pow((n-rank)/n, float64(c.draws)) - math.Pow((n-rank-1)/n, float64(c.draws))
@@ -48,7 +48,7 @@ func (c *choice) parts() (parts []float64, left float64) {
 			if i >= len(weights)-c.spared {
 				part = 0
 			}
-			parts, sum = append(parts, part), sum+part
+			parts[i], sum = part, sum+part
 		}
 		for i := range parts {
 			parts[i] /= sum
@@ -60,9 +60,9 @@ func (c *choice) parts() (parts []float64, left float64) {
 	}
 	for i, w := range weights {
 		if i < len(c.here) {
-			parts = append(parts, float64(w)/sum)
+			parts[i] = float64(w) / sum
 		} else {
-			parts, left = append(parts, 0), left+float64(w)/sum
+			left += float64(w) / sum
 		}
 	}
 	return parts, left

@@ -2,6 +2,7 @@ package learned
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/cluster/wheel"
@@ -67,9 +68,27 @@ func (w *Way) spare(n *Name) bool {
 				n.until = until
 			}
 			e.Edge = nil
-			s.Elsewhere = append(s.Elsewhere[:len(s.Elsewhere):len(s.Elsewhere)], e)
+			s.Elsewhere = append(slices.Clip(s.Elsewhere), e)
 		}
 		s.Ends = ends
 	}
 	return here
+}
+
+// Here is the part of the requests with the names of one that is for ends of lanes, by weight; 0:
+// they are left to the proxy.
+func (b *Book) Here(key Key, a *Asked) float64 {
+	n := b.Of(key).in(a.Header)[string(a.names())]
+	if n == nil || !n.Placed {
+		return 0
+	}
+	var here, all float64
+	for i := range n.Verdict.Shares {
+		s := &n.Verdict.Shares[i]
+		all += float64(s.Weight)
+		if len(s.Ends) > 0 {
+			here += float64(s.Weight) * (1 - float64(beyond(s))/(1<<32))
+		}
+	}
+	return here / all
 }

@@ -79,6 +79,9 @@ func TestElsewhere(t *testing.T) {
 		if got := float64(s.Beyond) / (1 << 32); math.Abs(got-10.0/16) > 1e-9 || s.Count != 3 || r.Flags&lane.Mixed == 0 || r.Flags&lane.CountsActive != 0 {
 			t.Errorf("%d: %f elsewhere, %+v, flags %d", policy, got, s, r.Flags)
 		}
+		if here := b.Here(key, a); math.Abs(here-6.0/16) > 1e-9 {
+			t.Errorf("%f are for ends", here)
+		}
 		const rounds = 20_000
 		got := make(map[netip.AddrPort]float64)
 		for range rounds {
@@ -199,7 +202,7 @@ func TestSpare(t *testing.T) {
 }
 
 // adopting has every series that is asked for.
-type adopting struct{ series }
+type adopting struct{}
 
 func (*adopting) Put(*rpc.Call, uint8) (uint32, bool) { return 1, true }
 func (*adopting) Drop(uint32)                         {}
