@@ -189,6 +189,7 @@ var floors = []string{
 	"l7proxy/cluster/names",
 	"l7proxy/cluster/backoff",
 	"l7proxy/cluster/zone",
+	"l7proxy/gauge",
 	"l7proxy/xds/views",
 	"l7proxy/xds/dump",
 	"l7proxy/xds/dump/redact",

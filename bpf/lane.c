@@ -26,6 +26,7 @@
 #include "lane_slow.h"    /* the way by the proxy, which everything may take */
 #include "lane_trace.h"   /* spans are the proxy's */
 #include "lane_limit.h"   /* how many requests may be in flight */
+#include "lane_choice.h"  /* whom a request is for */
 #include "lane_request.h" /* 3. the consumer writes */
 #include "lane_tally.h"   /* what is counted of a call */
 #include "lane_answer.h"  /* 4. the provider writes */

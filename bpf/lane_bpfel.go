@@ -54,10 +54,10 @@ type LaneLane struct {
 	}
 	EndsReading [8]uint32
 	Ends        [8]struct {
-		_        structs.HostLayout
-		Flags    uint32
-		Endpoint uint32
-		Course   struct {
+		_      structs.HostLayout
+		Flags  uint32
+		Pad    uint32
+		Course struct {
 			_      structs.HostLayout
 			Resume struct {
 				_   structs.HostLayout
@@ -217,16 +217,25 @@ type LaneLaneRoute struct {
 		Upto    uint32
 		Policy  uint8
 		Count   uint8
-		Pad     uint16
+		First   uint8
+		Draws   uint8
 		Cursor  uint32
 		Limit   uint32
+		Beyond  uint32
 		Choices [24]uint8
 	}
-	Series  [8]uint32
-	Flags   uint32
-	Sampled uint32
-	Pad     [2]uint32
-	Bounds  [8]uint16
+	Series     [8]uint32
+	Flags      uint32
+	Sampled    uint32
+	Bounds     [8]uint16
+	Actives    [8]uint16
+	Candidates [64]struct {
+		_      structs.HostLayout
+		Weight uint32
+		Active uint16
+		End    uint8
+		Pad    uint8
+	}
 }
 
 type LaneLaneSocket struct {

@@ -61,8 +61,8 @@ struct {
 	__uint(max_entries, 2048);
 } lane_tallies SEC(".maps");
 
-/* lane_active: requests in flight of each endpoint, for routes that count them; and of each
- * cluster that has a limit: those of lanes in the lower half, the proxy's own in the upper.
+/* lane_active: requests in flight of each endpoint of a cluster, for routes that count them; and
+ * of each cluster that has a limit: those of lanes in the lower half, the proxy's own in the upper.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -181,9 +181,9 @@ func (ls *Lanes) settle() {
 		return
 	}
 	for number := range gone {
-		left.Forget(b.Memory, number)
+		left.Forget(b.Memory, number, b.Gone)
 		ls.free = append(ls.free, number)
 	}
 	ls.left = nil
-	b.Actives.Rest(b.Memory.Active)
+	b.Settled()
 }

@@ -27,7 +27,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("%d providers, bound %x", len(providers), r.kernel.bound)
 	}
 	for k := range providers {
-		if e := &r.at(l).Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || e.Endpoint == 0 {
+		if e := &r.at(l).Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || r.route().Actives[k] == 0 {
 			t.Errorf("end %d: %+v", k, e)
 		}
 	}
@@ -120,7 +120,7 @@ func TestAnswers(t *testing.T) {
 	if flying := r.flying(l); !slices.Equal(flying, []uint64{10}) {
 		t.Errorf("%d are in flight, not what was not answered", flying)
 	}
-	if n := atomic.LoadUint64(&r.memory.Active[atomic.LoadUint32(&r.at(l).Ends[1].Endpoint)]); n != 0 {
+	if n := atomic.LoadUint64(&r.memory.Active[r.route().Actives[1]]); n != 0 {
 		t.Errorf("%d requests are counted at provider 1", n)
 	}
 	if atomic.LoadUint32(&r.at(l).Flags)&lane.Paused != 0 {

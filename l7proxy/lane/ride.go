@@ -13,6 +13,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -126,14 +127,14 @@ func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
 	return ls.On() && b == ls.node.Book && b.Learn(key, a, &v, ls.tapped())
 }
 
-// target is that of what was drawn for a request.
-func (ls *Lanes) target(key learned.Key, a *learned.Asked, d lane.Drawn) int {
+// drawn is what was drawn for a request.
+func (ls *Lanes) drawn(key learned.Key, a *learned.Asked, d lane.Drawn) router.Lead {
 	ls.node.Mu.Lock()
 	defer ls.node.Mu.Unlock()
 	if ls.node.Book == nil {
-		return 0
+		return router.Lead{Span: d.Span()}
 	}
-	return ls.node.Book.Target(key, a, d)
+	return ls.node.Book.Drawn(key, a, d)
 }
 
 // worth tells whether a connection without a lane should have one.
@@ -211,21 +212,20 @@ func (r *Ride) Moved() bool {
 	return moved
 }
 
-// Drawn is what the lane's programs drew for a request that they left to the proxy: whether it
-// is to have a span, and the target of its route, from 1 on, to which it is to go; 0: none was
-// drawn. It is asked once for each.
-func (r *Ride) Drawn(h codec.Header, body []byte) (span bool, target int) {
+// Drawn is what the lane's programs drew for a request that they left to the proxy. It is asked
+// once for each.
+func (r *Ride) Drawn(h codec.Header, body []byte) router.Lead {
 	l := r.lane.Load()
 	if l == nil {
-		return false, 0
+		return router.Lead{}
 	}
 	d := l.Drawn(h.ID)
-	if _, led := d.Share(); led {
-		a := learned.Asked{Header: h, Body: body}
-		a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
-		target = r.lanes.target(r.key(), &a, d)
+	if _, led := d.Share(); !led {
+		return router.Lead{Span: d.Span()}
 	}
-	return d.Span(), target
+	a := learned.Asked{Header: h, Body: body}
+	a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
+	return r.lanes.drawn(r.key(), &a, d)
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

@@ -19,6 +19,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/gauge"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/lane/life"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
@@ -142,8 +143,9 @@ type rig struct {
 	accepted chan net.Conn // P
 	address  []netip.AddrPort
 	ends     []*endpoint
-	refuses  atomic.Bool // dials
-	dialling func()      // called while a provider is dialled; nil: nothing
+	gauges   [8]gauge.Gauge // of ends
+	refuses  atomic.Bool    // dials
+	dialling func()         // called while a provider is dialled; nil: nothing
 	timeout  time.Duration
 
 	mu       sync.Mutex
@@ -254,7 +256,7 @@ func (r *rig) verdict() verdict.Verdict {
 		e := &upstream.Edge{Edge: exchange.Edge{
 			Protocol: seam.Protocol(), Endpoint: r.ends[i], SameNode: &rpc.Call{Endpoint: a, Observer: observer{r}},
 		}}
-		v.Shares[0].Ends = append(v.Shares[0].Ends, verdict.End{Edge: e, Address: a, Weight: 1})
+		v.Shares[0].Ends = append(v.Shares[0].Ends, verdict.End{Edge: e, Address: a, Weight: 1, Active: &r.gauges[i]})
 	}
 	return v
 }
@@ -377,17 +379,23 @@ func (r *rig) flying(l *life.Lane) (ids []uint64) {
 	return ids
 }
 
-// fly is what a program does with a request.
-func (r *rig) fly(l *life.Lane, id uint64, end uint8) {
-	f := &r.memory.Flights[int(l.Number)*lane.Flights+int(id%lane.Flights)]
-	place := uint32(0)
+// place is that of the route.
+func (r *rig) place() (place uint32) {
 	for i := range r.memory.Routes {
 		if r.memory.Routes[i].Hash != 0 {
 			place = uint32(i)
 		}
 	}
-	f.Start, f.Route, f.Bytes, f.End = r.kernel.Now(), place, 100, uint32(end)
-	atomic.AddUint64(&r.memory.Active[atomic.LoadUint32(&r.at(l).Ends[end].Endpoint)], 1)
+	return place
+}
+
+func (r *rig) route() *lane.Route { return &r.memory.Routes[r.place()] }
+
+// fly is what a program does with a request.
+func (r *rig) fly(l *life.Lane, id uint64, end uint8) {
+	f := &r.memory.Flights[int(l.Number)*lane.Flights+int(id%lane.Flights)]
+	f.Start, f.Route, f.Bytes, f.End = r.kernel.Now(), r.place(), 100, uint32(end)
+	atomic.AddUint64(&r.memory.Active[r.route().Actives[end]], 1)
 	atomic.StoreUint64(&r.at(l).Last, f.Start)
 	atomic.StoreUint64(&f.Key, id+1)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 	"github.com/dubway/dubway/l7proxy/workload"
@@ -91,13 +92,13 @@ func TestLaneOfMixed(t *testing.T) {
 	}
 	for target, want := range map[int]string{1: "d", 2: "c"} {
 		for range 50 {
-			r.Lead(false, target)
+			r.Lead(router.Lead{Target: target})
 			if e, _ := r.Edge(h, body); e.Remote.Cluster != want {
 				t.Fatalf("target %d leads to %s", target, e.Remote.Cluster)
 			}
 		}
 	}
-	r.Lead(false, 0)
+	r.Lead(router.Lead{})
 	r.env.Workloads.Put(workload.New(handoff.Workload{
 		UID: "shop/p9", Name: "p", Namespace: "shop", Addresses: []netip.Addr{pod3.Addr()}, Ports: []uint16{pod3.Port()},
 	}))

@@ -30,13 +30,13 @@ const DefaultLanes = 1024
 const (
 	routes   = 2048
 	series   = 2048 // of one CPU
-	active   = 1024
+	active   = 4096
 	logBytes = 1 << 20
 	maxCPUs  = 32 // more share the tallies of these: each CPU's are a MiB
 )
 
 // Options say where the lanes' programs live, and how many lanes there may be. 1,024 lanes
-// take 17 MiB of the kernel's memory for requests in flight and 2 for routes and the log;
+// take 17 MiB of the kernel's memory for requests in flight and 3 for routes and the log;
 // and each CPU, up to 32, takes 1.
 type Options struct {
 	PinPath string       // of the datapath, which must be open: the lanes' pins are in a folder there

@@ -32,22 +32,22 @@ type Series interface {
 // Book is what was learned for the lanes of one memory. Its caller locks, all of what it
 // gives too.
 type Book struct {
-	Memory  *lane.Memory
-	Actives Actives
+	Memory *lane.Memory
 	// Stands is (*verdict.Verdict).Stands, but for tests.
 	Stands func(v *verdict.Verdict) bool
 
-	series Series
-	ways   map[Key]*Way
-	names  map[uint32]*Name // by their routes' places, those that rest too
-	rests  []*Name          // whose routes are removed, and maybe used still
-	class  uint32           // given last
+	series  Series
+	actives Actives
+	ways    map[Key]*Way
+	names   map[uint32]*Name // by their routes' places, those that rest too
+	rests   []*Name          // whose routes are removed, and maybe used still
+	class   uint32           // given last
 }
 
 // New returns a Book of which nothing is written, for a memory without routes.
 func New(m *lane.Memory, s Series) *Book {
 	return &Book{
-		Memory: m, Actives: newActives(len(m.Active)), series: s,
+		Memory: m, actives: newActives(m), series: s,
 		Stands: (*verdict.Verdict).Stands, ways: make(map[Key]*Way), names: make(map[uint32]*Name),
 	}
 }
@@ -90,6 +90,9 @@ func (b *Book) Learn(key Key, a *Asked, v *verdict.Verdict, tapped bool) bool {
 	if v.Reason == verdict.Lane {
 		n.Verdict.Reason = b.place(w, n, a)
 	}
+	if !n.Placed {
+		n.until = a.Now.Add(askAgain)
+	}
 	// Behind place: whoever changes the configuration looks at the names afterwards.
 	if n.Placed && (tapped || !b.Stands(&n.Verdict)) {
 		b.remove(w, n)
@@ -117,12 +120,12 @@ func (b *Book) Limits() map[uint32]uint64 {
 // Ways lists the ways, and the names of each.
 func (b *Book) Ways() map[Key]*Way { return b.ways }
 
-// Look leaves names to the proxy whose verdicts do not stand any more: all of them while
-// somebody taps.
-func (b *Book) Look(tapped bool) {
+// Look leaves names to the proxy whose verdicts do not stand any more, or that are to be asked
+// again: all of them while somebody taps.
+func (b *Book) Look(now time.Time, tapped bool) {
 	for _, w := range b.ways {
 		for n := range w.Names() {
-			if n.Placed && (tapped || !b.Stands(&n.Verdict)) {
+			if n.Placed && (tapped || !n.until.IsZero() && !now.Before(n.until) || !b.Stands(&n.Verdict)) {
 				b.remove(w, n)
 			}
 		}

@@ -54,10 +54,7 @@ func (l *Lane) Adopt(c Consumer) {
 	for k, e := range l.ends {
 		if e == nil {
 			atomic.StoreUint32(&l.at.Ends[k].Flags, 0)
-			continue
 		}
-		e.active = l.Book.Actives.Keep(e.address, l.at.Ends[k].Endpoint)
-		atomic.StoreUint32(&l.at.Ends[k].Endpoint, e.active)
 	}
 }
 

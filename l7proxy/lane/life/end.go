@@ -24,7 +24,6 @@ type end struct {
 	number  uint8
 	address netip.AddrPort
 	conn    *sock.Conn
-	active  uint32
 	done    chan struct{} // closed when everything that was in flight has ended
 
 	// Node.Mu guards these.
@@ -74,11 +73,8 @@ func (l *Lane) attach(e *end) error {
 		l.Nudge()
 		return nil
 	}
-	e.active = l.Book.Actives.Take(e.address)
-	at := &l.at.Ends[e.number]
-	atomic.StoreUint32(&at.Endpoint, e.active)
 	e.position.Tell(e.reads())
-	atomic.StoreUint32(&at.Flags, lane.EndOpen)
+	atomic.StoreUint32(&l.at.Ends[e.number].Flags, lane.EndOpen)
 	l.ends[e.number] = e
 	go e.run()
 	return nil
@@ -144,7 +140,6 @@ func (e *end) run() {
 	e.conn.Release()
 	l.node.Mu.Lock()
 	l.ends[e.number] = nil
-	l.Book.Actives.Give(e.address, e.active)
 	l.node.Mu.Unlock()
 	l.Nudge()
 }

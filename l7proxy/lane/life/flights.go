@@ -1,7 +1,6 @@
 package life
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/dubway/dubway/internal/lane"
@@ -37,9 +36,6 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 	l.node.Mu.Unlock()
 	if n == nil || n.Edge(got.End) == nil {
 		return f, false // the programs and we do not agree: there is nobody to blame
-	}
-	if n.Counts {
-		atomic.AddUint64(&l.Book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
 	}
 	n.Left(l.Book.Memory.Active, got.End)
 	l.consumer.Host.Asked()

@@ -4,6 +4,7 @@
 package observed
 
 import (
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,43 +84,49 @@ func (s *Seen) Came(p Planner, of *codec.Protocol, h codec.Header, frame []byte)
 	}
 	a := learned.Asked{Header: h, Body: frame[h.Head:], Now: time.Now()}
 	var state codec.State
-	placed, worth := false, s.pace.Worth()
+	here, worth := 0.0, s.pace.Worth()
 	if a.Prefix, state = of.Requests.Prefix(h, a.Body); state == codec.Complete && !a.Prefix.Generic && h.TwoWay() {
-		placed = o.learn(p, learned.Key{Workload: s.source.Workload.UID, Original: s.source.Original}, &a)
+		here = o.learn(p, learned.Key{Workload: s.source.Workload.UID, Original: s.source.Original}, &a)
 	}
 	switch {
-	case placed && s.joined:
-		o.taken.Add(1)
-		return
-	case placed && worth:
+	case here > 0 && s.joined:
+		if rand.Float64() < here { // what is drawn for endpoints elsewhere does not
+			o.taken.Add(1)
+			return
+		}
+	case here > 0 && worth:
 		s.joined = true // from the next one on
 	}
 	o.other.Add(1)
 }
 
-// learn tells whether requests like one may take a lane.
-func (o *Observer) learn(p Planner, key learned.Key, a *learned.Asked) bool {
+// learn returns the part of requests like one that may take a lane.
+func (o *Observer) learn(p Planner, key learned.Key, a *learned.Asked) float64 {
 	o.mu.Lock()
 	b := o.book
 	if b == nil {
 		o.mu.Unlock()
-		return false
+		return 0
 	}
 	if a.Now.Sub(o.looked) >= every {
 		o.looked = a.Now
-		b.Look(false) // whoever taps calls is asked by each verdict
+		b.Look(a.Now, false) // whoever taps calls is asked by each verdict
 		b.Tidy(a.Now)
 		b.Rested(b.Rest(), func(uint32) bool { return false })
 	}
-	placed, known := b.Known(key, a)
+	_, known := b.Known(key, a)
+	here := b.Here(key, a)
 	o.mu.Unlock()
 	if known {
-		return placed
+		return here
 	}
 	v := p.Lane(a.Header, a.Body)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return b == o.book && b.Learn(key, a, &v, false)
+	if b != o.book || !b.Learn(key, a, &v, false) {
+		return 0
+	}
+	return b.Here(key, a)
 }
 
 // Counts returns how many requests would have taken a lane so far, and how many others there
