@@ -42,7 +42,7 @@ func newBeside(s *seat, role admin.Role, w *takeover.Waiting) *beside {
 	b := &beside{seat: s, role: role, waiting: w, counts: server.NewCounts(), failed: make(chan error, 2)}
 	b.server = server.New(&server.Options{
 		Node: s.opts.NodeName, ProxyUID: s.opts.ProxyUID, Roster: w, Ledger: w, Dialer: server.NewDialer(),
-		Desk: authority.NewDesk(s.signer, w.Runs, s.log), Counts: b.counts, Log: s.log,
+		Desk: authority.NewDesk(s.signer, w.Runs, s.log), Note: s.opts.note, Counts: b.counts, Log: s.log,
 	})
 	return b
 }

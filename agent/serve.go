@@ -14,6 +14,7 @@ import (
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/takeover"
+	"github.com/dubway/dubway/internal/handoff/served"
 )
 
 // turnEvery is how often an agent that is not the active one tries to be.
@@ -66,6 +67,10 @@ func Serve(ctx context.Context, opts Options) error {
 	if err := os.MkdirAll(opts.NodeDir, 0o755); err != nil {
 		return fmt.Errorf("start: make node directory: %w", err)
 	}
+	if opts.note, err = served.Open(opts.NodeDir, opts.StateDir); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer opts.note.Close()
 	s := &seat{opts: opts, log: opts.Logger, signer: signer, feed: pods.NewFeed(opts.Source), order: leaving.NewOrder()}
 	s.opts.Source = s.feed
 	return s.run(ctx)
@@ -140,7 +145,7 @@ func (s *seat) turns(ctx context.Context, lock *takeover.Lock, begin offers) err
 // turn runs an active agent until ctx ends, or until it is to begin anew, with the lock
 // and with the listeners that it had. No lock: there is no turn left.
 func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin offers) (*takeover.Lock, offers, error) {
-	a, err := New(s.opts)
+	a, err := s.begin()
 	if err != nil {
 		begin.close()
 		return nil, nil, errors.Join(fmt.Errorf("start: %w", err), lock.Release())
@@ -180,7 +185,16 @@ func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin offers) (*ta
 	return nil, nil, err
 }
 
-// announce says that the agent serves, also to whom it took over from.
+// begin makes the agent of a turn. Until its proxy serves, nobody's is known to.
+func (s *seat) begin() (*Agent, error) {
+	if err := s.opts.note.Clear(); err != nil {
+		return nil, err
+	}
+	return New(s.opts)
+}
+
+// announce says that the agent serves, also to whom it took over from, and to the proxy of
+// one that is gone.
 func (s *seat) announce(ctx context.Context, a *Agent, heir *takeover.Heir) {
 	select {
 	case <-ctx.Done():
@@ -189,6 +203,9 @@ func (s *seat) announce(ctx context.Context, a *Agent, heir *takeover.Heir) {
 	}
 	s.served.Store(true)
 	s.log.Info("agent serves")
+	if err := s.opts.note.Write(); err != nil {
+		s.log.Error("the proxy of an agent that is gone would go on accepting", "error", err)
+	}
 	if heir == nil {
 		return
 	}
