@@ -55,6 +55,9 @@ type Lane struct {
 	sizes  lane.Sizes
 	maps   map[string]*ebpf.Map // by name
 	links  map[string]link.Link // by program name
+	leaver *ebpf.Program        // see ask
+	// counted is where the kernel counts TCP's memory, and its limits; 0: not known yet.
+	counted struct{ allocated, limits uint64 }
 }
 
 // Folder is the lanes' folder in the datapath's folder of pins.
@@ -204,6 +207,9 @@ func (l *Lane) Close() error {
 		errs = append(errs, link.Close())
 	}
 	closeMaps(l.maps)
+	if l.leaver != nil {
+		errs = append(errs, l.leaver.Close())
+	}
 	return errors.Join(errs...)
 }
 
