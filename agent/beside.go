@@ -115,7 +115,7 @@ func (b *beside) status() admin.AgentStatus {
 // standby gets ready beside the active agent and asks it to yield. It returns the
 // listeners that were handed over; nil if it did not come to that, and the caller looks
 // again who is active.
-func (s *seat) standby(ctx context.Context) (handed offers, err error) {
+func (s *seat) standby(ctx context.Context) (handed takeover.Offers, err error) {
 	s.disown()
 	ctx, cancel := s.order.Until(ctx, false)
 	defer cancel()

@@ -151,22 +151,12 @@ func (c *Client) greet(conn *Conn) error {
 		rights.Close(fds)
 		return fmt.Errorf("receive hello: got %s", m.Kind)
 	}
+	c.note.Borrow(m.Hello.Note, fds)
 	if m.Hello.Version != Version {
-		rights.Close(fds)
 		return fmt.Errorf("receive hello: agent %s speaks version %d, not %d",
 			m.Hello.Release, m.Hello.Version, Version)
 	}
-	c.borrow(m.Hello, fds)
 	return nil
-}
-
-// borrow takes the note that comes with an agent's Hello, in place of the last one's.
-func (c *Client) borrow(h *Hello, fds []int) {
-	c.note.Close()
-	c.note = served.Lent{}
-	for _, file := range named(fds, "note") { // one, or none
-		c.note = served.Borrow(h.Note, file)
-	}
 }
 
 // take handles one message of the agent. It owns fds.
@@ -184,11 +174,7 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 	case KindLane:
 		return c.ack(conn, m, c.lane(m.Lane, fds))
 	case KindDialResult:
-		fd := -1
-		if len(fds) == 1 {
-			fd = fds[0]
-		}
-		c.answer(m, fd)
+		c.answer(m, append(fds, -1)[0]) // none comes with a refusal
 		return nil
 	case KindAck, KindSignResult:
 		c.answer(m, -1)

@@ -85,17 +85,24 @@ func (n *Note) Close() error {
 	return nil
 }
 
-// Lent is the note as a proxy has it. The zero value, where none was lent, says nothing.
+// Lent is the note as a proxy has it; nothing, until an agent lends it. One goroutine uses it.
 type Lent struct {
 	name string
 	file *os.File
 }
 
-// Borrow takes the note that the agent of a name lent.
-func Borrow(name string, file *os.File) Lent { return Lent{name, file} }
+// Borrow takes the note that an agent of a name lends, in place of what another one lent: the
+// descriptor is the Lent's. None: this one lends nothing.
+func (l *Lent) Borrow(name string, fds []int) {
+	l.Close()
+	for _, fd := range fds {
+		l.Close()
+		l.name, l.file = name, os.NewFile(uintptr(fd), "note")
+	}
+}
 
 // Another tells whether another agent's proxy served last.
-func (l Lent) Another() bool {
+func (l *Lent) Another() bool {
 	if l.file == nil {
 		return false
 	}
@@ -107,8 +114,9 @@ func (l Lent) Another() bool {
 }
 
 // Close gives the note back.
-func (l Lent) Close() {
+func (l *Lent) Close() {
 	if l.file != nil {
 		_ = l.file.Close()
+		l.file = nil
 	}
 }

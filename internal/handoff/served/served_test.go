@@ -2,6 +2,7 @@ package served
 
 import (
 	"os"
+	"syscall"
 	"testing"
 )
 
@@ -20,11 +21,15 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func borrow(t *testing.T, n *Note) Lent {
+func borrow(t *testing.T, n *Note) *Lent {
 	t.Helper()
 	file, err := n.Lend()
 	must(t, err)
-	l := Borrow(n.Name(), file)
+	defer file.Close()
+	fd, err := syscall.Dup(int(file.Fd()))
+	must(t, err)
+	l := &Lent{}
+	l.Borrow(n.Name(), []int{fd})
 	t.Cleanup(l.Close)
 	return l
 }
@@ -38,7 +43,7 @@ func TestNote(t *testing.T) {
 	if a.Name() == b.Name() || a.Name() != again.Name() || len(a.Name()) != size {
 		t.Fatalf("names %q, %q and, of the first again, %q", a.Name(), b.Name(), again.Name())
 	}
-	of := [2]Lent{borrow(t, a), borrow(t, b)}
+	of := [2]*Lent{borrow(t, a), borrow(t, b)}
 	for _, step := range []struct {
 		what    string
 		do      func() error
@@ -58,8 +63,8 @@ func TestNote(t *testing.T) {
 			}
 		}
 	}
-	if (Lent{}).Another() {
-		t.Error("who was lent nothing hears of another")
+	if of[0].Borrow(b.Name(), nil); of[0].Another() || new(Lent).Another() {
+		t.Error("who was lent nothing, or nothing at last, hears of another")
 	}
 }
 
