@@ -346,6 +346,7 @@ const (
 	LaneProgJoinSockops  = "join_sockops"
 	LaneProgLaneMsg      = "lane_msg"
 	LaneProgLeaveSyscall = "leave_syscall"
+	LaneProgWakeTcp      = "wake_tcp"
 	LaneVarLaneCharged   = "lane_charged"
 	LaneVarLaneCpus      = "lane_cpus"
 	LaneVarLaneRouteMask = "lane_route_mask"
@@ -399,6 +400,7 @@ type LaneProgramSpecs struct {
 	JoinSockops  *ebpf.ProgramSpec `ebpf:"join_sockops"`
 	LaneMsg      *ebpf.ProgramSpec `ebpf:"lane_msg"`
 	LeaveSyscall *ebpf.ProgramSpec `ebpf:"leave_syscall"`
+	WakeTcp      *ebpf.ProgramSpec `ebpf:"wake_tcp"`
 }
 
 // LaneMapSpecs contains maps before they are loaded into the kernel.
@@ -515,6 +517,7 @@ type LanePrograms struct {
 	JoinSockops  *ebpf.Program `ebpf:"join_sockops"`
 	LaneMsg      *ebpf.Program `ebpf:"lane_msg"`
 	LeaveSyscall *ebpf.Program `ebpf:"leave_syscall"`
+	WakeTcp      *ebpf.Program `ebpf:"wake_tcp"`
 }
 
 func (p *LanePrograms) Close() error {
@@ -523,6 +526,7 @@ func (p *LanePrograms) Close() error {
 		p.JoinSockops,
 		p.LaneMsg,
 		p.LeaveSyscall,
+		p.WakeTcp,
 	)
 }
 

@@ -115,12 +115,13 @@ type verdict struct {
 
 // New makes Lanes of which nothing is decided before Run.
 func New(opts Options) *Lanes {
-	return &Lanes{
-		memory: shortage.Shortage{Log: opts.Log},
-		opts:   opts, choice: opts.Choice, verdict: verdict{handoff.LaneOff, "not decided yet"},
+	l := &Lanes{
+		opts: opts, choice: opts.Choice, verdict: verdict{handoff.LaneOff, "not decided yet"},
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 		applied: make(map[uint64]bool), lease: lease{began: time.Now()},
 	}
+	l.memory = shortage.Shortage{Log: opts.Log, Everywhere: l.everywhere}
+	return l
 }
 
 // Choose changes what the operator wants. No call is lost: lanes that are to end are closed
@@ -175,6 +176,16 @@ func (l *Lanes) Run(ctx context.Context, interval time.Duration) {
 			waits = false
 		}
 	}
+}
+
+// everywhere does something in the network namespace of each workload.
+func (l *Lanes) everywhere(what func() error) error {
+	var errs []error
+	workloads, _ := l.opts.Workloads()
+	for _, w := range workloads {
+		errs = append(errs, w.Netns.Do(what))
+	}
+	return errors.Join(errs...)
 }
 
 // relieve looks whether memory is short, and tells whether that is new.

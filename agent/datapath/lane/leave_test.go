@@ -43,6 +43,7 @@ func TestLeave(t *testing.T) {
 			}
 			lanetest.Must(t, r.Lane.Shut(true))
 			leave(t, r, 3)
+			r.Consumer.Do(func() { lanetest.Must(t, r.Lane.Wake()) })
 			late := r.DialConsumer(f)
 			if joined(t, idle) || joined(t, late) || !joined(t, w.c) {
 				t.Errorf("joined: what was in no lane %t, a new one %t, what is in a lane %t", joined(t, idle), joined(t, late), joined(t, w.c))

@@ -7,6 +7,7 @@
 package shortage
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
@@ -24,6 +25,7 @@ type Sockets interface {
 	Strain() (lane.Strain, error)
 	Shut(shut bool) error
 	Leave() (stay int, err error)
+	Wake() error // in the network namespace of the thread
 }
 
 var _ Sockets = (*lane.Lane)(nil)
@@ -32,6 +34,8 @@ var _ Sockets = (*lane.Lane)(nil)
 // without a shortage.
 type Shortage struct {
 	Log *slog.Logger
+	// Everywhere does something in the network namespace of each pod.
+	Everywhere func(what func() error) error
 
 	on, open bool  // open: it was said once that all may join
 	stay     int   // that have not left yet
@@ -61,12 +65,16 @@ func (s *Shortage) look(of Sockets) error {
 		if on != s.on {
 			s.on, s.stay = on, -1
 			s.Log.Warn("memory of the host's TCP", "short", on)
+			if !on {
+				return s.Everywhere(of.Wake)
+			}
 		}
 	}
 	if !s.on {
 		return nil
 	}
 	stay, err := of.Leave()
+	err = errors.Join(err, s.Everywhere(of.Wake))
 	if err == nil && stay != s.stay {
 		s.stay = stay
 		s.Log.Info("sockets have left lanes' maps, as memory is short", "stay", stay)
