@@ -62,6 +62,8 @@ static __always_inline int bind(struct lane_socket *self, __u64 peer, struct lan
 	member = member_of(bound, end);
 	if (!member || (self->role == lane_accepted) != (end == lane_consumer_end))
 		return 0;
+	if (self->role == lane_accepted && place->accepted != self->cookie)
+		return 0; /* what the proxy writes would overtake what the lane brings */
 	*(volatile __u64 *)&member->cookie = 0;
 	member->sk = place->sk;
 	member->until = 0;

@@ -116,7 +116,7 @@ struct lane_member {
 /* lane_members: the applications' sockets of lane_sockets, by cookie. */
 struct lane_place {
 	__u64 sk;
-	__u64 accepted; /* of a consumer's: the cookie of the proxy's end; 0: not known yet */
+	__u64 accepted; /* of a consumer's: the cookie of the proxy's end; 0: that has not joined */
 	__u32 lane;     /* and 1; 0: none yet */
 	__u32 end;      /* of the lane; lane_consumer_end: the consumer's */
 };

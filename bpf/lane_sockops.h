@@ -117,12 +117,16 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_soc
 		if (!self)
 			return;
 		self->peer = bridge.cookie;
+		/* The consumer's joined nothing, or not yet (Fast Open): nor does this one, and
+		 * without it that is bound to no lane.
+		 */
 		place = bpf_map_lookup_elem(&lane_members, &bridge.cookie);
-		if (!place) /* the consumer's joined nothing */
+		if (!place || is_shut())
 			return;
-		place->accepted = self->cookie;
 		if (bpf_sock_hash_update(ctx, &lane_sockets, &self->cookie, BPF_NOEXIST))
 			self->role = lane_nobody;
+		else
+			place->accepted = self->cookie;
 		return;
 	}
 	self = know(ctx, sk, lane_provider);
