@@ -25,6 +25,7 @@ const (
 // job is one measurement of one path.
 type job struct {
 	Target string
+	Second string // closed: of every other connection; "": Target too
 	Kind   kind
 	Shape  shape
 	Rate   float64
@@ -69,7 +70,20 @@ func (j job) run(ctx context.Context) (dubboload.Result, error) {
 	}
 	return dubboload.Closed{
 		Target: j.Target, Conns: j.Shape.Conns, Depth: j.Shape.Depth, Size: j.Shape.Bytes, Warmup: d / 4, Time: d, Prime: j.Prime,
+		Dial: j.dialer(),
 	}.Run(ctx)
+}
+
+// dialer dials both targets in turn; nil: there is one.
+func (j job) dialer() func(string) (net.Conn, error) {
+	if j.Second == "" {
+		return nil
+	}
+	dials := 0
+	return func(string) (net.Conn, error) {
+		dials++
+		return net.DialTimeout("tcp", []string{j.Second, j.Target}[dials%2], 10*time.Second)
+	}
 }
 
 // connects makes connections one after another; each connection is reset, so that none stays

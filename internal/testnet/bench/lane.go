@@ -27,6 +27,7 @@ var (
 
 const (
 	besidePath  = "proxy+lane"
+	twoPath     = "direct/2" // half of the connections to each of the providers of lane/2
 	leastInLane = 0.99
 	// In the middle of an open loop all lanes end, as the configuration is another then: what
 	// comes until they are there again, in some 20 ms, goes by the proxy.
@@ -48,7 +49,7 @@ func (r *rig) lanes() (err error) {
 		if name == "java" {
 			continue // is started when it is measured
 		}
-		process, err := r.role(p, "provider", "[::]:20880")
+		process, err := r.role(p, "provider", "[::]:20880", "[::]:20881")
 		if err != nil {
 			return err
 		}
@@ -89,7 +90,11 @@ func lanePlans(part string) (plans []plan) {
 	case "closed":
 		for _, bytes := range []int{128, 1024} {
 			for _, s := range []shape{{bytes, 1, 1}, {bytes, 16, 1}, {bytes, 1, 16}} {
-				plans = append(plans, plan{shape: s, paths: lanePaths, primed: true, least: leastInLane})
+				p := plan{shape: s, paths: lanePaths, primed: true, least: leastInLane}
+				if s.Conns > 1 {
+					p.paths = append([]string{twoPath}, lanePaths...)
+				}
+				plans = append(plans, p)
 			}
 		}
 	case "open":

@@ -75,7 +75,7 @@ func loads(ctx context.Context, o options, shapes []shape, t *table) error {
 	if len(shapes) == 0 && o.open == 0 && !o.connects && o.lanes == "" {
 		return nil
 	}
-	r, err := newRig(ctx, o.bin)
+	r, err := newRig(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func loads(ctx context.Context, o options, shapes []shape, t *table) error {
 
 // holds measures idle connections, of processes that did nothing else before.
 func holds(ctx context.Context, o options, t *table) error {
-	r, err := newRig(ctx, o.bin)
+	r, err := newRig(ctx, o)
 	if err != nil {
 		return err
 	}

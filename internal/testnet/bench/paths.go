@@ -26,16 +26,18 @@ const policyBytes = 1024
 type way struct {
 	pod    *testnet.Pod
 	target string
+	second string // of every other connection
 }
 
 // lead notes the ways of all paths.
-func (r *rig) lead(direct string) {
+func (r *rig) lead(direct, second string) {
 	r.ways = map[string]way{
-		"direct": {r.plain, direct}, "relay": {r.plain, "127.0.0.1:19000"}, "relay2": {r.plain, "127.0.0.1:19001"},
-		"proxy": {r.pod, services.Near}, "proxy2": {r.pod, services.Far}, "unsteered": {r.pod, direct},
-		"proxy+policy": {r.pod, services.Policies}, "proxy+attachment": {r.pod, services.Attachment}, "proxy+observe": {r.observed, services.Every},
-		"proxy2+mtls": {r.pod, services.Mutual},
-		"lane":        {r.laned, services.Near}, "lane/2": {r.laned, services.Both}, besidePath: {r.laned, services.Apart},
+		"direct": {pod: r.plain, target: direct}, twoPath: {r.plain, direct, second},
+		"relay": {pod: r.plain, target: "127.0.0.1:19000"}, "relay2": {pod: r.plain, target: "127.0.0.1:19001"},
+		"proxy": {pod: r.pod, target: services.Near}, "proxy2": {pod: r.pod, target: services.Far}, "unsteered": {pod: r.pod, target: direct},
+		"proxy+policy": {pod: r.pod, target: services.Policies}, "proxy+attachment": {pod: r.pod, target: services.Attachment}, "proxy+observe": {pod: r.observed, target: services.Every},
+		"proxy2+mtls": {pod: r.pod, target: services.Mutual},
+		"lane":        {pod: r.laned, target: services.Near}, "lane/2": {pod: r.laned, target: services.Both}, besidePath: {pod: r.laned, target: services.Apart},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +57,8 @@ func (r *rig) role(p *testnet.Pod, name string, args ...string) (*testnet.Proces
 
 // newRig builds it. The provider's port 20880 is enrolled, 20881 is not: direct
 // connections use the latter, so that nothing of the mesh is in their way.
-func newRig(ctx context.Context, bin string) (r *rig, err error) {
+func newRig(ctx context.Context, o options) (r *rig, err error) {
+	bin := o.bin
 	r = &rig{hops: map[string][]*testnet.Process{}, bin: filepath.Join(bin, "dubway-proxy")}
 	defer func() {
 		if err != nil {
@@ -81,7 +83,23 @@ func newRig(ctx context.Context, bin string) (r *rig, err error) {
 	if err := testnet.Link(r.near, r.far); err != nil {
 		return nil, fmt.Errorf("link nodes: %w", err)
 	}
-	return r, r.populate(ctx)
+	if err := r.populate(ctx); err != nil {
+		return r, err
+	}
+	if o.awake {
+		return r, r.keepAwake()
+	}
+	return r, nil
+}
+
+// keepAwake has a process for each processor.
+func (r *rig) keepAwake() error {
+	for i := range runtime.NumCPU() {
+		if _, err := r.plain.Start(testnet.Command{Name: "awake-" + strconv.Itoa(i), Path: r.self, Args: []string{"as-awake"}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *rig) populate(ctx context.Context) (err error) {
@@ -123,7 +141,7 @@ func (r *rig) populate(ctx context.Context) (err error) {
 	if err := r.mesh(ctx, provider); err != nil {
 		return err
 	}
-	r.lead(provider[0].Addr(20881).String())
+	r.lead(provider[0].Addr(20881).String(), r.neighbours.Second.Addr(20881).String())
 	return nil
 }
 
@@ -218,7 +236,7 @@ func (r *rig) run(ctx context.Context, path string, plan plan, millis int) (outc
 		return o, used, inLane(&o)
 	}
 	arg, err := json.Marshal(job{
-		Target: w.target, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis, Prime: plan.primed,
+		Target: w.target, Second: w.second, Kind: plan.kind, Shape: plan.shape, Rate: plan.rate, Millis: millis, Prime: plan.primed,
 	})
 	if err != nil {
 		return outcome{}, 0, fmt.Errorf("write job: %w", err)

@@ -1,4 +1,5 @@
-package main
+// Package relay is the plain Go relay that the bench compares with.
+package relay
 
 import (
 	"errors"
@@ -7,10 +8,9 @@ import (
 	"net"
 )
 
-// relay is the plain Go relay that the bench compares with: for each connection
-// that it accepts it dials the target and copies both ways, half-close included.
-// It returns when the listener is closed.
-func relay(listener net.Listener, target string) error {
+// Serve dials the target for each connection that it accepts and copies both ways, half-close
+// included. It returns when the listener is closed.
+func Serve(listener net.Listener, target string) error {
 	for {
 		near, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
