@@ -283,6 +283,7 @@ var floors = []string{
 	"agent/authority",
 	"agent/lanes/loaded",
 	"agent/lanes",
+	"agent/lanes/shortage",
 	"agent/lanes/kept",
 	"agent/reach",
 	"agent/kubelet",

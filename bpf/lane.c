@@ -31,6 +31,8 @@
 #include "lane_tally.h"   /* what is counted of a call */
 #include "lane_answer.h"  /* 4. the provider writes */
 #include "lane_inject.h"  /* 5. the proxy writes */
+#include "lane_leave.h"   /* 6. memory is short: sockets go back to TCP alone */
+#include "lane_wake.h"    /* and who waited meanwhile goes on */
 
 /* lane_msg acts by whose socket is written to. Not in a lane it costs a look. */
 SEC("sk_msg")

@@ -132,6 +132,23 @@ type LaneLaneFlights struct {
 	Slots [512]LaneLaneFlight
 }
 
+type LaneLaneGate struct {
+	_    structs.HostLayout
+	Shut uint32
+}
+
+type LaneLaneLeave struct {
+	_         structs.HostLayout
+	Cookie    uint64
+	Sk        uint64
+	Lane      uint32
+	End       uint32
+	Allocated uint64
+	Limits    uint64
+	Strain    LaneLaneStrain
+	Free      uint32
+}
+
 type LaneLaneOutcome uint32
 
 const (
@@ -170,13 +187,15 @@ const (
 	LaneLaneOutcomeRequestRemote       LaneLaneOutcome = 32
 	LaneLaneOutcomeRequestAstray       LaneLaneOutcome = 33
 	LaneLaneOutcomeAnswerAstray        LaneLaneOutcome = 34
+	LaneLaneOutcomeLaneConsumerScarce  LaneLaneOutcome = 35
 )
 
 type LaneLanePlace struct {
-	_    structs.HostLayout
-	Sk   uint64
-	Lane uint32
-	End  uint32
+	_        structs.HostLayout
+	Sk       uint64
+	Accepted uint64
+	Lane     uint32
+	End      uint32
 }
 
 type LaneLaneRecord struct {
@@ -271,6 +290,14 @@ type LaneLaneState struct {
 	Pad     uint32
 }
 
+type LaneLaneStrain uint32
+
+const (
+	LaneLaneStrainLaneStrainNone LaneLaneStrain = 0
+	LaneLaneStrainLaneStrainSome LaneLaneStrain = 1
+	LaneLaneStrainLaneStrainMuch LaneLaneStrain = 2
+)
+
 type LaneLaneTally struct {
 	_            structs.HostLayout
 	Durations    [20]uint64
@@ -313,6 +340,7 @@ const (
 	LaneMapLaneBudgets   = "lane_budgets"
 	LaneMapLaneCounts    = "lane_counts"
 	LaneMapLaneFlights   = "lane_flights"
+	LaneMapLaneGates     = "lane_gates"
 	LaneMapLaneLog       = "lane_log"
 	LaneMapLaneMembers   = "lane_members"
 	LaneMapLanePeers     = "lane_peers"
@@ -326,6 +354,8 @@ const (
 	LaneProgAskSockopt   = "ask_sockopt"
 	LaneProgJoinSockops  = "join_sockops"
 	LaneProgLaneMsg      = "lane_msg"
+	LaneProgLeaveSyscall = "leave_syscall"
+	LaneProgWakeTcp      = "wake_tcp"
 	LaneVarLaneCharged   = "lane_charged"
 	LaneVarLaneCpus      = "lane_cpus"
 	LaneVarLaneRouteMask = "lane_route_mask"
@@ -375,9 +405,11 @@ type LaneSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LaneProgramSpecs struct {
-	AskSockopt  *ebpf.ProgramSpec `ebpf:"ask_sockopt"`
-	JoinSockops *ebpf.ProgramSpec `ebpf:"join_sockops"`
-	LaneMsg     *ebpf.ProgramSpec `ebpf:"lane_msg"`
+	AskSockopt   *ebpf.ProgramSpec `ebpf:"ask_sockopt"`
+	JoinSockops  *ebpf.ProgramSpec `ebpf:"join_sockops"`
+	LaneMsg      *ebpf.ProgramSpec `ebpf:"lane_msg"`
+	LeaveSyscall *ebpf.ProgramSpec `ebpf:"leave_syscall"`
+	WakeTcp      *ebpf.ProgramSpec `ebpf:"wake_tcp"`
 }
 
 // LaneMapSpecs contains maps before they are loaded into the kernel.
@@ -390,6 +422,7 @@ type LaneMapSpecs struct {
 	LaneBudgets   *ebpf.MapSpec `ebpf:"lane_budgets"`
 	LaneCounts    *ebpf.MapSpec `ebpf:"lane_counts"`
 	LaneFlights   *ebpf.MapSpec `ebpf:"lane_flights"`
+	LaneGates     *ebpf.MapSpec `ebpf:"lane_gates"`
 	LaneLog       *ebpf.MapSpec `ebpf:"lane_log"`
 	LaneMembers   *ebpf.MapSpec `ebpf:"lane_members"`
 	LanePeers     *ebpf.MapSpec `ebpf:"lane_peers"`
@@ -439,6 +472,7 @@ type LaneMaps struct {
 	LaneBudgets   *ebpf.Map `ebpf:"lane_budgets"`
 	LaneCounts    *ebpf.Map `ebpf:"lane_counts"`
 	LaneFlights   *ebpf.Map `ebpf:"lane_flights"`
+	LaneGates     *ebpf.Map `ebpf:"lane_gates"`
 	LaneLog       *ebpf.Map `ebpf:"lane_log"`
 	LaneMembers   *ebpf.Map `ebpf:"lane_members"`
 	LanePeers     *ebpf.Map `ebpf:"lane_peers"`
@@ -459,6 +493,7 @@ func (m *LaneMaps) Close() error {
 		m.LaneBudgets,
 		m.LaneCounts,
 		m.LaneFlights,
+		m.LaneGates,
 		m.LaneLog,
 		m.LaneMembers,
 		m.LanePeers,
@@ -487,9 +522,11 @@ type LaneVariables struct {
 //
 // It can be passed to LoadLaneObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LanePrograms struct {
-	AskSockopt  *ebpf.Program `ebpf:"ask_sockopt"`
-	JoinSockops *ebpf.Program `ebpf:"join_sockops"`
-	LaneMsg     *ebpf.Program `ebpf:"lane_msg"`
+	AskSockopt   *ebpf.Program `ebpf:"ask_sockopt"`
+	JoinSockops  *ebpf.Program `ebpf:"join_sockops"`
+	LaneMsg      *ebpf.Program `ebpf:"lane_msg"`
+	LeaveSyscall *ebpf.Program `ebpf:"leave_syscall"`
+	WakeTcp      *ebpf.Program `ebpf:"wake_tcp"`
 }
 
 func (p *LanePrograms) Close() error {
@@ -497,6 +534,8 @@ func (p *LanePrograms) Close() error {
 		p.AskSockopt,
 		p.JoinSockops,
 		p.LaneMsg,
+		p.LeaveSyscall,
+		p.WakeTcp,
 	)
 }
 

@@ -17,8 +17,13 @@ static __always_inline int pass(struct sk_msg_md *msg, struct lane_socket *self)
 		return SK_PASS;
 	if (bpf_msg_redirect_hash(msg, &lane_sockets, &self->cookie, 0) == SK_PASS)
 		return SK_PASS;
-	/* It left the map in the middle of its message: it was reset, and what it
-	 * writes is for nobody. SK_PASS would be for another socket.
+	/* The agent took it out of the map (lane_leave.h), when it had been in no lane for
+	 * long: this message was redirected to nobody.
+	 */
+	if (self->role != lane_nobody)
+		return SK_PASS;
+	/* It left in the middle of its message: it was reset, and what it writes is for
+	 * nobody. SK_PASS would be for another socket.
 	 */
 	tell(lane_reset);
 	return SK_DROP;

@@ -58,6 +58,10 @@ type Lane struct {
 	sizes  lane.Sizes
 	maps   map[string]*ebpf.Map // by name
 	links  map[string]link.Link // by program name
+	leaver *ebpf.Program        // see ask
+	waker  *ebpf.Program        // see Wake; nil: refused
+	// counted is where the kernel counts TCP's memory, and its limits; 0: not known yet.
+	counted struct{ allocated, limits uint64 }
 }
 
 // Folder is the lanes' folder in the datapath's folder of pins.
@@ -86,6 +90,7 @@ func Open(opts Options) (*Lane, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open lanes: %w", err), l.Close())
 	}
+	l.loadWaker()
 	return l, nil
 }
 
@@ -207,6 +212,11 @@ func (l *Lane) Close() error {
 		errs = append(errs, link.Close())
 	}
 	closeMaps(l.maps)
+	for _, p := range []*ebpf.Program{l.leaver, l.waker} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
+	}
 	return errors.Join(errs...)
 }
 
