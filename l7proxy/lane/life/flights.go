@@ -42,6 +42,9 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 		atomic.AddUint64(&l.Book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
 	}
 	n.Left(l.Book.Memory.Active, got.End)
+	if n.Verdict.Access != nil {
+		n.Verdict.Access.CountMany(1) // the proxy has not seen it as it came
+	}
 	l.consumer.Host.Asked()
 	age := time.Duration(l.node.Kernel.Now() - got.Start)
 	return exchange.Flight{

@@ -11,6 +11,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -48,7 +49,7 @@ func newRig(o *Observer) *rig {
 }
 
 // call has a request come by a connection that is worth a lane or not.
-func (r *rig) call(p Planner, method string, flags byte, worth bool) {
+func (r *rig) call(p learned.Planner, method string, flags byte, worth bool) {
 	body := "\x052.0.2\x04Echo\x050.0.0" + string(rune(len(method))) + method + "\x12Ljava/lang/String;"
 	frame := append(make([]byte, 16), body...)
 	r.pace = pace(worth)
@@ -66,7 +67,7 @@ func TestObserver(t *testing.T) {
 	}
 	o.Observe(true)
 	stands := true
-	o.book.Stands = func(*verdict.Verdict) bool { return stands }
+	o.desk.Book.Stands = func(*verdict.Verdict) bool { return stands }
 	to := verdict.End{Edge: &upstream.Edge{Edge: exchange.Edge{SameNode: &rpc.Call{Route: "r"}}}, Address: netip.MustParseAddrPort("10.0.0.2:20880"), Weight: 1}
 	may := &planner{says: verdict.Verdict{Reason: verdict.Lane, Shares: []verdict.Share{{Weight: 1, Ends: []verdict.End{to}}}}}
 	not := &planner{says: verdict.Verdict{Reason: verdict.Edits}}

@@ -84,5 +84,17 @@ func (e *End) Succeeded(n uint64) {
 	}
 }
 
+// Ended returns what is told how many more requests to the end of an edge the lane has
+// answered, whose Records nobody makes: policies count them, and whoever judges the endpoint.
+func (v *Verdict) Ended(of *upstream.Edge) func(n uint64) {
+	access, end := v.Access, End{Edge: of}
+	return func(n uint64) {
+		if access != nil {
+			access.CountMany(n)
+		}
+		end.Succeeded(n)
+	}
+}
+
 // proxy is the verdict for a reason.
 func proxy(r Reason) Verdict { return Verdict{Reason: r} }
