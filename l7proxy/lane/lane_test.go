@@ -47,7 +47,7 @@ func TestOpen(t *testing.T) {
 	if list := r.lanes.List(); len(list) != 1 || len(list[0].Providers) != 2 || list[0].State != "open" {
 		t.Errorf("%+v", list)
 	}
-	if names := r.lanes.Names(); len(names) != 1 || names[0].Method != "echo" || names[0].Way != "lane" {
+	if names := r.lanes.Names(ways); len(names) != 1 || names[0].InLane != 5 || names[0].ByProxy != 7 || names[0].Method != "echo" || names[0].Way != "lane" {
 		t.Errorf("%+v", names)
 	}
 }
@@ -301,7 +301,7 @@ func TestReadOnly(t *testing.T) {
 	r.fly(l, 3, 0)
 	_, _ = providers[0].Write(frame(0xa2, 0, 1, []byte("\x01R")))
 	r.eventually("no more go there", func() bool { return atomic.LoadUint32(&r.at(l).Ends[0].Flags) == 0 })
-	if names := r.lanes.Names(); len(names) != 0 {
+	if names := r.lanes.Names(ways); len(names) != 0 {
 		t.Errorf("%+v", names)
 	}
 	_, _ = providers[0].Write(answer(3, 10))

@@ -112,6 +112,7 @@ func TestLaneParity(t *testing.T) {
 			t.Errorf("no series of %s", policy)
 		}
 	}
+	// dubwayctl routes.
 	client := admin.NewClient(admin.ProxySocket(m.StateDir()))
 	defer client.Close()
 	var routes admin.RouteList

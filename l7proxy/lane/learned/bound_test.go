@@ -7,6 +7,7 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
@@ -91,6 +92,7 @@ func TestTarget(t *testing.T) {
 	b, _ := newBook(100)
 	v := among([]uint32{1}, nil)
 	v.Shares[0].Target, v.Shares[1].Target, v.Shares[1].Remote = 1, 2, true
+	v.Calls = make([]*rpc.Call, 2)
 	a := asked("echo", time.Now())
 	n, why := b.put(a, v)
 	if why != verdict.Lane {
@@ -109,7 +111,8 @@ func TestTarget(t *testing.T) {
 	if got := b.Target(key, asked("other", time.Now()), led|1); got != 0 {
 		t.Errorf("names that nobody knows lead to %d", got)
 	}
-	if b.List()[0].Way != "lane" {
-		t.Errorf("listed as %+v", b.List())
+	ways := func(calls ...*rpc.Call) (uint64, uint64) { return uint64(len(calls)), 1 }
+	if list := b.List(ways); list[0].Way != "lane" || list[0].InLane != 2 || list[0].ByProxy != 1 {
+		t.Errorf("listed as %+v", list)
 	}
 }

@@ -113,13 +113,13 @@ func (o *Observer) look(now time.Time) {
 func (o *Observer) Counts() (taken, other uint64) { return o.taken.Load(), o.other.Load() }
 
 // Names lists what was learned, as lanes do.
-func (o *Observer) Names() []admin.LearnedName {
+func (o *Observer) Names(count learned.Ways) []admin.LearnedName {
 	o.desk.Mu.Lock()
 	defer o.desk.Mu.Unlock()
 	if o.desk.Book == nil {
 		return nil
 	}
-	return o.desk.Book.List()
+	return o.desk.Book.List(count)
 }
 
 // endless has room for every series: nothing is counted by them.

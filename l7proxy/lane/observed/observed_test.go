@@ -56,13 +56,15 @@ func (r *rig) call(p learned.Planner, method string, flags byte, worth bool) {
 	r.Came(p, seam.Protocol(), codec.Header{Flags: flags | dubbo.Hessian2, Head: 16, Body: len(body)}, frame)
 }
 
+func ways(...*rpc.Call) (lane, proxy uint64) { return 0, 3 }
+
 // TestObserver: of a connection that is worth a lane the requests count whose names may take
 // one, as long as that stands; and nothing while nobody observes.
 func TestObserver(t *testing.T) {
 	const asks = codec.FlagRequest | codec.FlagTwoWay
 	var o Observer
 	var none *Observer
-	if none.On() || o.On() || o.Names() != nil {
+	if none.On() || o.On() || o.Names(ways) != nil {
 		t.Error("it observes without being told to")
 	}
 	o.Observe(true)
@@ -95,7 +97,7 @@ func TestObserver(t *testing.T) {
 	if may.asked != 1 || not.asked != 1 {
 		t.Errorf("asked %d and %d times", may.asked, not.asked)
 	}
-	names := o.Names()
+	names := o.Names(ways)
 	if len(names) != 2 || names[0].Way != admin.WayLane || names[0].Route != "r" || names[1].Reason != string(verdict.Edits) {
 		t.Errorf("learned %+v", names)
 	}
@@ -105,7 +107,7 @@ func TestObserver(t *testing.T) {
 	counts("it does not stand", 5, 8)
 	o.Observe(false)
 	one.call(may, "echo", asks, true)
-	if o.On() || o.Names() != nil {
+	if o.On() || o.Names(ways) != nil {
 		t.Error("it still observes")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
@@ -19,8 +20,12 @@ import (
 // Verdict is what becomes of the requests that have the names of one that was looked at:
 // the same interface, version, method and serialization, on the same connection.
 type Verdict struct {
-	// Reason is Lane, or why requests stay with the proxy; then the rest is empty.
+	// Reason is Lane, or why requests stay with the proxy; then there are no Shares, and what is
+	// behind them is empty.
 	Reason Reason
+	// Calls are those by which requests of these names have been recorded so far, whatever
+	// Reason is.
+	Calls []*rpc.Call
 	// Shares is among whom the kernel chooses: one at least, lane.Shares at most, whose
 	// Ends are at no more than lane.Ends addresses in all.
 	Shares []Share
