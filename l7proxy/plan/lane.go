@@ -4,7 +4,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
-	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
@@ -39,20 +38,8 @@ func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 		c.Let, c.Policy, c.Shadow = &g.gated, g.policy, g.shadow
 	}
 	v := c.Judge()
-	v.Calls = pl.calls()
-	return v
-}
-
-// calls are those of which requests of the plan may be.
-func (pl *plan) calls() []*rpc.Call {
-	list := make([]*rpc.Call, 0, 2*len(pl.edges)+1)
 	for _, e := range pl.edges {
-		list = append(list, e.SameNode, e.Remote)
+		v.Calls = append(v.Calls, e.SameNode, e.Remote)
 	}
-	for _, r := range pl.refusal {
-		if r.edge != nil {
-			list = append(list, r.edge.Remote)
-		}
-	}
-	return list
+	return v
 }

@@ -23,8 +23,8 @@ type Verdict struct {
 	// Reason is Lane, or why requests stay with the proxy; then there are no Shares, and what is
 	// behind them is empty.
 	Reason Reason
-	// Calls are those by which requests of these names have been recorded so far, whatever
-	// Reason is.
+	// Calls are those by which requests of these names that reach an endpoint are recorded so
+	// far, whatever Reason is.
 	Calls []*rpc.Call
 	// Shares is among whom the kernel chooses: one at least, lane.Shares at most, whose
 	// Ends are at no more than lane.Ends addresses in all.
