@@ -109,3 +109,34 @@ func TestLaneOfMixed(t *testing.T) {
 		t.Errorf("%q: %+v", v.Reason, v.Shares)
 	}
 }
+
+// TestLaneIsCounted: what the lane has answered is counted by the policies that let its name pass,
+// as often as that was; and nothing is where there are none.
+func TestLaneIsCounted(t *testing.T) {
+	h, body := call("echo")
+	for name, tt := range map[string]struct {
+		rules []*snapshot.RBAC
+		want  uint64
+	}{"no policies": {nil, 0}, "one": {[]*snapshot.RBAC{anything}, 5}, "two": {[]*snapshot.RBAC{anything, anything}, 10}} {
+		r := laneRig(t, vip, pod1, pod2, pod3)
+		r.configure(pod1, pod2)
+		r.publish(onListeners(func(l *snapshot.Listener) { l.RBAC = tt.rules }))
+		v := r.lane(t, h, body)
+		if v.Reason != verdict.Lane {
+			t.Fatalf("%s: %s", name, v.Reason)
+		}
+		counted := func() (n uint64) {
+			for _, c := range r.env.Policies.Tally.All() {
+				n += c.Total
+			}
+			return n
+		}
+		before := counted()
+		ended := v.Ended(v.Shares[0].Ends[0].Edge)
+		ended(2)
+		ended(3)
+		if got := counted() - before; got != tt.want {
+			t.Errorf("%s: %d verdicts are counted of 5 calls, want %d", name, got, tt.want)
+		}
+	}
+}

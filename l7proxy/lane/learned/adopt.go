@@ -54,7 +54,7 @@ func (b *Book) Own(w *Way, f *Found, tapped bool) {
 		e := n.Edge(uint32(k))
 		switch {
 		case series == 0 || e == nil:
-		case b.series.Adopt(series, e.SameNode, n.Serialization):
+		case b.series.Adopt(series, e.SameNode, n.Serialization, n.Verdict.Ended(e)):
 			n.series = append(n.series, series)
 		default:
 			same = false

@@ -7,6 +7,7 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
@@ -84,3 +85,21 @@ func TestTraced(t *testing.T) {
 		}
 	}
 }
+
+// TestListed: names are listed with how many calls went which way, as whoever counts them says
+// of all that the verdict knows.
+func TestListed(t *testing.T) {
+	b, _ := newBook(100)
+	v := among([]uint32{1}, nil)
+	v.Calls = make([]*rpc.Call, 2)
+	if _, why := b.put(asked("echo", time.Now()), v); why != verdict.Lane {
+		t.Fatal(why)
+	}
+	ways := func(calls ...*rpc.Call) (uint64, uint64) { return uint64(len(calls)), 1 }
+	if list := b.List(ways); list[0].Way != "lane" || list[0].InLane != 2 || list[0].ByProxy != 1 {
+		t.Errorf("listed as %+v", list)
+	}
+}
+
+// nobody has called.
+func nobody(...*rpc.Call) (inLane, byProxy uint64) { return 0, 0 }

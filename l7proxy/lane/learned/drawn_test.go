@@ -50,8 +50,8 @@ func TestTarget(t *testing.T) {
 	if got := b.Drawn(key, asked("other", time.Now()), led|1); got != (router.Lead{}) {
 		t.Errorf("names that nobody knows lead to %v", got)
 	}
-	if b.List()[0].Way != "lane" {
-		t.Errorf("listed as %+v", b.List())
+	if b.List(nobody)[0].Way != "lane" {
+		t.Errorf("listed as %+v", b.List(nobody))
 	}
 	if got := b.Drawn(key, a, end(0)); got != (router.Lead{Target: 1, Endpoint: address(1)}) {
 		t.Errorf("an end that was drawn leads to %v", got)
@@ -204,9 +204,9 @@ func TestSpare(t *testing.T) {
 // adopting has every series that is asked for.
 type adopting struct{}
 
-func (*adopting) Put(*rpc.Call, uint8) (uint32, bool) { return 1, true }
-func (*adopting) Drop(uint32)                         {}
-func (*adopting) Adopt(uint32, *rpc.Call, uint8) bool { return true }
+func (*adopting) Put(*rpc.Call, uint8, func(uint64)) (uint32, bool) { return 1, true }
+func (*adopting) Drop(uint32)                                       {}
+func (*adopting) Adopt(uint32, *rpc.Call, uint8, func(uint64)) bool { return true }
 
 // TestOwn: what a proxy before this one has left of a name with limits, spans and candidates stays,
 // with what is in flight by it, and its numbers are nobody else's until all is settled.

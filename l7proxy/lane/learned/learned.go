@@ -22,11 +22,12 @@ const (
 
 // Series numbers the ways of calls that the programs count.
 type Series interface {
-	// Put returns the series of the calls of one way, until Drop; false: there is no room.
-	Put(call *rpc.Call, serialization uint8) (series uint32, ok bool)
+	// Put returns the series of the calls of one way, until Drop; false: there is no room. Ended,
+	// unless nil, is told how many more of them were answered in the lane; it must not wait.
+	Put(call *rpc.Call, serialization uint8, ended func(calls uint64)) (series uint32, ok bool)
 	Drop(series uint32)
 	// Adopt is Put of a series that a proxy before this one gave; false: it is gone.
-	Adopt(series uint32, call *rpc.Call, serialization uint8) bool
+	Adopt(series uint32, call *rpc.Call, serialization uint8, ended func(calls uint64)) bool
 }
 
 // Book is what was learned for the lanes of one memory. Its caller locks, all of what it

@@ -22,7 +22,7 @@ type series struct {
 	most       uint32
 }
 
-func (s *series) Put(*rpc.Call, uint8) (uint32, bool) {
+func (s *series) Put(*rpc.Call, uint8, func(uint64)) (uint32, bool) {
 	if s.used == s.most {
 		return 0, false
 	}
@@ -33,7 +33,7 @@ func (s *series) Put(*rpc.Call, uint8) (uint32, bool) {
 
 func (s *series) Drop(uint32) { s.used-- }
 
-func (s *series) Adopt(uint32, *rpc.Call, uint8) bool { return false }
+func (s *series) Adopt(uint32, *rpc.Call, uint8, func(uint64)) bool { return false }
 
 func newBook(most uint32) (*Book, *series) {
 	s := &series{most: most}

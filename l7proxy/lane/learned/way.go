@@ -131,7 +131,7 @@ func (b *Book) count(n *Name, r *lane.Route) bool {
 		if e == nil {
 			continue
 		}
-		series, ok := b.series.Put(e.SameNode, n.Serialization)
+		series, ok := b.series.Put(e.SameNode, n.Serialization, n.Verdict.Ended(e))
 		if !ok {
 			n.drop(b.series)
 			return false

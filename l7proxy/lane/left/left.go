@@ -97,19 +97,3 @@ func Forget(m *lane.Memory, number uint32, gone func(lane.Flight)) {
 		return true
 	})
 }
-
-// Ahead returns how far the last frame of which b has a part goes beyond b, where a frame
-// begins. False: its header is not whole.
-func Ahead(frames codec.Frames, b []byte) (n uint32, ok bool) {
-	for len(b) > 0 {
-		h, err := frames.ParseHeader(b)
-		if err != nil {
-			return 0, false
-		}
-		if h.Len() > len(b) {
-			return uint32(h.Len() - len(b)), true
-		}
-		b = b[h.Len():]
-	}
-	return 0, true
-}

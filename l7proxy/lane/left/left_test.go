@@ -86,24 +86,3 @@ func TestSame(t *testing.T) {
 		}
 	}
 }
-
-// TestAhead: at any place where reading may stop, the end of the frame is known once its
-// header is there.
-func TestAhead(t *testing.T) {
-	frame := make([]byte, 16+20)
-	copy(frame, "\xda\xbb\xc2\x00")
-	frame[15] = 20
-	two := slices.Concat(frame, frame)
-	for n := range len(two) + 1 {
-		in := n % len(frame)
-		ahead, ok := Ahead(seam.Protocol().Frames, two[:n])
-		switch {
-		case in > 0 && in < 16:
-			if ok {
-				t.Errorf("%d bytes: %d", n, ahead)
-			}
-		case !ok || int(ahead) != (len(frame)-in)%len(frame):
-			t.Errorf("%d bytes: %d %t", n, ahead, ok)
-		}
-	}
-}

@@ -35,7 +35,7 @@ type end struct {
 	round    delivery.Round[exchange.Answer]
 	read     time.Time
 	rec      rpc.Record
-	answered uint64 // of the lane, when an outcome was told last
+	answered uint64 // of the lane, at the last count
 }
 
 // bind makes an end a part of its lane, and reads from it.
@@ -212,16 +212,31 @@ func (e *end) one(h codec.Header, frame []byte) {
 	e.round.Add(e.lane.consumer.Host, frame, got)
 }
 
-// told tells an endpoint how a request ended. Those that took the lane both ways ended
-// well: one of them in between is told as well, for those who count failures in a row.
+// told tells an endpoint how a request ended.
 func (e *end) told(endpoint herald.Endpoint, o rpc.Outcome) {
-	if n := atomic.LoadUint64(&e.lane.at.Answered); n != e.answered {
-		e.answered = n
-		endpoint.Begin()
-		endpoint.End(rpc.OutcomeOK)
+	if o != rpc.OutcomeOK {
+		e.count()
 	}
 	endpoint.Begin()
 	endpoint.End(o)
+}
+
+// count has its endpoint told of what took the lane both ways, which ended well: failures that
+// have such between them are not in a row.
+func (e *end) count() {
+	l := e.lane
+	answered := atomic.LoadUint64(&l.at.Answered)
+	if answered == e.answered {
+		return
+	}
+	e.answered = answered
+	l.node.Mu.Lock()
+	defer l.node.Mu.Unlock()
+	for n := range l.Way.Names() {
+		if edge := n.Edges[e.number]; edge != nil && n.Placed {
+			l.node.Tally.Count(edge.SameNode, n.Serialization)
+		}
+	}
 }
 
 // Delivered records an answer. Part of delivery.Observer.

@@ -38,6 +38,9 @@ func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) 
 		return f, false // the programs and we do not agree: there is nobody to blame
 	}
 	n.Left(l.Book.Memory.Active, got.End)
+	if n.Verdict.Access != nil {
+		n.Verdict.Access.CountMany(1) // the proxy has not seen it as it came
+	}
 	l.consumer.Host.Asked()
 	age := time.Duration(l.node.Kernel.Now() - got.Start)
 	return exchange.Flight{

@@ -14,6 +14,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/filter"
 	"github.com/dubway/dubway/l7proxy/gauge"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
@@ -21,8 +22,12 @@ import (
 // Verdict is what becomes of the requests that have the names of one that was looked at:
 // the same interface, version, method and serialization, on the same connection.
 type Verdict struct {
-	// Reason is Lane, or why requests stay with the proxy; then the rest is empty.
+	// Reason is Lane, or why requests stay with the proxy; then there are no Shares, and what is
+	// behind them is empty.
 	Reason Reason
+	// Calls are those by which requests of these names that reach an endpoint are recorded so
+	// far, whatever Reason is.
+	Calls []*rpc.Call
 	// Shares is among whom the kernel chooses: one at least, lane.Shares at most, whose
 	// Ends are at no more than lane.Ends addresses in all.
 	Shares []Share
@@ -108,6 +113,18 @@ func (e *End) Succeeded(n uint64) {
 	}
 	if judged, ok := at.(*cluster.Endpoint); ok {
 		judged.Succeeded(n)
+	}
+}
+
+// Ended returns what is told how many more requests to the end of an edge the lane has
+// answered, whose Records nobody makes: policies count them, and whoever judges the endpoint.
+func (v *Verdict) Ended(of *upstream.Edge) func(n uint64) {
+	access, end := v.Access, End{Edge: of}
+	return func(n uint64) {
+		if access != nil {
+			access.CountMany(n)
+		}
+		end.Succeeded(n)
 	}
 }
 
