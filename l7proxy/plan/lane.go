@@ -26,9 +26,13 @@ func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 		Pinned: pl.dialled.pinned && p.dialled.Own, Ending: p.doomed, Line: p.line, Mode: p.mode, Shed: p.source.Quota.Shedding,
 		Listener: p.listener, Access: pl.verdict, Judged: pl.judged,
 		Now: p.current, Snapshot: p.snap, Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain,
-		Rightful: func(r *snapshot.Route, t snapshot.WeightedCluster) snapshot.WeightedCluster { return p.rightful(pl, r, t) },
+		Rightful: func(r *snapshot.Route, t snapshot.WeightedCluster) snapshot.WeightedCluster {
+			return p.rightful(pl, r, t)
+		},
 		Set: p.set, Stale: func(name string) bool { return p.stale(pl, name) != nil },
-		Edge: func(r *snapshot.Route, s *cluster.Set, e *cluster.Endpoint) *upstream.Edge { return p.chosen(pl, r, s, e) },
+		Edge: func(r *snapshot.Route, s *cluster.Set, e *cluster.Endpoint) *upstream.Edge {
+			return p.chosen(pl, r, s, e)
+		},
 	}
 	if g := p.guard; g != nil && p.listener != nil && g.gate == p.listener.Gate {
 		c.Let, c.Policy, c.Shadow = &g.gated, g.policy, g.shadow

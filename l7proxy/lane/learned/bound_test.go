@@ -90,7 +90,7 @@ func TestTraced(t *testing.T) {
 // of all that the verdict knows.
 func TestListed(t *testing.T) {
 	b, _ := newBook(100)
-	v := among([]uint32{1}, nil)
+	v := among([]uint32{1})
 	v.Calls = make([]*rpc.Call, 2)
 	if _, why := b.put(asked("echo", time.Now()), v); why != verdict.Lane {
 		t.Fatal(why)
