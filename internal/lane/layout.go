@@ -22,9 +22,9 @@ const (
 	Weighed    = 16 // of which one share has unequal weights
 	Draws      = 8  // of which the least is taken
 
-	probes     = 8
-	Bounds     = 19
-	MaxWrite   = 500_000 // bytes of whole frames in one write into a lane; larger frames need a pause
+	probes   = 8
+	Bounds   = 19
+	MaxWrite = 500_000 // bytes of whole frames in one write into a lane; larger frames need a pause
 )
 
 // Flags of a Lane.

@@ -47,6 +47,7 @@ func (s *Session) large(h codec.Header, total int, now time.Time) error {
 	if !r.OneWay {
 		s.begin()
 	}
+	s.plans.Lead(s.ride.Drawn(h, r.Frame[h.Head:]))
 	up, why, err := s.upload(h, &r, total)
 	if up == nil {
 		s.refuseRequest(r, why)

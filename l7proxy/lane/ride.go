@@ -201,7 +201,10 @@ func (r *Ride) Drawn(h codec.Header, body []byte) router.Lead {
 		return router.Lead{Span: d.Span()}
 	}
 	a := learned.Asked{Header: h, Body: body}
-	a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
+	var state codec.State
+	if a.Prefix, state = r.protocol.Requests.Prefix(h, body); state != codec.Complete {
+		return router.Lead{Span: d.Span()}
+	}
 	return r.lanes.drawn(r.key(), &a, d)
 }
 
