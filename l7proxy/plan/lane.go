@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"maps"
+
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
@@ -24,12 +26,11 @@ func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 		Node: &p.env.Lane, Workloads: p.env.Workloads, Protocol: p.protocol, Header: h, Body: body, Prefix: prefix,
 		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own,
 		Pinned: pl.dialled.pinned && p.dialled.Own, Ending: p.doomed, Line: p.line, Mode: p.mode, Shed: p.source.Quota.Shedding,
-		Listener: p.listener, Access: pl.verdict, Judged: pl.judged,
-		Now: p.current, Snapshot: p.snap, Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain,
+		Listener: p.listener, Access: pl.verdict, Judged: pl.judged, Edges: maps.Values(pl.edges), Now: p.current, Snapshot: p.snap,
+		Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain, Set: p.set, Stale: func(name string) bool { return p.stale(pl, name) != nil },
 		Rightful: func(r *snapshot.Route, t snapshot.WeightedCluster) snapshot.WeightedCluster {
 			return p.rightful(pl, r, t)
 		},
-		Set: p.set, Stale: func(name string) bool { return p.stale(pl, name) != nil },
 		Edge: func(r *snapshot.Route, s *cluster.Set, e *cluster.Endpoint) *upstream.Edge {
 			return p.chosen(pl, r, s, e)
 		},
@@ -37,9 +38,5 @@ func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 	if g := p.guard; g != nil && p.listener != nil && g.gate == p.listener.Gate {
 		c.Let, c.Policy, c.Shadow = &g.gated, g.policy, g.shadow
 	}
-	v := c.Judge()
-	for _, e := range pl.edges {
-		v.Calls = append(v.Calls, e.SameNode, e.Remote)
-	}
-	return v
+	return c.Judge()
 }
