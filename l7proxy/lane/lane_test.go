@@ -132,6 +132,36 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestForgottenAsItLands: a name that is forgotten at the moment at which an answer comes is the
+// answer's until it has landed.
+func TestForgottenAsItLands(t *testing.T) {
+	r := newRig(t, 1)
+	l, providers := r.open()
+	r.fly(l, 7, 0)
+	r.lanes.node.Mu.Lock()
+	if _, err := providers[0].Write(answer(7, 10)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // it comes as far as it can without whose request it was
+	b := r.lanes.node.Book
+	b.Forget(l.Way)
+	b.Rested(b.Rest(), func(place uint32) (used bool) {
+		r.memory.InFlight(l.Number, func(_ uint64, f lane.Flight) bool {
+			used = f.Route == place
+			return !used
+		})
+		return used
+	})
+	r.lanes.node.Mu.Unlock()
+	if h := r.gets(); h.ID != 7 {
+		t.Errorf("the consumer gets %d", h.ID)
+	}
+	r.eventually("it is recorded", func() bool {
+		records, refusals, pending := r.counts()
+		return records == 1 && refusals == 0 && pending == 0
+	})
+}
+
 // TestProviderGone: its requests are refused, those of another go on, and it is counted
 // once against the endpoint.
 func TestProviderGone(t *testing.T) {
