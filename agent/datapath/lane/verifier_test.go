@@ -18,7 +18,7 @@ var processed = regexp.MustCompile(`processed (\d+) insns`)
 // follows at most. What it takes grows unseen, by a factor with each thing that one part of a
 // program knows of another; and agents wait for it, on slow machines for seconds.
 func TestVerifier(t *testing.T) {
-	most := map[string]int{bpf.LaneProgLaneMsg: 60_000, bpf.LaneProgAskSockopt: 10_000, bpf.LaneProgJoinSockops: 2000}
+	most := map[string]int{bpf.LaneProgLaneMsg: 80_000, bpf.LaneProgAskSockopt: 10_000, bpf.LaneProgJoinSockops: 2000}
 	spec, err := bpf.LoadLane()
 	lanetest.Must(t, err)
 	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return most[name] == 0 })
