@@ -297,6 +297,7 @@ var floors = []string{
 	"agent/datapath/lane",
 	"agent/datapath/conflict",
 	"agent/datapath/unknown",
+	"agent/datapath/bridge",
 	"agent/datapath/probes",
 	"agent/datapath/host",
 	"agent/datapath/pins",

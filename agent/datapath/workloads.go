@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/agent/datapath/bridge"
 	"github.com/dubway/dubway/agent/datapath/pins"
 	"github.com/dubway/dubway/agent/datapath/unknown"
 	"github.com/dubway/dubway/bpf"
@@ -164,18 +165,15 @@ func (d *Datapath) DeleteWorkload(cookie uint64) error {
 }
 
 func (d *Datapath) deleteWorkload(cookie uint64) error {
-	err := d.maps.Workloads.Delete(cookie)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := d.maps.Workloads.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("delete from workloads: %w", err)
 	}
 	if err := pins.RemoveLink(d.pins.LookupFile(cookie)); err != nil {
 		return err
 	}
 	ports, err := d.portsOf(cookie)
+	err = errors.Join(err, d.deletePorts(ports), unknown.Forget(d.maps.Unknowns, cookie), bridge.Forget(d.maps.Bridges, cookie))
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(d.deletePorts(ports), unknown.Forget(d.maps.Unknowns, cookie)); err != nil {
 		return err
 	}
 	for _, family := range []uint32{unix.AF_INET, unix.AF_INET6} {
