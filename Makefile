@@ -20,8 +20,8 @@ SCALEFLAGS ?=# flags of the scale command, as -services 1000 -views 1
 
 # What a target needs beyond Go, git and make: the race detector, the kernel's
 # compiler, the linter of shell; Maven and a JDK where there are none.
-DEBIAN_peers := $(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,openjdk-17-jdk-headless) python3-venv openssl
-DEBIAN_test := gcc libc6-dev $(DEBIAN_peers)
+DEBIAN_peers := gcc libc6-dev $(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,openjdk-17-jdk-headless) python3-venv openssl
+DEBIAN_test := $(DEBIAN_peers)
 DEBIAN_generate := clang llvm
 DEBIAN_lint := shellcheck
 DEBIAN_e2e := etcd-server runc nftables iptables conntrack socat iproute2 util-linux prometheus
@@ -125,7 +125,7 @@ chart-check: deps-e2e e2e-k8s e2e-helm ## Hold the Helm chart against Helm, a re
 	  go test -tags e2e -count=1 -timeout=15m -v ./deploy/chart $(TESTFLAGS)
 
 .PHONY: peers
-peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit $(PEERS)/envoy $(PEERS)/cni/built ## Build the real peers of the tests into build/peers/
+peers: deps-peers $(JAVA_PEERS:%=$(PEERS)/java-%/built) $(PEERS)/dubbo-go $(PEERS)/ratelimit $(PEERS)/envoy $(PEERS)/lane-c $(PEERS)/cni/built ## Build the real peers of the tests into build/peers/
 
 JAVA_SOURCES := $(wildcard test/dubbo-java/src/main/java/org/dubway/test/*.java)
 $(PEERS)/java-2.6.%/built: test/dubbo-java26/pom.xml $(wildcard test/dubbo-java26/src/main/java/org/dubway/test/old/*.java) $(JAVA_SOURCES)
@@ -148,6 +148,13 @@ $(PEERS)/jre:
 $(PEERS)/ratelimit: $(wildcard test/ratelimit/*.go) test/ratelimit/go.mod test/ratelimit/go.sum
 	@echo "building the rate limit service into $@"
 	cd test/ratelimit && CGO_ENABLED=0 go build -trimpath -o "$(CURDIR)/$@" .
+
+# An application in C, whose calls may take the lane. It is copied into pods.
+$(PEERS)/lane-c: $(wildcard test/lane-c/*.[ch])
+	@echo "building an application in C into $@"
+	mkdir -p $(PEERS)
+	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -static -pthread -o "$@.new" test/lane-c/main.c
+	mv "$@.new" "$@"
 
 # The real CNI plugins before ours.
 $(PEERS)/cni/built: test/cni/go.mod test/cni/go.sum
@@ -243,9 +250,9 @@ test-scenarios: deps-test build peers ## The part of `make test` with real proce
 SOAK ?= 20
 KILLS ?= 100
 .PHONY: soak
-soak: deps-test build ## Prove the lane on this kernel: SOAK times 60,000 mixed calls, byte for byte, while lanes come and go, and KILLS proxies that die (root)
+soak: deps-test build $(PEERS)/lane-c ## Prove the lane on this kernel: SOAK times 100,000 mixed calls of programs in Go and C, byte for byte, while lanes come and go, and KILLS proxies that die (root)
 	@$(call as_root,the soak)
-	go test -v -count=1 -timeout=24h -run 'TestMixed|TestSwaps' $(TESTFLAGS) ./internal/testnet/lanetest -soak $(SOAK)
+	go test -v -count=1 -timeout=24h -run 'TestMixed|TestSwaps|OfC' $(TESTFLAGS) ./internal/testnet/lanetest -soak $(SOAK)
 	go test -v -count=1 -timeout=24h -run TestLaneProxyKilled $(TESTFLAGS) ./internal/testnet/scenario -kills $(KILLS)
 
 .PHONY: lint

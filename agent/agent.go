@@ -38,6 +38,7 @@ import (
 	"github.com/dubway/dubway/cni/install"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/served"
 )
 
 // Options of an Agent. StateDir, Logger and one of Workloads and Kubernetes must be given.
@@ -63,6 +64,7 @@ type Options struct {
 	Logger        *slog.Logger
 
 	cluster *cluster.Cluster // of Kubernetes; the same for all turns
+	note    *served.Note     // of whose proxy serves; the same for all turns, nil where no other agent is
 }
 
 const (
@@ -135,7 +137,7 @@ func New(opts Options) (*Agent, error) {
 	a.useLanes()
 	a.server = server.New(&server.Options{
 		Lanes: a.lanes, Node: opts.NodeName, ProxyUID: opts.ProxyUID, Roster: e, Ways: e, Dialer: dialer, Ledger: tables,
-		Desk: authority.NewDesk(signer, e.Runs, opts.Logger), Counts: a.counts, Log: opts.Logger,
+		Desk: authority.NewDesk(signer, e.Runs, opts.Logger), Note: opts.note, Counts: a.counts, Log: opts.Logger,
 	})
 	prober.Connected = func() bool { _, _, ok := a.server.Connected(); return ok }
 	a.kubelet = kubelet.New(kubelet.Options{

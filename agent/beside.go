@@ -42,7 +42,7 @@ func newBeside(s *seat, role admin.Role, w *takeover.Waiting) *beside {
 	b := &beside{seat: s, role: role, waiting: w, counts: server.NewCounts(), failed: make(chan error, 2)}
 	b.server = server.New(&server.Options{
 		Node: s.opts.NodeName, ProxyUID: s.opts.ProxyUID, Roster: w, Ledger: w, Dialer: server.NewDialer(),
-		Desk: authority.NewDesk(s.signer, w.Runs, s.log), Counts: b.counts, Log: s.log,
+		Desk: authority.NewDesk(s.signer, w.Runs, s.log), Note: s.opts.note, Counts: b.counts, Log: s.log,
 	})
 	return b
 }
@@ -115,7 +115,7 @@ func (b *beside) status() admin.AgentStatus {
 // standby gets ready beside the active agent and asks it to yield. It returns the
 // listeners that were handed over; nil if it did not come to that, and the caller looks
 // again who is active.
-func (s *seat) standby(ctx context.Context) (handed offers, err error) {
+func (s *seat) standby(ctx context.Context) (handed takeover.Offers, err error) {
 	s.disown()
 	ctx, cancel := s.order.Until(ctx, false)
 	defer cancel()

@@ -11,9 +11,9 @@ import (
 
 	"github.com/dubway/dubway/agent/authority"
 	"github.com/dubway/dubway/agent/leaving"
-	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/pods"
 	"github.com/dubway/dubway/agent/takeover"
+	"github.com/dubway/dubway/internal/handoff/served"
 )
 
 // turnEvery is how often an agent that is not the active one tries to be.
@@ -32,17 +32,6 @@ type seat struct {
 	// heir is our end at the agent that we took over from. It hears from us as long as
 	// we live; nil if there was none.
 	heir *takeover.Heir
-}
-
-// offers are listeners that an agent's next turn begins with, by UID.
-type offers map[string][]*netns.Socket
-
-func (o offers) close() {
-	for _, sockets := range o {
-		for _, s := range sockets {
-			_ = s.Close()
-		}
-	}
 }
 
 // Serve runs an agent until ctx ends or a part fails. With a NodeDir it takes over from
@@ -66,6 +55,10 @@ func Serve(ctx context.Context, opts Options) error {
 	if err := os.MkdirAll(opts.NodeDir, 0o755); err != nil {
 		return fmt.Errorf("start: make node directory: %w", err)
 	}
+	if opts.note, err = served.Open(opts.NodeDir, opts.StateDir); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer opts.note.Close()
 	s := &seat{opts: opts, log: opts.Logger, signer: signer, feed: pods.NewFeed(opts.Source), order: leaving.NewOrder()}
 	s.opts.Source = s.feed
 	return s.run(ctx)
@@ -115,7 +108,7 @@ func (s *seat) next(ctx context.Context) error {
 	}
 	// The one that yielded let go of the lock before it said so.
 	if lock, err = takeover.Claim(s.opts.NodeDir); err != nil {
-		handed.close()
+		handed.Close()
 		return fmt.Errorf("take over: %w", err)
 	}
 	return s.turns(ctx, lock, handed)
@@ -123,14 +116,14 @@ func (s *seat) next(ctx context.Context) error {
 
 // turns has turns until there is none left. One that another agent took over from gets
 // the turn back when that one dies, and then it begins anew, as after a restart.
-func (s *seat) turns(ctx context.Context, lock *takeover.Lock, begin offers) error {
+func (s *seat) turns(ctx context.Context, lock *takeover.Lock, begin takeover.Offers) error {
 	for lock != nil && ctx.Err() == nil {
 		var err error
 		if lock, begin, err = s.turn(ctx, lock, begin); err != nil {
 			return err
 		}
 	}
-	begin.close()
+	begin.Close()
 	if lock != nil {
 		return lock.Release()
 	}
@@ -139,10 +132,10 @@ func (s *seat) turns(ctx context.Context, lock *takeover.Lock, begin offers) err
 
 // turn runs an active agent until ctx ends, or until it is to begin anew, with the lock
 // and with the listeners that it had. No lock: there is no turn left.
-func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin offers) (*takeover.Lock, offers, error) {
-	a, err := New(s.opts)
+func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin takeover.Offers) (*takeover.Lock, takeover.Offers, error) {
+	a, err := s.begin()
 	if err != nil {
-		begin.close()
+		begin.Close()
 		return nil, nil, errors.Join(fmt.Errorf("start: %w", err), lock.Release())
 	}
 	a.served = &s.served
@@ -162,7 +155,7 @@ func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin offers) (*ta
 	}()
 	go func() { ran <- a.Run(ctx) }()
 	go s.announce(ctx, a, s.heir)
-	var next offers
+	var next takeover.Offers
 	again, err := t.serve(ctx, stop, ran)
 	if again {
 		next = a.enroller.Listeners()
@@ -173,14 +166,23 @@ func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin offers) (*ta
 	if again && err == nil {
 		return t.lock, next, nil
 	}
-	next.close()
+	next.Close()
 	if t.lock != nil {
 		err = errors.Join(err, t.lock.Release())
 	}
 	return nil, nil, err
 }
 
-// announce says that the agent serves, also to whom it took over from.
+// begin makes the agent of a turn. Until its proxy serves, nobody's is known to.
+func (s *seat) begin() (*Agent, error) {
+	if err := s.opts.note.Clear(); err != nil {
+		return nil, err
+	}
+	return New(s.opts)
+}
+
+// announce says that the agent serves, also to whom it took over from, and to the proxy of
+// one that is gone.
 func (s *seat) announce(ctx context.Context, a *Agent, heir *takeover.Heir) {
 	select {
 	case <-ctx.Done():
@@ -189,6 +191,9 @@ func (s *seat) announce(ctx context.Context, a *Agent, heir *takeover.Heir) {
 	}
 	s.served.Store(true)
 	s.log.Info("agent serves")
+	if err := s.opts.note.Write(); err != nil {
+		s.log.Error("the proxy of an agent that is gone would go on accepting", "error", err)
+	}
 	if heir == nil {
 		return
 	}

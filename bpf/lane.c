@@ -26,10 +26,13 @@
 #include "lane_slow.h"    /* the way by the proxy, which everything may take */
 #include "lane_trace.h"   /* spans are the proxy's */
 #include "lane_limit.h"   /* how many requests may be in flight */
+#include "lane_choice.h"  /* whom a request is for */
 #include "lane_request.h" /* 3. the consumer writes */
 #include "lane_tally.h"   /* what is counted of a call */
 #include "lane_answer.h"  /* 4. the provider writes */
 #include "lane_inject.h"  /* 5. the proxy writes */
+#include "lane_leave.h"   /* 6. memory is short: sockets go back to TCP alone */
+#include "lane_wake.h"    /* and who waited meanwhile goes on */
 
 /* lane_msg acts by whose socket is written to. Not in a lane it costs a look. */
 SEC("sk_msg")

@@ -77,7 +77,7 @@ __attribute__((noinline)) int land(__u64 id, __u64 now, __u32 number, __u32 end,
 		log_call(number, &f, now, bytes, end >> 8);
 	r = bpf_map_lookup_elem(&lane_routes, &f.route);
 	if (r && r->flags & lane_counts_active)
-		add_active(lane, f.end, -1);
+		add_active(r, f.end, -1);
 	if (r && r->flags & lane_limited)
 		leave(r, f.end);
 	return 1;

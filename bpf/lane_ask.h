@@ -2,7 +2,7 @@
 /* lane_ask.h: ask_sockopt (cgroup/getsockopt).
  *
  * When:    after the kernel's own getsockopt(), which knows no such level.
- * Reads:   lane_states, lane_peers, lane_members; of the peer's socket what
+ * Reads:   lane_states, lane_peers, lane_members, lane_gates; of the peer's socket what
  *          lane_kernel.h and lane_room.h read.
  * Writes:  the answer (struct lane_state); for a binding lane_bound and lane_members.
  * Verdict: always 1. Only sockets of the proxy's have an answer: an accepted consumer's, or
@@ -62,6 +62,8 @@ static __always_inline int bind(struct lane_socket *self, __u64 peer, struct lan
 	member = member_of(bound, end);
 	if (!member || (self->role == lane_accepted) != (end == lane_consumer_end))
 		return 0;
+	if (self->role == lane_accepted && place->accepted != self->cookie)
+		return 0; /* what the proxy writes would overtake what the lane brings */
 	*(volatile __u64 *)&member->cookie = 0;
 	member->sk = place->sk;
 	member->until = 0;
@@ -118,7 +120,7 @@ int ask_sockopt(struct bpf_sockopt *ctx)
 		place = bpf_map_lookup_elem(&lane_members, &peer);
 	if (!place)
 		peer = 0;
-	if (question == lane_ask_bind && (!place || !bind(self, peer, place, lane, end)))
+	if (question == lane_ask_bind && (!place || is_shut() || !bind(self, peer, place, lane, end)))
 		return 1;
 	if (question == lane_ask_free && !free_lane(self, lane))
 		return 1;

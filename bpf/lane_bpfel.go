@@ -54,10 +54,10 @@ type LaneLane struct {
 	}
 	EndsReading [8]uint32
 	Ends        [8]struct {
-		_        structs.HostLayout
-		Flags    uint32
-		Endpoint uint32
-		Course   struct {
+		_      structs.HostLayout
+		Flags  uint32
+		Pad    uint32
+		Course struct {
 			_      structs.HostLayout
 			Resume struct {
 				_   structs.HostLayout
@@ -132,6 +132,23 @@ type LaneLaneFlights struct {
 	Slots [512]LaneLaneFlight
 }
 
+type LaneLaneGate struct {
+	_    structs.HostLayout
+	Shut uint32
+}
+
+type LaneLaneLeave struct {
+	_         structs.HostLayout
+	Cookie    uint64
+	Sk        uint64
+	Lane      uint32
+	End       uint32
+	Allocated uint64
+	Limits    uint64
+	Strain    LaneLaneStrain
+	Free      uint32
+}
+
 type LaneLaneOutcome uint32
 
 const (
@@ -170,13 +187,15 @@ const (
 	LaneLaneOutcomeRequestRemote       LaneLaneOutcome = 32
 	LaneLaneOutcomeRequestAstray       LaneLaneOutcome = 33
 	LaneLaneOutcomeAnswerAstray        LaneLaneOutcome = 34
+	LaneLaneOutcomeLaneConsumerScarce  LaneLaneOutcome = 35
 )
 
 type LaneLanePlace struct {
-	_    structs.HostLayout
-	Sk   uint64
-	Lane uint32
-	End  uint32
+	_        structs.HostLayout
+	Sk       uint64
+	Accepted uint64
+	Lane     uint32
+	End      uint32
 }
 
 type LaneLaneRecord struct {
@@ -217,16 +236,25 @@ type LaneLaneRoute struct {
 		Upto    uint32
 		Policy  uint8
 		Count   uint8
-		Pad     uint16
+		First   uint8
+		Draws   uint8
 		Cursor  uint32
 		Limit   uint32
+		Beyond  uint32
 		Choices [24]uint8
 	}
-	Series  [8]uint32
-	Flags   uint32
-	Sampled uint32
-	Pad     [2]uint32
-	Bounds  [8]uint16
+	Series     [8]uint32
+	Flags      uint32
+	Sampled    uint32
+	Bounds     [8]uint16
+	Actives    [8]uint16
+	Candidates [64]struct {
+		_      structs.HostLayout
+		Weight uint32
+		Active uint16
+		End    uint8
+		Pad    uint8
+	}
 }
 
 type LaneLaneSocket struct {
@@ -261,6 +289,14 @@ type LaneLaneState struct {
 	Flags   uint32
 	Pad     uint32
 }
+
+type LaneLaneStrain uint32
+
+const (
+	LaneLaneStrainLaneStrainNone LaneLaneStrain = 0
+	LaneLaneStrainLaneStrainSome LaneLaneStrain = 1
+	LaneLaneStrainLaneStrainMuch LaneLaneStrain = 2
+)
 
 type LaneLaneTally struct {
 	_            structs.HostLayout
@@ -304,6 +340,7 @@ const (
 	LaneMapLaneBudgets   = "lane_budgets"
 	LaneMapLaneCounts    = "lane_counts"
 	LaneMapLaneFlights   = "lane_flights"
+	LaneMapLaneGates     = "lane_gates"
 	LaneMapLaneLog       = "lane_log"
 	LaneMapLaneMembers   = "lane_members"
 	LaneMapLanePeers     = "lane_peers"
@@ -317,6 +354,8 @@ const (
 	LaneProgAskSockopt   = "ask_sockopt"
 	LaneProgJoinSockops  = "join_sockops"
 	LaneProgLaneMsg      = "lane_msg"
+	LaneProgLeaveSyscall = "leave_syscall"
+	LaneProgWakeTcp      = "wake_tcp"
 	LaneVarLaneCharged   = "lane_charged"
 	LaneVarLaneCpus      = "lane_cpus"
 	LaneVarLaneRouteMask = "lane_route_mask"
@@ -366,9 +405,11 @@ type LaneSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LaneProgramSpecs struct {
-	AskSockopt  *ebpf.ProgramSpec `ebpf:"ask_sockopt"`
-	JoinSockops *ebpf.ProgramSpec `ebpf:"join_sockops"`
-	LaneMsg     *ebpf.ProgramSpec `ebpf:"lane_msg"`
+	AskSockopt   *ebpf.ProgramSpec `ebpf:"ask_sockopt"`
+	JoinSockops  *ebpf.ProgramSpec `ebpf:"join_sockops"`
+	LaneMsg      *ebpf.ProgramSpec `ebpf:"lane_msg"`
+	LeaveSyscall *ebpf.ProgramSpec `ebpf:"leave_syscall"`
+	WakeTcp      *ebpf.ProgramSpec `ebpf:"wake_tcp"`
 }
 
 // LaneMapSpecs contains maps before they are loaded into the kernel.
@@ -381,6 +422,7 @@ type LaneMapSpecs struct {
 	LaneBudgets   *ebpf.MapSpec `ebpf:"lane_budgets"`
 	LaneCounts    *ebpf.MapSpec `ebpf:"lane_counts"`
 	LaneFlights   *ebpf.MapSpec `ebpf:"lane_flights"`
+	LaneGates     *ebpf.MapSpec `ebpf:"lane_gates"`
 	LaneLog       *ebpf.MapSpec `ebpf:"lane_log"`
 	LaneMembers   *ebpf.MapSpec `ebpf:"lane_members"`
 	LanePeers     *ebpf.MapSpec `ebpf:"lane_peers"`
@@ -430,6 +472,7 @@ type LaneMaps struct {
 	LaneBudgets   *ebpf.Map `ebpf:"lane_budgets"`
 	LaneCounts    *ebpf.Map `ebpf:"lane_counts"`
 	LaneFlights   *ebpf.Map `ebpf:"lane_flights"`
+	LaneGates     *ebpf.Map `ebpf:"lane_gates"`
 	LaneLog       *ebpf.Map `ebpf:"lane_log"`
 	LaneMembers   *ebpf.Map `ebpf:"lane_members"`
 	LanePeers     *ebpf.Map `ebpf:"lane_peers"`
@@ -450,6 +493,7 @@ func (m *LaneMaps) Close() error {
 		m.LaneBudgets,
 		m.LaneCounts,
 		m.LaneFlights,
+		m.LaneGates,
 		m.LaneLog,
 		m.LaneMembers,
 		m.LanePeers,
@@ -478,9 +522,11 @@ type LaneVariables struct {
 //
 // It can be passed to LoadLaneObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LanePrograms struct {
-	AskSockopt  *ebpf.Program `ebpf:"ask_sockopt"`
-	JoinSockops *ebpf.Program `ebpf:"join_sockops"`
-	LaneMsg     *ebpf.Program `ebpf:"lane_msg"`
+	AskSockopt   *ebpf.Program `ebpf:"ask_sockopt"`
+	JoinSockops  *ebpf.Program `ebpf:"join_sockops"`
+	LaneMsg      *ebpf.Program `ebpf:"lane_msg"`
+	LeaveSyscall *ebpf.Program `ebpf:"leave_syscall"`
+	WakeTcp      *ebpf.Program `ebpf:"wake_tcp"`
 }
 
 func (p *LanePrograms) Close() error {
@@ -488,6 +534,8 @@ func (p *LanePrograms) Close() error {
 		p.AskSockopt,
 		p.JoinSockops,
 		p.LaneMsg,
+		p.LeaveSyscall,
+		p.WakeTcp,
 	)
 }
 

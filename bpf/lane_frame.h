@@ -16,7 +16,6 @@
 
 #define WINDOW_MAX 32768           /* offsets beyond it are not looked at */
 #define WINDOW_WANTED (FRAME_HEADER + LANE_PREFIX + 16)
-#define WALK_MAX 128               /* frames of a message */
 
 /* clang 14 would load the ends of the window through a computed pointer. */
 static __always_inline void *window(struct sk_msg_md *msg)

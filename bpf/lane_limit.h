@@ -1,8 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* lane_limit.h: requests in flight to a cluster that has a limit. Lanes and the proxy have
- * one count, and what is too much for it goes to the proxy, which refuses it.
+/* lane_limit.h: requests in flight: to an endpoint, for who takes the least; and to a cluster
+ * that has a limit. Lanes and the proxy have one count, in two halves of a word, and what is
+ * too much for it goes to the proxy, which refuses it.
  */
 #pragma once
+
+static __always_inline __u64 in_flight(__u64 word) { return (word & 0xffffffff) + (word >> 32); }
+
+static __always_inline void add_active(struct lane_route *r, __u32 end, __u64 n)
+{
+	__u32 number = r->actives[end & (LANE_ENDS - 1)];
+	__u64 *active = number ? bpf_map_lookup_elem(&lane_active, &number) : NULL;
+
+	if (active)
+		__sync_fetch_and_add(active, n);
+}
 
 static __always_inline __u64 *bound_at(struct lane_route *r, __u32 end)
 {
@@ -28,7 +40,7 @@ static __always_inline int enter(struct lane_route *r, __u32 end, __u64 limit)
 	if (!bound)
 		return 0;
 	before = __sync_fetch_and_add(bound, 1);
-	if ((before & 0xffffffff) + (before >> 32) < limit)
+	if (in_flight(before) < limit)
 		return 1;
 	__sync_fetch_and_add(bound, -1);
 	return 0;

@@ -61,8 +61,8 @@ struct {
 	__uint(max_entries, 2048);
 } lane_tallies SEC(".maps");
 
-/* lane_active: requests in flight of each endpoint, for routes that count them; and of each
- * cluster that has a limit: those of lanes in the lower half, the proxy's own in the upper.
+/* lane_active: requests in flight of each endpoint of a cluster, for routes that count them; and
+ * of each cluster that has a limit: those of lanes in the lower half, the proxy's own in the upper.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -90,8 +90,8 @@ const struct lane_record lane_record_type SEC(".types") = {0};
 const struct lane_state lane_state_type SEC(".types") = {0};
 
 /* lane_sockets: the sockets of applications, and the proxy's ends of consumers', by
- * cookie, from ESTABLISHED to CLOSE. Nobody takes one out before: what is queued at it
- * would be lost.
+ * cookie, from ESTABLISHED to CLOSE. Before, only the agent takes one out, while memory is
+ * short and nothing is queued at it (lane_leave.h): that would be lost.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
@@ -116,8 +116,9 @@ struct lane_member {
 /* lane_members: the applications' sockets of lane_sockets, by cookie. */
 struct lane_place {
 	__u64 sk;
-	__u32 lane; /* and 1; 0: none yet */
-	__u32 end;  /* of the lane; lane_consumer_end: the consumer's */
+	__u64 accepted; /* of a consumer's: the cookie of the proxy's end; 0: that has not joined */
+	__u32 lane;     /* and 1; 0: none yet */
+	__u32 end;      /* of the lane; lane_consumer_end: the consumer's */
 };
 #define lane_consumer_end 255
 
@@ -128,6 +129,28 @@ struct {
 	__uint(max_entries, 32768);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } lane_members SEC(".maps");
+
+/* lane_gates: one, which the agent shuts while memory is short: no socket joins then, and
+ * none is bound.
+ */
+struct lane_gate {
+	__u32 shut;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct lane_gate);
+	__uint(max_entries, 1);
+} lane_gates SEC(".maps");
+
+static __always_inline int is_shut(void)
+{
+	__u32 first = 0;
+	struct lane_gate *gate = bpf_map_lookup_elem(&lane_gates, &first);
+
+	return gate && *(volatile __u32 *)&gate->shut;
+}
 
 /* lane_peers: from a marked socket's cookie to that of the provider's. */
 struct {

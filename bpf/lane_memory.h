@@ -14,6 +14,9 @@
 #define LANE_PREFIX 256   /* bytes of a route's names as they are on the wire */
 #define LANE_SHARES 4     /* weighted clusters of a route */
 #define LANE_CHOICES 24   /* endpoints of a share, each as often as it weighs */
+#define LANE_CANDIDATES 64 /* endpoints of a route's shares by least request */
+#define LANE_WEIGHED 16   /* of which one share has unequal weights */
+#define LANE_DRAWS 8      /* of which the least is taken */
 #define LANE_PROBES 8     /* places in which a route may be, from its hash's on */
 #define LANE_BOUNDS 19    /* as of package histogram */
 #define LANE_PAUSE_BYTES 500000 /* above it an answer is not written whole in one message */
@@ -49,8 +52,8 @@ struct lane_course {
 };
 
 struct lane_end {
-	__u32 flags;    /* enum lane_end_flag */
-	__u32 endpoint; /* in lane_active */
+	__u32 flags; /* enum lane_end_flag */
+	__u32 pad;
 	struct lane_course course; /* of what the provider writes by TCP */
 };
 
@@ -98,23 +101,41 @@ enum lane_drawn {
 	lane_drawn_any = 0x100,   /* always set */
 	lane_drawn_led = 0x200,   /* a share was drawn */
 	lane_drawn_span = 0x400,  /* it is to have a span */
+	lane_drawn_there = 0x800, /* of the share an endpoint elsewhere: a candidate of it, by number, or any of them */
+	lane_drawn_end = 0x1000,  /* of the share an end of the lane, by number */
 };
+#define LANE_DRAWN_NUMBER 16 /* bits below the number */
+#define LANE_DRAWN_ANYBODY 0xffffu
 
 enum lane_policy {
 	lane_round_robin,
 	lane_random,
-	lane_least, /* of two at random, the one with less in flight */
+	lane_least,   /* of some candidates at random, the one with the least in flight */
+	lane_weighed, /* candidates at random, by weight / (requests in flight + 1) */
 };
 
-/* share: a cluster of a route. Choices are ends of the lane, each as often as it weighs. */
+/* share: a cluster of a route. In turn and at random, choices are ends of the lane, each as
+ * often as it weighs, and of all requests a part is for endpoints elsewhere, among which the
+ * proxy chooses. By least request both are candidates.
+ */
 struct lane_share {
 	__u32 upto; /* a random word up to this, and above the shares before, is its own */
 	__u8 policy; /* enum lane_policy */
-	__u8 count;  /* of choices; 0: they are the proxy's to choose */
-	__u16 pad;
+	__u8 count;  /* of choices or candidates; 0: they are the proxy's to choose */
+	__u8 first;  /* of candidates */
+	__u8 draws;  /* of lane_least: how many, LANE_DRAWS at most */
 	__u32 cursor; /* of round robin; the programs' */
 	__u32 limit;  /* requests in flight to the cluster; 0: any number */
+	__u32 beyond; /* in turn and at random: of 2^32 requests so many are for endpoints elsewhere */
 	__u8 choices[LANE_CHOICES];
+};
+
+/* candidate: an endpoint that may have the least in flight. */
+struct lane_candidate {
+	__u32 weight; /* 0: it is left alone at present */
+	__u16 active; /* in lane_active; 0: nobody counts */
+	__u8 end;     /* of the lane; LANE_ENDS: it is the proxy's */
+	__u8 pad;
 };
 
 /* lane_routes: where requests of a class go that begin with the same bytes behind
@@ -133,15 +154,16 @@ struct lane_route {
 	__u32 series[LANE_ENDS]; /* in lane_tallies, by end */
 	__u32 flags;             /* enum lane_route_flag */
 	__u32 sampled; /* if traced: random words below it are for a span */
-	__u32 pad[2];
-	__u16 bounds[LANE_ENDS]; /* in lane_active, of the end's cluster; 0: any number may be in flight */
+	__u16 bounds[LANE_ENDS];  /* in lane_active, of the end's cluster; 0: any number may be in flight */
+	__u16 actives[LANE_ENDS]; /* in lane_active, of the end in its cluster; 0: nobody counts */
+	struct lane_candidate candidates[LANE_CANDIDATES];
 };
 
 enum lane_route_flag {
-	lane_counts_active = 1, /* lane_active is kept for its requests */
+	lane_counts_active = 1, /* requests in flight to its ends are counted: actives */
 	lane_limited = 2,       /* requests in flight to some cluster have a limit: bounds */
 	lane_traced = 4,        /* requests that are part of a trace go to the proxy, and of others some */
-	lane_mixed = 8,         /* a share is the proxy's: who sends a request there is drawn once */
+	lane_mixed = 8,         /* some endpoints are the proxy's: who sends a request there is drawn once */
 };
 
 /* lane_tallies: what ended well in the lane, for each series on each CPU (at cpu *

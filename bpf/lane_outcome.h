@@ -55,7 +55,9 @@ enum lane_outcome {
 	/* lane_request.h, lane_answer.h: nobody knows where frames begin */
 	request_astray,
 	answer_astray,
+
+	lane_consumer_scarce, /* a consumer's socket joins nothing: the host has little memory for TCP */
 };
 
 #define MAX_LANE_OUTCOMES 64
-_Static_assert(answer_astray < MAX_LANE_OUTCOMES, "lane_counts is too small");
+_Static_assert(lane_consumer_scarce < MAX_LANE_OUTCOMES, "lane_counts is too small");

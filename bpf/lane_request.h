@@ -58,63 +58,6 @@ static __always_inline void widen(struct sk_msg_md *msg)
 		bpf_msg_pull_data(msg, 0, want, 0);
 }
 
-static __always_inline __s64 active_at(struct lane *lane, __u32 end)
-{
-	__u32 endpoint = lane->ends[end & (LANE_ENDS - 1)].endpoint;
-	__u64 *n = bpf_map_lookup_elem(&lane_active, &endpoint);
-
-	return n ? *(volatile __u64 *)n : 0;
-}
-
-static __always_inline __u32 choice(struct lane_share *s, __u64 i)
-{
-	return BOUND(i, LANE_CHOICES - 1) ? s->choices[i] : LANE_ENDS;
-}
-
-/* choose returns the end for the next request of a route; LANE_ENDS: it has none. Limit becomes
- * how many requests may be in flight to its cluster, and drawn says of a mixed route which share
- * it is of.
- */
-static __always_inline __u32 choose(struct lane *lane, struct lane_route *r, __u32 *limit, __u32 *drawn)
-{
-	__u32 word, one, other, count;
-	struct lane_share *s;
-	__u64 share = 0;
-
-	if (r->count > 1) {
-		word = bpf_get_prandom_u32();
-		for (; share < LANE_SHARES - 1; share++)
-			if (share + 1 >= r->count || word <= r->shares[share].upto)
-				break;
-	}
-	BOUND(share, LANE_SHARES - 1);
-	if (r->flags & lane_mixed)
-		*drawn = lane_drawn_any | lane_drawn_led | share;
-	s = &r->shares[share];
-	*limit = s->limit;
-	count = s->count;
-	if (!count)
-		return LANE_ENDS;
-	if (count == 1)
-		return choice(s, 0);
-	if (s->policy == lane_round_robin)
-		return choice(s, __sync_fetch_and_add(&s->cursor, 1) % count);
-	one = choice(s, bpf_get_prandom_u32() % count);
-	if (s->policy != lane_least)
-		return one;
-	other = choice(s, bpf_get_prandom_u32() % count);
-	return active_at(lane, other) < active_at(lane, one) ? other : one;
-}
-
-static __always_inline void add_active(struct lane *lane, __u32 end, __u64 n)
-{
-	__u32 endpoint = lane->ends[end & (LANE_ENDS - 1)].endpoint;
-	__u64 *active = bpf_map_lookup_elem(&lane_active, &endpoint);
-
-	if (active)
-		__sync_fetch_and_add(active, n);
-}
-
 /* fly writes a request down. No other program writes to a lane's free flights; the proxy
  * reads one when it has its key, which comes last.
  */
@@ -151,18 +94,21 @@ static __always_inline struct lane_flight *free_flight(__u32 number, __u64 id)
 	return *(volatile __u64 *)&flight->key || WORD(flight->end) & lane_drawn_any ? NULL : flight;
 }
 
-/* fly_all returns how many bytes of a message are requests that take the flight as, whose
- * bytes are the limit of those in flight to its cluster: the first has entered. Where requests
- * are drawn each has a verdict of its own.
+/* fly_all returns how many bytes of a message are requests that take the flight as, whose key
+ * is the lane's number and whose bytes are the limit of those in flight to its cluster: the first
+ * has entered. Where requests are drawn each has a verdict of its own.
  */
-static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
+__attribute__((noinline)) __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, struct lane_route *r, const struct lane_flight *as)
 {
 	void *data = window(msg), *end = window_end(msg);
 	__u64 at = 0, off, size = msg->size, n = 0;
 	struct lane_flights *flights;
-	__u32 number = as->key;
 	struct header h;
+	__u32 number;
 
+	if (!lane || !r || !as)
+		return 0;
+	number = as->key;
 	if (size > WINDOW_MAX)
 		size = WINDOW_MAX;
 	flights = bpf_map_lookup_elem(&lane_flights, &number);
@@ -188,7 +134,7 @@ static __always_inline __u32 fly_all(struct sk_msg_md *msg, struct lane *lane, s
 	}
 	lane->requests += n;
 	if (r->flags & lane_counts_active)
-		add_active(lane, as->end, n);
+		add_active(r, as->end, n);
 	return at;
 }
 
@@ -215,11 +161,17 @@ static __always_inline enum lane_outcome send_by(struct sk_msg_md *msg, struct l
 	struct lane_flight as = {.key = self->lane - 1, .route = self->route - 1};
 	struct lane_member *provider;
 	enum lane_outcome why;
-	__u32 bytes;
-	__u64 end;
+	__u64 share, end;
+	__u32 chosen, bytes;
 
-	end = choose(lane, r, &as.bytes, drawn);
-	if (!BOUND(end, LANE_ENDS - 1))
+	chosen = choose(as.route);
+	share = chosen & lane_drawn_share;
+	BOUND(share, LANE_SHARES - 1);
+	as.bytes = r->shares[share].limit;
+	if (r->flags & lane_mixed)
+		*drawn = lane_drawn_any | lane_drawn_led | chosen;
+	end = chosen >> LANE_DRAWN_NUMBER;
+	if (!(chosen & lane_drawn_end) || !BOUND(end, LANE_ENDS - 1))
 		return *drawn ? request_remote : request_unknown;
 	if (!(WORD(lane->ends[end].flags) & lane_end_open))
 		return request_unknown;

@@ -114,7 +114,7 @@ static __always_inline __u64 files_of(struct mem_cgroup___lane *memcg, __u64 mos
 }
 
 /* has_memory: whether the cgroup of a socket agrees to more. */
-__attribute__((noinline)) int has_memory(__u64 sk)
+static __always_inline int has_memory(__u64 sk)
 {
 	struct mem_cgroup___lane *memcg = memcg_at(sk);
 	__u64 accepted = 0, max = ~0ull, usage = 0;
@@ -145,11 +145,14 @@ __attribute__((noinline)) int has_memory(__u64 sk)
 }
 
 /* look renews what is known of a receiver's memory; false: nothing, or it has little. */
-static __always_inline int look(struct lane_member *to, __u64 now)
+__attribute__((noinline)) int look(struct lane_member *to, __u64 now)
 {
-	__u64 sk = to->sk, limits = 0, allocated = 0, most;
+	__u64 sk, limits = 0, allocated = 0, most;
 	struct proto___lane *prot = NULL;
 
+	if (!to)
+		return 0;
+	sk = to->sk;
 	if (!has_memory(sk))
 		return 0;
 	READ(prot, ((struct sock___room *)sk)->__sk_common.skc_prot);

@@ -17,14 +17,22 @@ static __always_inline int pass(struct sk_msg_md *msg, struct lane_socket *self)
 		return SK_PASS;
 	if (bpf_msg_redirect_hash(msg, &lane_sockets, &self->cookie, 0) == SK_PASS)
 		return SK_PASS;
-	/* It left the map in the middle of its message: it was reset, and what it
-	 * writes is for nobody. SK_PASS would be for another socket.
+	/* The agent took it out of the map (lane_leave.h), when it had been in no lane for
+	 * long: this message was redirected to nobody.
+	 */
+	if (self->role != lane_nobody)
+		return SK_PASS;
+	/* It left in the middle of its message: it was reset, and what it writes is for
+	 * nobody. SK_PASS would be for another socket.
 	 */
 	tell(lane_reset);
 	return SK_DROP;
 }
 
 #define ASTRAY ~0u
+#define NO_FRAME ~0ull
+#define WALK_FRAMES 16 /* of one step */
+#define WALK_STEPS 8   /* of one message */
 
 static __always_inline void guess_at(struct lane_socket *self, struct lane_course *course, __u32 seq)
 {
@@ -84,6 +92,31 @@ __attribute__((noinline)) int keep(struct sk_msg_md *msg, struct lane_socket *se
 	return self->head[0] == (FRAME_MAGIC & 0xff) && (self->have < 2 || self->head[1] == FRAME_MAGIC >> 8);
 }
 
+/* step goes on by the headers of a few frames of a message that begins at written, of which one
+ * begins at at, and returns where the next one does; NO_FRAME: they cannot be followed. The
+ * verifier looks at it once, and not at each of a walk's frames.
+ */
+__attribute__((noinline)) __u64 step(struct sk_msg_md *msg, struct lane_socket *self, __u32 written, __u64 at)
+{
+	__u64 size = msg->size;
+	struct header h;
+
+	if (!self)
+		return NO_FRAME;
+	for (int i = 0; i < WALK_FRAMES && at + FRAME_HEADER <= size; i++) {
+		/* The window moves to where the frame begins; nothing is copied unless
+		 * its header lies across two of the message's pieces.
+		 */
+		if (bpf_msg_pull_data(msg, at, at + FRAME_HEADER, 0) || !read_header(window(msg), window_end(msg), &h) ||
+		    h.total > FRAME_MAX)
+			return NO_FRAME;
+		self->newest++;
+		self->starts[self->newest % LANE_STARTS] = written + at;
+		at += h.total;
+	}
+	return at;
+}
+
 /* walk goes on with a message that begins at written, whose first skip bytes, at least, end
  * what began before. False if its frames cannot be followed to its end.
  */
@@ -106,16 +139,10 @@ __attribute__((noinline)) int walk(struct sk_msg_md *msg, struct lane_socket *se
 		self->have = 0;
 		at += h.total - FRAME_HEADER;
 	}
-	for (int i = 0; i < WALK_MAX && at + FRAME_HEADER <= size; i++) {
-		/* The window moves to where the frame begins; nothing is copied unless
-		 * its header lies across two of the message's pieces.
-		 */
-		if (bpf_msg_pull_data(msg, at, at + FRAME_HEADER, 0) || !read_header(window(msg), window_end(msg), &h) ||
-		    h.total > FRAME_MAX)
+	for (int i = 0; i < WALK_STEPS && at + FRAME_HEADER <= size; i++) {
+		at = step(msg, self, written, at);
+		if (at == NO_FRAME)
 			return 0;
-		self->newest++;
-		self->starts[self->newest % LANE_STARTS] = written + at;
-		at += h.total;
 	}
 	self->expect = written + at;
 	if (at >= size)

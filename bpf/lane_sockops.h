@@ -4,7 +4,7 @@
  * When:    TCP_CONNECT: a consumer's socket that was steered to a laned destination, or
  *          one of the proxy's that the agent marked, has its addresses. ESTABLISHED:
  *          either has a peer. STATE to CLOSE: nobody writes to it any more.
- * Reads:   sockets (of steer.c), lane_workloads, lane_bridges.
+ * Reads:   sockets (of steer.c), lane_workloads, lane_bridges, lane_gates.
  * Writes:  lane_states, lane_bridges, lane_sockets, lane_members, lane_peers; lane_bound
  *          at CLOSE.
  * Verdict: always 1; the reply is left alone.
@@ -92,6 +92,8 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	/* A socket that connects has its cgroup, one that is accepted not yet. */
 	if (is_counted(self->sk))
 		tell(lane_consumer_limited);
+	else if (is_shut())
+		tell(lane_consumer_scarce);
 	else
 		tell(join(ctx, self) ? lane_consumer_joined : lane_consumer_refused);
 }
@@ -100,6 +102,7 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_soc
 {
 	struct lane_bridge *found, bridge;
 	struct lane_socket *self;
+	struct lane_place *place;
 	struct bridge_key key;
 
 	ends(ctx, &key.remote, &key.local);
@@ -114,15 +117,23 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ctx, struct bpf_soc
 		if (!self)
 			return;
 		self->peer = bridge.cookie;
+		/* The consumer's joined nothing, or not yet (Fast Open): nor does this one, and
+		 * without it that is bound to no lane.
+		 */
+		place = bpf_map_lookup_elem(&lane_members, &bridge.cookie);
+		if (!place || is_shut())
+			return;
 		if (bpf_sock_hash_update(ctx, &lane_sockets, &self->cookie, BPF_NOEXIST))
 			self->role = lane_nobody;
+		else
+			place->accepted = self->cookie;
 		return;
 	}
 	self = know(ctx, sk, lane_provider);
 	if (!self)
 		return;
 	self->peer = bridge.cookie;
-	if (!join(ctx, self) || bpf_map_update_elem(&lane_peers, &bridge.cookie, &self->cookie, 0))
+	if (is_shut() || !join(ctx, self) || bpf_map_update_elem(&lane_peers, &bridge.cookie, &self->cookie, 0))
 		tell(lane_provider_refused);
 	else
 		tell(lane_provider_joined);

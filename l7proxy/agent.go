@@ -47,11 +47,26 @@ func (p *Proxy) followAgent(ctx context.Context) error {
 			return err
 		}
 		p.log.Warn("no agent", "error", err)
+		p.retire()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(comeBack):
 		}
+	}
+}
+
+// retire leaves accepting to another agent's proxy, where one serves: ours is gone, for good
+// for all we know, and nobody dials for what would be accepted. Where no other one serves, or
+// ours comes back before, the proxy goes on.
+func (p *Proxy) retire() {
+	if !p.agent.Superseded() || !p.listeners.Retire() {
+		return
+	}
+	p.log.Warn("another agent's proxy serves, and ours has no agent: it stops accepting, and drains what it has")
+	off := &handoff.Lanes{Mode: handoff.LaneOff, Why: "another proxy accepts", Maps: p.lanes.Said().Maps}
+	if err := p.Lanes(off, nil); err != nil {
+		p.log.Warn("close lanes", "error", err)
 	}
 }
 

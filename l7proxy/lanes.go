@@ -17,7 +17,8 @@ func (p *Proxy) openLanes() {
 
 // names are what consumers of this node have called lately, and whether it takes the lane.
 func (p *Proxy) names() []admin.LearnedName {
-	all := p.riders.Names()
+	p.tally.Collect()
+	all := p.riders.Names(p.recorder.Ways)
 	for i := range all {
 		if w := p.workloads.ByUID(all[i].Consumer); w != nil {
 			all[i].Consumer = w.Namespace + "/" + w.Name

@@ -46,7 +46,7 @@ func TestLaneIsScraped(t *testing.T) {
 	laneUser{p}.Use(memory, handoff.LaneObserve)
 	call := &rpc.Call{Protocol: rpc.ProtocolDubbo, Reporter: rpc.ReporterSource, Interface: "I", Method: "m", SameNode: true}
 	p.recorder.Prepare(call)
-	number, ok := p.tally.Put(call, lane.Hessian2)
+	number, ok := p.tally.Put(call, lane.Hessian2, nil)
 	if !ok {
 		t.Fatal("there is no room")
 	}

@@ -8,6 +8,7 @@
 package datapath
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 
@@ -47,13 +49,12 @@ type Options struct {
 	PinPath string       // a directory of a BPF file system, made if absent; DefaultPinPath
 	Cgroup  string       // the cgroup2 directory above every pod and the agent itself; FindCgroupRoot
 	Logger  *slog.Logger // slog.Default()
+	Types   *btf.Cache   // the kernel's, which several may share; nil: they are read for this one
 }
 
 func (o Options) complete() (Options, error) {
 	o.PinPath = pinPath(o.PinPath)
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Cgroup == "" {
 		root, err := FindCgroupRoot()
 		if err != nil {
@@ -74,10 +75,7 @@ func FindCgroupRoot() (string, error) {
 }
 
 func pinPath(path string) string {
-	if path == "" {
-		return DefaultPinPath
-	}
-	return path
+	return cmp.Or(path, DefaultPinPath)
 }
 
 func pinDir(path string) pins.Dir {
@@ -90,6 +88,7 @@ type Datapath struct {
 	log    *slog.Logger
 	pins   pins.Dir
 	cgroup string
+	types  *btf.Cache
 	kernel kernel
 	spec   *ebpf.CollectionSpec
 	maps   bpf.SteerMaps
@@ -131,7 +130,7 @@ func open(opts Options, spec *ebpf.CollectionSpec, k kernel) (*Datapath, error) 
 		opts.Logger.Warn("cannot raise RLIMIT_MEMLOCK", "error", err)
 	}
 	d := &Datapath{
-		log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup,
+		log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup, types: opts.Types,
 		kernel: k, spec: spec, links: map[string]link.Link{}, tables: map[uint32]TableStatus{},
 	}
 	for name, value := range map[string]bool{

@@ -60,7 +60,7 @@ func (d *Datapath) loadCgroupPrograms(pinned map[string]*ebpf.Map) (*ebpf.Collec
 	spec := d.spec.Copy()
 	delete(spec.Programs, bpf.SteerProgTakeLookup)
 	delete(spec.Programs, bpf.SteerProgNoteSockops)
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned, Cache: d.types})
 	for _, m := range pinned { // the collection has clones
 		m.Close()
 	}

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -32,9 +34,23 @@ type rig struct {
 	opts   Options
 }
 
+// What all rigs of a process know of its kernel, each of which takes as long as a test.
+var (
+	types  = btf.NewCache()
+	checks = sync.OnceValue(func() []host.Check { return host.Probe("", DefaultPinPath) })
+)
+
+// rounds is n, or few on an emulated processor, which takes seconds for each.
+func rounds(n, few int) int {
+	if testing.Short() {
+		return few
+	}
+	return n
+}
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	for _, c := range host.Probe("", "/sys/fs/bpf/dubway") {
+	for _, c := range checks() {
 		if !c.OK && strings.HasPrefix(c.Name, "capability") {
 			t.Skipf("%s: %s", c.Name, c.Detail)
 		}
@@ -58,7 +74,7 @@ func newRig(t *testing.T) *rig {
 	fs := t.TempDir()
 	must(t, unix.Mount("bpf", fs, "bpf", 0, ""))
 	t.Cleanup(func() { must(t, unix.Unmount(fs, unix.MNT_DETACH)) })
-	r.opts = Options{PinPath: filepath.Join(fs, "dubway"), Cgroup: r.cgroup, Logger: slog.New(slog.DiscardHandler)}
+	r.opts = Options{PinPath: filepath.Join(fs, "dubway"), Cgroup: r.cgroup, Logger: slog.New(slog.DiscardHandler), Types: types}
 	return r
 }
 

@@ -32,10 +32,7 @@ func hammer(t *testing.T, p *pod, to string) (stop func() (conns int64)) {
 	var done atomic.Bool
 	var conns atomic.Int64
 	var wg sync.WaitGroup
-	most := int64(20000)
-	if testing.Short() { // on an emulated processor they leave little to the agent
-		most = 2000
-	}
+	most := int64(rounds(20_000, 2000))
 	for range 4 {
 		wg.Go(func() {
 			p.do(func() {
@@ -90,11 +87,7 @@ func TestReopenWithoutAGap(t *testing.T) {
 	stop := hammer(t, a, "10.128.0.1:20880")
 	before, err := d.Status()
 	must(t, err)
-	rounds := 5
-	if testing.Short() { // an emulated processor takes ten seconds for each
-		rounds = 2
-	}
-	for range rounds {
+	for range rounds(5, 2) {
 		again, err := Open(r.opts) // the same code: nothing is replaced
 		must(t, err)
 		same, err := again.Status()

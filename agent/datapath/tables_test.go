@@ -346,7 +346,7 @@ func TestUnknownsAreReadWhileTheyChange(t *testing.T) {
 			t.Fatalf("only %d were seen", n)
 		}
 	}
-	for range 20 {
+	for range rounds(20, 5) {
 		_, err := d.Unknowns()
 		must(t, errors.Join(err, unknown.Forget(d.maps.Unknowns, 1)))
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dubway/dubway/agent/enroll"
 	"github.com/dubway/dubway/agent/lanes/kept"
+	"github.com/dubway/dubway/agent/lanes/shortage"
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/lane"
 )
@@ -92,9 +93,11 @@ type Lanes struct {
 	tried   bool            // the self-test ran
 	failed  error           // and so it ended
 	applied map[uint64]bool // cookies of workloads whose sockets may take lanes
+	memory  shortage.Shortage
 
 	mu       sync.Mutex // guards what follows; never held while the kernel is asked
 	over     bool       // Run has ended: another agent decides
+	short    bool       // memory is
 	choice   Choice
 	verdict  verdict
 	programs Programs // nil: not loaded
@@ -112,11 +115,13 @@ type verdict struct {
 
 // New makes Lanes of which nothing is decided before Run.
 func New(opts Options) *Lanes {
-	return &Lanes{
+	l := &Lanes{
 		opts: opts, choice: opts.Choice, verdict: verdict{handoff.LaneOff, "not decided yet"},
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 		applied: make(map[uint64]bool), lease: lease{began: time.Now()},
 	}
+	l.memory = shortage.Shortage{Log: opts.Log, Everywhere: l.everywhere}
+	return l
 }
 
 // Choose changes what the operator wants. No call is lost: lanes that are to end are closed
@@ -145,8 +150,9 @@ func (l *Lanes) kick() {
 // Run decides and follows workloads until ctx ends; every interval it looks whether what it
 // decided by has changed.
 func (l *Lanes) Run(ctx context.Context, interval time.Duration) {
-	tick := time.NewTicker(interval)
+	tick, look := time.NewTicker(interval), time.NewTicker(shortage.Every)
 	defer tick.Stop()
+	defer look.Stop()
 	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -156,14 +162,48 @@ func (l *Lanes) Run(ctx context.Context, interval time.Duration) {
 		workloads, changed := l.opts.Workloads()
 		l.Decide(ctx)
 		l.follow(workloads)
-		select {
-		case <-ctx.Done():
-		case <-changed:
-		case <-l.wake:
-		case <-tick.C:
-		case <-l.patience():
+		for waits := true; waits; {
+			select {
+			case <-look.C:
+				waits = !l.relieve()
+				continue
+			case <-ctx.Done():
+			case <-changed:
+			case <-l.wake:
+			case <-tick.C:
+			case <-l.patience():
+			}
+			waits = false
 		}
 	}
+}
+
+// everywhere does something in the network namespace of each workload.
+func (l *Lanes) everywhere(what func() error) error {
+	var errs []error
+	workloads, _ := l.opts.Workloads()
+	for _, w := range workloads {
+		errs = append(errs, w.Netns.Do(what))
+	}
+	return errors.Join(errs...)
+}
+
+// relieve looks whether memory is short, and tells whether that is new.
+func (l *Lanes) relieve() bool {
+	l.work.Lock()
+	defer l.work.Unlock()
+	l.mu.Lock()
+	sockets, ok := l.programs.(shortage.Sockets)
+	l.mu.Unlock()
+	if !ok {
+		return false
+	}
+	short := l.memory.Look(sockets)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.short
+	l.short = short
+	return short != was
 }
 
 // Decide decides now, as Run does. A proxy that is told before the first time would close
@@ -172,9 +212,12 @@ func (l *Lanes) Decide(ctx context.Context) {
 	l.work.Lock()
 	defer l.work.Unlock()
 	l.mu.Lock()
-	choice := l.choice
+	choice, short := l.choice, l.short
 	l.mu.Unlock()
 	v := l.judge(ctx, choice)
+	if short && v.mode == handoff.LaneOn {
+		v = verdict{handoff.LaneOff, shortage.Why}
+	}
 	if v.mode == handoff.LaneOn {
 		if err := l.open(); err != nil {
 			v = verdict{handoff.LaneOff, err.Error()}

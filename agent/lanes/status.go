@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"github.com/dubway/dubway/agent/lanes/shortage"
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
 )
@@ -50,6 +51,8 @@ func (l *Lanes) Problem() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
+	case l.short:
+		return "lanes: " + shortage.Why
 	case l.lease.refused != "":
 		return "lanes: the proxy cannot use them: " + l.lease.refused
 	case l.choice == On && l.verdict.mode == handoff.LaneOff:

@@ -21,6 +21,7 @@ import (
 	"github.com/dubway/dubway/agent/netns"
 	"github.com/dubway/dubway/agent/table"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/served"
 )
 
 // goodbyeTimeout is how long a replaced proxy may take to hang up.
@@ -51,7 +52,7 @@ type Ways interface {
 	AskMissing()
 }
 
-// Options of a Server. All but Ways and Lanes must be given.
+// Options of a Server. All but Ways, Lanes and Note must be given.
 type Options struct {
 	Ways     Ways         // nil where nothing is enrolled
 	Lanes    *lanes.Lanes // nil where there are none
@@ -61,6 +62,7 @@ type Options struct {
 	Ledger   Ledger
 	Dialer   *Dialer
 	Desk     *authority.Desk
+	Note     *served.Note // of whose proxy serves, lent to ours; nil where no other agent is
 	Counts   *Counts
 	Log      *slog.Logger
 }

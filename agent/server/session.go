@@ -111,10 +111,24 @@ func (s *session) hello() error {
 	return nil
 }
 
+// sayHello says who we are, and lends the proxy the note of whose proxy serves.
+func (s *session) sayHello() error {
+	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.Node}
+	if s.server.Note == nil {
+		return s.conn.Send(&handoff.Message{Kind: handoff.KindHello, Hello: ours})
+	}
+	file, err := s.server.Note.Lend()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	ours.Note = s.server.Note.Name()
+	return s.conn.Send(&handoff.Message{Kind: handoff.KindHello, Hello: ours}, int(file.Fd()))
+}
+
 // run serves the connection until it ends.
 func (s *session) run(ctx context.Context) error {
-	ours := &handoff.Hello{Version: handoff.Version, Release: version.Version, Node: s.server.Node}
-	if err := s.conn.Send(&handoff.Message{Kind: handoff.KindHello, Hello: ours}); err != nil {
+	if err := s.sayHello(); err != nil {
 		return err
 	}
 	if s.server.yielded.Load() { // before it has a listener

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dubway/dubway/agent/netns/netnstest"
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/handoff/served"
 )
 
 // TestServerYields: the proxy that is connected is told to yield, and so is one that
@@ -37,6 +38,31 @@ func TestServerYields(t *testing.T) {
 	_, err = o.server.Dialer.dial(&ask)
 	if refused, ok := errors.AsType[*handoff.DialError](err); !ok || refused.Code != handoff.DialExhausted {
 		t.Errorf("a halted dialer: %v", err)
+	}
+}
+
+// TestServerLends: a proxy is lent the note of whose proxy serves, and reads in it that
+// another agent's does.
+func TestServerLends(t *testing.T) {
+	dir := t.TempDir()
+	var notes [2]*served.Note
+	for i := range notes {
+		var err error
+		if notes[i], err = served.Open(dir, t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		defer notes[i].Close()
+	}
+	o := open(t, os.Getuid(), func(o *office) { o.server.Note = notes[0] })
+	p := newProxy()
+	client, stop := run(t, o, p)
+	p.expect(t, "end")
+	if err := notes[1].Write(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if !client.Superseded() {
+		t.Error("the proxy does not know that another agent's serves")
 	}
 }
 

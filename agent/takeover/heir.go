@@ -24,6 +24,16 @@ type Inheritance struct {
 	Sockets   []*netns.Socket // in the order of Listeners
 }
 
+// Offers are listeners that an agent's next turn begins with, by UID.
+type Offers map[string][]*netns.Socket
+
+// Close closes them: the turn does not come.
+func (o Offers) Close() {
+	for _, sockets := range o {
+		closeAll(sockets)
+	}
+}
+
 // Heir is the end of an agent that takes over. Its methods may be called concurrently.
 type Heir struct {
 	conn    conn
@@ -118,10 +128,10 @@ func (h *Heir) Yield(ctx context.Context) error {
 }
 
 // Take returns the listeners that were handed over, by UID; they are the caller's then.
-func (h *Heir) Take() map[string][]*netns.Socket {
+func (h *Heir) Take() Offers {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make(map[string][]*netns.Socket, len(h.pods))
+	all := make(Offers, len(h.pods))
 	for uid, pod := range h.pods {
 		all[uid] = pod.Sockets
 	}
@@ -136,9 +146,7 @@ func (h *Heir) Serving() error { return h.conn.send(&message{Kind: kindServing})
 func (h *Heir) Close() {
 	_ = h.conn.Close()
 	<-h.gone
-	for _, sockets := range h.Take() {
-		closeAll(sockets)
-	}
+	h.Take().Close()
 }
 
 // read hears the active agent until it is gone.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff/holding"
 	"github.com/dubway/dubway/internal/handoff/rights"
+	"github.com/dubway/dubway/internal/handoff/served"
 	"github.com/dubway/dubway/internal/version"
 )
 
@@ -55,9 +56,10 @@ type Client struct {
 	handler  Handler
 	log      *slog.Logger
 
-	publish sync.Mutex // one generation of Destinations at a time
-	yielded bool       // in this connection; Run's
-	maps    uint64     // of lanes, that the handler took; Run's
+	publish sync.Mutex  // one generation of Destinations at a time
+	yielded bool        // in this connection; Run's
+	maps    uint64      // of lanes, that the handler took; Run's
+	note    served.Lent // by the agent that was connected last; Run's
 
 	mu      sync.Mutex
 	conn    *Conn // nil while there is none that has said Hello
@@ -82,6 +84,17 @@ func NewClient(path, node string, h Handler, log *slog.Logger) *Client {
 // Close drops the listeners that the Client holds, and takes no more. It does not
 // end Run, which its context does.
 func (c *Client) Close() { c.held.Close() }
+
+// Superseded tells whether another agent's proxy serves, as the note says that the last
+// agent lent; then the Client lets go of the listeners. It is for who calls Run, between
+// two calls: what an agent wants that is there, it says.
+func (c *Client) Superseded() bool {
+	if !c.note.Another() {
+		return false
+	}
+	c.held.Yield()
+	return true
+}
 
 // Run connects once and serves the connection until it ends or ctx does. It
 // always returns an error that says why; when to come back is the caller's
@@ -134,10 +147,11 @@ func (c *Client) greet(conn *Conn) error {
 	if err != nil {
 		return err
 	}
-	rights.Close(fds)
 	if m.Kind != KindHello {
+		rights.Close(fds)
 		return fmt.Errorf("receive hello: got %s", m.Kind)
 	}
+	c.note.Borrow(m.Hello.Note, fds)
 	if m.Hello.Version != Version {
 		return fmt.Errorf("receive hello: agent %s speaks version %d, not %d",
 			m.Hello.Release, m.Hello.Version, Version)
@@ -160,11 +174,7 @@ func (c *Client) take(conn *Conn, m *Message, fds []int, told map[string]bool) e
 	case KindLane:
 		return c.ack(conn, m, c.lane(m.Lane, fds))
 	case KindDialResult:
-		fd := -1
-		if len(fds) == 1 {
-			fd = fds[0]
-		}
-		c.answer(m, fd)
+		c.answer(m, append(fds, -1)[0]) // none comes with a refusal
 		return nil
 	case KindAck, KindSignResult:
 		c.answer(m, -1)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff/field"
 	"github.com/dubway/dubway/internal/handoff/rights"
+	"github.com/dubway/dubway/internal/handoff/served"
 )
 
 // recorder is a Handler that writes down what it is told.
@@ -83,6 +84,7 @@ type toy struct {
 	conn     *Conn
 	done     chan error
 	cancel   context.CancelFunc
+	lends    *served.Note // with its Hello
 }
 
 func newToy(t *testing.T) *toy {
@@ -127,12 +129,26 @@ func (y *toy) connect() map[string]int {
 		case KindWorkload:
 			held[m.Workload.UID] = len(fds)
 		case KindSnapshotEnd:
-			y.send(&Message{Kind: KindHello, Hello: &Hello{Version: Version, Release: "test"}})
+			y.hello()
 			return held
 		default:
 			y.Fatalf("unexpected %s", show(y.T, m))
 		}
 	}
+}
+
+func (y *toy) hello() {
+	y.Helper()
+	m := &Message{Kind: KindHello, Hello: &Hello{Version: Version, Release: "test"}}
+	if y.lends == nil {
+		y.send(m)
+		return
+	}
+	file, err := y.lends.Lend()
+	y.must(err)
+	defer file.Close()
+	m.Hello.Note = y.lends.Name()
+	y.send(m, int(file.Fd()))
 }
 
 func (y *toy) hangUp() error {
@@ -262,6 +278,50 @@ func TestClientYields(t *testing.T) {
 	y.hangUp()
 	if held := y.connect(); !reflect.DeepEqual(held, map[string]int{"c": 2}) {
 		t.Errorf("given back %v", held)
+	}
+}
+
+// TestClientSuperseded: a proxy without an agent lets go of its listeners when another
+// agent's serves, and not before; the next agent says anew whose note it is.
+func TestClientSuperseded(t *testing.T) {
+	y := newToy(t)
+	if y.client.Superseded() {
+		t.Error("superseded before it met an agent")
+	}
+	dir := t.TempDir()
+	var notes [2]*served.Note
+	for i := range notes {
+		var err error
+		notes[i], err = served.Open(dir, t.TempDir())
+		y.must(err)
+		defer notes[i].Close()
+	}
+	y.lends = notes[0]
+	y.connect()
+	y.workload("a", 1)
+	y.snapshotEnd(2)
+	y.must(notes[0].Write())
+	y.hangUp()
+	if y.client.Superseded() {
+		t.Error("superseded by its own agent")
+	}
+	if held := y.connect(); !reflect.DeepEqual(held, map[string]int{"a": 2}) {
+		t.Errorf("given back %v", held)
+	}
+	y.workload("a", 1)
+	y.snapshotEnd(2)
+	y.hangUp()
+	y.must(notes[1].Write())
+	if !y.client.Superseded() {
+		t.Error("not superseded though another agent's proxy serves")
+	}
+	y.lends = nil
+	if held := y.connect(); len(held) > 0 {
+		t.Errorf("who was superseded gives back %v", held)
+	}
+	y.hangUp()
+	if y.client.Superseded() {
+		t.Error("superseded by the note of an agent before the last, which lent none")
 	}
 }
 

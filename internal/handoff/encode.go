@@ -95,6 +95,10 @@ func (m *Message) fds() int {
 	switch m.Kind {
 	case KindWorkload:
 		return len(m.Workload.Listeners)
+	case KindHello:
+		if m.Hello.Note != "" {
+			return 1
+		}
 	case KindDialResult:
 		if m.DialResult.Code == "" {
 			return 1
@@ -105,7 +109,7 @@ func (m *Message) fds() int {
 		}
 	case KindLane:
 		return 1 + len(m.Lane.Ends)
-	case KindHello, KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindYield, KindAck, KindDial, KindDestinations,
+	case KindWorkloadGone, KindSnapshotEnd, KindGoodbye, KindYield, KindAck, KindDial, KindDestinations,
 		KindSign, KindSignResult, KindCertified, KindLaneGone:
 	}
 	return 0

@@ -25,6 +25,7 @@ func samples() map[string]*Message {
 	to := netip.MustParseAddrPort("10.0.0.2:20880")
 	return map[string]*Message{
 		"hello":         {Kind: KindHello, Hello: &Hello{Version: Version, Release: "0.1.0", Node: "node-a"}},
+		"hello_note":    {Kind: KindHello, Hello: &Hello{Version: Version, Release: "0.1.0", Note: "fe01"}},
 		"hello_proxy":   {Kind: KindHello, Hello: &Hello{Version: Version, Release: "0.1.0", Instance: 1<<64 - 1}},
 		"workload":      {Kind: KindWorkload, Seq: 1, Workload: workload},
 		"workload_gone": {Kind: KindWorkloadGone, Seq: 2, WorkloadGone: &WorkloadGone{UID: "shop/consumer"}},

@@ -34,6 +34,10 @@
 // pod, it gets ready without accepting: what it would accept it could not route yet. A
 // Yield holds until the connection ends: then a proxy accepts for the pods that it is
 // told of without one.
+//
+// Its agent may die before it can tell that, and another one have its turn back. So an
+// agent's Hello lends the proxy the node's note of whose proxy served last (package
+// served): one without an agent that reads another's name there lets go of the listeners.
 package handoff
 
 import (
@@ -44,8 +48,9 @@ import (
 // Hello and refuse a peer of another version. 3 came with tables of destinations, and with
 // Sign: a proxy that proves who its pods are needs an agent that can ask for it. 4 came
 // with Yield: a proxy that did not know it would accept beside another; and with
-// Certified, by which an agent knows for whom neighbours may encrypt. 5 came with lanes.
-const Version = 5
+// Certified, by which an agent knows for whom neighbours may encrypt. 5 came with lanes, 6
+// with the note of whose proxy serves.
+const Version = 6
 
 // MaxMessage is the largest encoded message, in bytes; larger sets are sent in
 // parts (Destinations.Last).
@@ -107,6 +112,9 @@ type Hello struct {
 	// Maps is the memory of lanes that the proxy has from an earlier connection, as of
 	// Lanes; 0: none.
 	Maps uint64 `json:"maps,omitempty"`
+	// Note is the agent's name in the note that comes along, open for reading; "": there is
+	// none.
+	Note string `json:"note,omitempty"`
 }
 
 // Workload is an enrolled pod of this node. It replaces an earlier one of the

@@ -97,7 +97,7 @@ func (h *Hello) validate() error {
 	if h.Version < 1 {
 		return fmt.Errorf("version %d", h.Version)
 	}
-	return errors.Join(field.Text("release", h.Release), field.Text("node", h.Node))
+	return errors.Join(field.Text("release", h.Release), field.Text("node", h.Node), field.Text("note", h.Note))
 }
 
 func (w *Workload) validate() error {

@@ -8,15 +8,20 @@ package lane
 import "unsafe"
 
 // Version is the version of the layout, which agent and proxy must share.
-const Version = 3
+const Version = 4
 
 // The bounds of a lane. See bpf/lane_memory.h.
 const (
-	Ends     = 8   // provider connections of one lane
-	Flights  = 512 // requests in flight of one lane
-	Prefix   = 256 // bytes of a route's names
-	Shares   = 4   // weighted clusters of a route
-	Choices  = 24  // endpoints of a share, each as often as it weighs
+	Ends    = 8   // provider connections of one lane
+	Flights = 512 // requests in flight of one lane
+	Prefix  = 256 // bytes of a route's names
+	Shares  = 4   // weighted clusters of a route
+	Choices = 24  // endpoints of a share, each as often as it weighs
+
+	Candidates = 64 // endpoints of a route's shares by least request
+	Weighed    = 16 // of which one share has unequal weights
+	Draws      = 8  // of which the least is taken
+
 	probes   = 8
 	Bounds   = 19
 	MaxWrite = 500_000 // bytes of whole frames in one write into a lane; larger frames need a pause
@@ -37,15 +42,16 @@ const EndOpen uint32 = 1
 const (
 	RoundRobin uint8 = iota
 	Random
-	LeastRequest
+	LeastRequest // of Draws candidates at random
+	ByLoad       // of all candidates, by weight / (requests in flight + 1)
 )
 
 // Flags of a Route.
 const (
-	CountsActive uint32 = 1 << iota // the endpoints' requests in flight are counted
+	CountsActive uint32 = 1 << iota // Actives count requests in flight to the ends
 	Limited                         // Bounds count requests in flight to clusters
 	Traced                          // requests that are part of a trace go to the proxy, and of others some
-	Mixed                           // some shares are the proxy's
+	Mixed                           // some endpoints are the proxy's
 )
 
 // Serializations that the programs read.
@@ -63,9 +69,9 @@ type Course struct {
 
 // End is a lane's connection to a provider.
 type End struct {
-	Flags    uint32 // EndOpen
-	Endpoint uint32 // its place in Memory.Active
-	Course   Course // of what the provider writes by TCP
+	Flags  uint32 // EndOpen
+	_      uint32
+	Course Course // of what the provider writes by TCP
 }
 
 // Lane is one consumer connection. The programs write what is behind Ends.
@@ -114,31 +120,25 @@ type Flight struct {
 	Series uint32
 }
 
-// Drawn is what was drawn for a request that went to the proxy; 0: nothing.
-type Drawn uint32
-
-const (
-	drawnShare Drawn = 0xff
-	drawnAny   Drawn = 0x100
-	drawnLed   Drawn = 0x200
-	drawnSpan  Drawn = 0x400
-)
-
-// Span tells whether it is to have a span.
-func (d Drawn) Span() bool { return d&drawnSpan != 0 }
-
-// Share is the number of the route's share to which it is to go; false: none was drawn.
-func (d Drawn) Share() (number int, ok bool) { return int(d & drawnShare), d&drawnLed != 0 }
-
 // Share is a cluster of a route.
 type Share struct {
 	UpTo    uint32 // a random word up to this, and above the shares before, is its own
 	Policy  uint8
-	Count   uint8 // of Choices; 0: the share is the proxy's
-	_       uint16
+	Count   uint8  // of Choices, or of candidates; 0: the share is the proxy's
+	First   uint8  // of its candidates in Route.Candidates
+	Draws   uint8  // of LeastRequest: how many, at most the constant
 	Cursor  uint32 // the programs'
 	Limit   uint32 // of requests in flight to the cluster; 0: none
+	Beyond  uint32 // of RoundRobin and Random: of 2^32 requests so many are for endpoints elsewhere
 	Choices [Choices]uint8
+}
+
+// Candidate is an endpoint that may have the least in flight.
+type Candidate struct {
+	Weight uint32 // 0: it is left alone at present
+	Active uint16 // in Memory.Active; 0: nobody counts
+	End    uint8  // of the lane; Ends: it is the proxy's
+	_      uint8
 }
 
 // Route is where requests of a class go that begin with the same bytes.
@@ -153,8 +153,10 @@ type Route struct {
 	Series        [Ends]uint32 // in Memory.Tallies, by end
 	Flags         uint32
 	Sampled       uint32 // if Traced: random words below it are for a span
-	_             [2]uint32
-	Bounds        [Ends]uint16 // in Memory.Active, of the end's cluster, in halves: those of lanes, and above the proxy's; 0: none
+	// In Memory.Active, of the end's cluster, and of the end itself in its cluster, in halves: those
+	// of lanes, and above the proxy's; 0: none.
+	Bounds, Actives [Ends]uint16
+	Candidates      [Candidates]Candidate
 }
 
 // Tally is what ended well in the lane, of one series on one CPU. The bounds are those of

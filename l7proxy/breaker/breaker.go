@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/dubway/dubway/l7proxy/gauge"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -22,10 +23,8 @@ type key struct{ workload, cluster string }
 
 // Breaker is one workload's count of one cluster. Safe for concurrent use.
 type Breaker struct {
-	requests, connections atomic.Int64
-
-	mu    sync.RWMutex // held to change bound, read to change or read what it points to
-	bound *uint64      // of Share; nil: nobody else counts
+	requests    gauge.Gauge
+	connections atomic.Int64
 }
 
 // Of returns the breaker of a workload, by its UID, and a cluster.
@@ -59,7 +58,7 @@ func (b *Breakers) Forget(workload string) {
 // Full tells whether no more request may be begun beside those that are in flight and
 // others that are about to be. A nil limit is none.
 func (b *Breaker) Full(limit *uint32, others int) bool {
-	return limit != nil && b.inFlight()+int64(others) >= int64(*limit)
+	return limit != nil && b.requests.Load()+int64(others) >= int64(*limit)
 }
 
 // Connect counts one more connection; false, and nothing is counted, if there are as
@@ -76,7 +75,14 @@ func (b *Breaker) Connect(limit *uint32) bool {
 func (b *Breaker) Disconnect() { b.connections.Add(-1) }
 
 // Requests is the number of requests in flight, but for those of lanes.
-func (b *Breaker) Requests() int64 { return b.requests.Load() }
+func (b *Breaker) Requests() int64 { return b.requests.Own() }
+
+// Share makes lanes' programs see what is in flight, and counts what is in flight of lanes: in
+// a word that is the Breaker's alone until Unshare. See package gauge.
+func (b *Breaker) Share(at *uint64) { b.requests.Share(at) }
+
+// Unshare ends Share of a word. Others it leaves alone.
+func (b *Breaker) Unshare(at *uint64) { b.requests.Unshare(at) }
 
 // Guarded is an endpoint whose requests a Breaker counts too.
 type Guarded struct {
@@ -89,12 +95,12 @@ var _ herald.Endpoint = (*Guarded)(nil)
 
 // Begin is part of herald.Endpoint.
 func (g *Guarded) Begin() {
-	g.Breaker.add(1)
+	g.Breaker.requests.Add(1)
 	g.Endpoint.Begin()
 }
 
 // End is part of herald.Endpoint.
 func (g *Guarded) End(o rpc.Outcome) {
-	g.Breaker.add(-1)
+	g.Breaker.requests.Add(-1)
 	g.Endpoint.End(o)
 }

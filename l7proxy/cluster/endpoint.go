@@ -2,12 +2,12 @@ package cluster
 
 import (
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/dubway/dubway/l7proxy/cluster/backoff"
 	"github.com/dubway/dubway/l7proxy/cluster/checkup"
 	"github.com/dubway/dubway/l7proxy/cluster/outlier"
+	"github.com/dubway/dubway/l7proxy/gauge"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -43,8 +43,11 @@ func (e *Endpoint) End(o rpc.Outcome) {
 // Succeeded tells of n requests that ended well and were not begun here.
 func (e *Endpoint) Succeeded(n uint64) { e.monitor.Succeeded(n) }
 
-// Active is the number of requests in flight.
+// Active is the number of requests in flight, those of lanes that share the Gauge too.
 func (e *Endpoint) Active() int64 { return e.health.active.Load() }
+
+// Gauge counts the requests in flight.
+func (e *Endpoint) Gauge() *gauge.Gauge { return &e.health.active }
 
 // Failed tells that a connect to the endpoint failed: it is avoided for a
 // second, and twice as long after each further failure, up to 30 seconds.
@@ -101,7 +104,7 @@ func (e *Endpoint) weight() uint64 { return uint64(max(e.Info.Weight, 1)) }
 
 // health is what is known of an address of a cluster beyond its configuration.
 type health struct {
-	active  atomic.Int64
+	active  gauge.Gauge
 	backoff backoff.Backoff
 	// ready is since when the endpoint counts as ready, zero while it does not; the
 	// Manager's lock guards it.

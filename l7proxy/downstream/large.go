@@ -41,12 +41,11 @@ func (s *Session) large(h codec.Header, total int, now time.Time) error {
 			return err
 		}
 	}
-	r := exchange.Request{
-		Frame: s.first(total), Length: total, ID: h.ID, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
-	}
+	r := exchange.Request{Frame: s.first(total), Length: total, ID: h.ID, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization()}
 	if !r.OneWay {
 		s.begin()
 	}
+	s.plans.Lead(s.ride.Drawn(h, r.Frame[h.Head:]))
 	up, why, err := s.upload(h, &r, total)
 	if up == nil {
 		s.refuseRequest(r, why)

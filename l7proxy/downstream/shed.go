@@ -42,10 +42,8 @@ func (s *Session) drop() error {
 		return sock.ErrOver
 	}
 	edge, _ := s.plans.Elsewhere(h, first[h.Head:]) // takes no tokens
-	r := exchange.Request{
-		Frame: first, Length: h.Len(), ID: h.ID, Edge: &edge.Edge, Start: time.Now(),
-		OneWay: !h.TwoWay(), Serialization: h.Serialization(),
-	}
+	r := exchange.Request{Frame: first, Length: h.Len(), ID: h.ID, Edge: &edge.Edge, Start: time.Now(), OneWay: !h.TwoWay()}
+	r.Serialization = h.Serialization()
 	if !r.OneWay {
 		s.begin()
 	}

@@ -40,7 +40,7 @@ type Left struct {
 
 // Heir plans requests as the proxy before this one did. It is a *plan.Planner.
 type Heir interface {
-	Planner
+	learned.Planner
 	Edge(h codec.Header, body []byte) (*upstream.Edge, rpc.Why)
 	// Forget drops what was remembered of requests.
 	Forget()
@@ -181,9 +181,9 @@ func (ls *Lanes) settle() {
 		return
 	}
 	for number := range gone {
-		left.Forget(b.Memory, number)
+		left.Forget(b.Memory, number, b.Gone)
 		ls.free = append(ls.free, number)
 	}
 	ls.left = nil
-	b.Actives.Rest(b.Memory.Active)
+	b.Settled()
 }

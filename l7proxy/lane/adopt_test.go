@@ -72,7 +72,7 @@ func newEstate(t *testing.T) *estate {
 	at := &e.memory.Lanes[leftNumber]
 	at.Flags, at.Class = lane.Requests|lane.Answers, leftClass
 	at.Course.Resume, at.Reading = lane.At(seq-6), lane.At(seq+unread)
-	at.Ends[0] = lane.End{Flags: lane.EndOpen, Endpoint: 3, Course: lane.Course{Resume: lane.At(seq - 20)}}
+	at.Ends[0] = lane.End{Flags: lane.EndOpen, Course: lane.Course{Resume: lane.At(seq - 20)}}
 	at.EndsReading[0] = seq + late
 	at.Ends[5].Flags = lane.EndOpen
 	var route lane.Route

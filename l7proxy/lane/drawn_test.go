@@ -16,7 +16,7 @@ const drawnSpan = 0x500
 // end of its lane.
 func TestDrawn(t *testing.T) {
 	r := newRig(t, 1)
-	if span, _ := r.ride.Drawn(codec.Header{ID: 7}, nil); span {
+	if r.ride.Drawn(codec.Header{ID: 7}, nil).Span {
 		t.Error("a request is drawn where there is no lane")
 	}
 	l, _ := r.open()
@@ -26,11 +26,11 @@ func TestDrawn(t *testing.T) {
 		atomic.StoreUint32(&f.End, drawnSpan)
 	}
 	drawn := func(id uint64) bool {
-		span, target := r.ride.Drawn(codec.Header{ID: id, Flags: lane.Hessian2}, nil)
-		if target != 0 {
-			t.Errorf("request %d leads to %d", id, target)
+		l := r.ride.Drawn(codec.Header{ID: id, Flags: lane.Hessian2}, nil)
+		if l.Target != 0 || l.Endpoint.IsValid() {
+			t.Errorf("request %d leads to %d, %s", id, l.Target, l.Endpoint)
 		}
-		return span
+		return l.Span
 	}
 	draw(7)
 	if drawn(8) || !drawn(7) || drawn(7) {

@@ -9,8 +9,12 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/codec"
+	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/filter/subject"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/rpc"
+	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -27,7 +31,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("%d providers, bound %x", len(providers), r.kernel.bound)
 	}
 	for k := range providers {
-		if e := &r.at(l).Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || e.Endpoint == 0 {
+		if e := &r.at(l).Ends[k]; e.Flags != lane.EndOpen || e.Course.Resume != lane.At(seq) || r.route().Actives[k] == 0 {
 			t.Errorf("end %d: %+v", k, e)
 		}
 	}
@@ -43,7 +47,7 @@ func TestOpen(t *testing.T) {
 	if list := r.lanes.List(); len(list) != 1 || len(list[0].Providers) != 2 || list[0].State != "open" {
 		t.Errorf("%+v", list)
 	}
-	if names := r.lanes.Names(); len(names) != 1 || names[0].Method != "echo" || names[0].Way != "lane" {
+	if names := r.lanes.Names(ways); len(names) != 1 || names[0].InLane != 5 || names[0].ByProxy != 7 || names[0].Method != "echo" || names[0].Way != "lane" {
 		t.Errorf("%+v", names)
 	}
 }
@@ -120,12 +124,42 @@ func TestAnswers(t *testing.T) {
 	if flying := r.flying(l); !slices.Equal(flying, []uint64{10}) {
 		t.Errorf("%d are in flight, not what was not answered", flying)
 	}
-	if n := atomic.LoadUint64(&r.memory.Active[atomic.LoadUint32(&r.at(l).Ends[1].Endpoint)]); n != 0 {
+	if n := atomic.LoadUint64(&r.memory.Active[r.route().Actives[1]]); n != 0 {
 		t.Errorf("%d requests are counted at provider 1", n)
 	}
 	if atomic.LoadUint32(&r.at(l).Flags)&lane.Paused != 0 {
 		t.Error("the lane is paused behind a large answer")
 	}
+}
+
+// TestForgottenAsItLands: a name that is forgotten at the moment at which an answer comes is the
+// answer's until it has landed.
+func TestForgottenAsItLands(t *testing.T) {
+	r := newRig(t, 1)
+	l, providers := r.open()
+	r.fly(l, 7, 0)
+	r.lanes.node.Mu.Lock()
+	if _, err := providers[0].Write(answer(7, 10)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // it comes as far as it can without whose request it was
+	b := r.lanes.node.Book
+	b.Forget(l.Way)
+	b.Rested(b.Rest(), func(place uint32) (used bool) {
+		r.memory.InFlight(l.Number, func(_ uint64, f lane.Flight) bool {
+			used = f.Route == place
+			return !used
+		})
+		return used
+	})
+	r.lanes.node.Mu.Unlock()
+	if h := r.gets(); h.ID != 7 {
+		t.Errorf("the consumer gets %d", h.ID)
+	}
+	r.eventually("it is recorded", func() bool {
+		records, refusals, pending := r.counts()
+		return records == 1 && refusals == 0 && pending == 0
+	})
 }
 
 // TestProviderGone: its requests are refused, those of another go on, and it is counted
@@ -155,6 +189,45 @@ func TestProviderGone(t *testing.T) {
 		t.Errorf("%d resets are told of", reset)
 	}
 	r.eventually("it is connected to again", func() bool { return atomic.LoadUint32(&r.at(l).Ends[0].Flags) == lane.EndOpen })
+}
+
+// TestFailures: what the lane has answered is counted before an error is told, and what comes to
+// the proxy of it is counted by the policies that let its name pass.
+func TestFailures(t *testing.T) {
+	r := newRig(t, 1)
+	var policies filter.Policies
+	r.access = new(filter.Verdict)
+	rules := &snapshot.Rules{Action: snapshot.RBACDeny, Policies: []snapshot.RBACPolicy{}}
+	policies.Access(filter.Place{Listener: &snapshot.Listener{RBAC: []*snapshot.RBAC{{Name: "some", Rules: rules}}}}, &subject.Subject{}, r.access)
+	l, providers := r.open()
+	passed := func() (n uint64) {
+		for _, c := range policies.Tally.All() {
+			n += c.Total
+		}
+		return n
+	}
+	before := r.tally.counts.Load()
+	for i, step := range []struct {
+		status byte
+		lane   uint64 // answers of the lane's before it
+		counts int64  // of the tally, so far
+	}{{codec.StatusOK, 1, 0}, {70, 1, 1}, {70, 0, 1}, {70, 3, 2}, {codec.StatusOK, 1, 2}} {
+		id := uint64(i + 1)
+		atomic.AddUint64(&r.at(l).Answered, step.lane)
+		r.fly(l, id, 0)
+		f := answer(id, 10)
+		f[3] = step.status
+		_, _ = providers[0].Write(f)
+		if h := r.gets(); h.ID != id {
+			t.Errorf("step %d: the consumer gets %d", i, h.ID)
+		}
+		if n := r.tally.counts.Load() - before; n != step.counts {
+			t.Errorf("step %d: the tally was looked at %d times, want %d", i, n, step.counts)
+		}
+		if n := passed(); n != id {
+			t.Errorf("step %d: policies have let %d pass", i, n)
+		}
+	}
 }
 
 // TestTimeout: a request that takes too long is refused, and its late answer is dropped.
@@ -258,7 +331,7 @@ func TestReadOnly(t *testing.T) {
 	r.fly(l, 3, 0)
 	_, _ = providers[0].Write(frame(0xa2, 0, 1, []byte("\x01R")))
 	r.eventually("no more go there", func() bool { return atomic.LoadUint32(&r.at(l).Ends[0].Flags) == 0 })
-	if names := r.lanes.Names(); len(names) != 0 {
+	if names := r.lanes.Names(ways); len(names) != 0 {
 		t.Errorf("%+v", names)
 	}
 	_, _ = providers[0].Write(answer(3, 10))

@@ -177,7 +177,7 @@ func (ls *Lanes) Look() {
 	ls.node.Mu.Lock()
 	defer ls.node.Mu.Unlock()
 	if ls.node.Book != nil {
-		ls.node.Book.Look(ls.tapped())
+		ls.node.Book.Look(time.Now(), ls.tapped())
 	}
 }
 
@@ -305,11 +305,15 @@ func (ls *Lanes) rest(b *learned.Book, resting []*learned.Name) {
 		return // nobody uses those places any more
 	}
 	used := make(map[uint32]bool)
+	use := func(_ uint64, f lane.Flight) bool {
+		used[f.Route] = true
+		return true
+	}
 	for l := range ls.live {
-		l.Book.Memory.InFlight(l.Number, func(_ uint64, f lane.Flight) bool {
-			used[f.Route] = true
-			return true
-		})
+		l.Book.Memory.InFlight(l.Number, use)
+	}
+	for number := range ls.left {
+		b.Memory.InFlight(number, use)
 	}
 	b.Rested(resting, func(place uint32) bool { return failed || used[place] })
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/dubway/dubway/internal/admin"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 )
 
 // List tells of the lanes, by number.
@@ -20,15 +21,15 @@ func (ls *Lanes) List() []admin.LaneStatus {
 }
 
 // Names lists what was learned, by consumer, destination, interface and method. Whose the
-// consumer is, and counts, the caller fills in.
-func (ls *Lanes) Names() []admin.LearnedName {
+// consumer is the caller fills in.
+func (ls *Lanes) Names(count learned.Ways) []admin.LearnedName {
 	if ls.Observer.On() {
-		return ls.Observer.Names()
+		return ls.Observer.Names(count)
 	}
 	ls.node.Mu.Lock()
 	defer ls.node.Mu.Unlock()
 	if ls.node.Book == nil {
 		return nil
 	}
-	return ls.node.Book.List()
+	return ls.node.Book.List(count)
 }

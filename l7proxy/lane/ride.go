@@ -11,8 +11,8 @@ import (
 	"github.com/dubway/dubway/l7proxy/lane/observed"
 	"github.com/dubway/dubway/l7proxy/lane/position"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
-	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
@@ -32,11 +32,6 @@ type Host interface {
 	life.Host
 	// Flying is how many requests are pending.
 	Flying() int64
-}
-
-// Planner says whether requests like the one that it planned last may take a lane.
-type Planner interface {
-	Lane(h codec.Header, body []byte) verdict.Verdict
 }
 
 // Ride is a consumer connection's part in lanes. Its methods are the reading goroutine's,
@@ -78,7 +73,7 @@ func (r *Ride) Speak(p *codec.Protocol) {
 
 // Came looks at a request that came by the proxy, behind its plan: others like it may take
 // a lane, and the connection may be worth one.
-func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
+func (r *Ride) Came(p learned.Planner, h codec.Header, frame []byte) {
 	r.seen.Came(p, r.protocol, h, frame)
 	if !r.lanes.On() || !h.TwoWay() {
 		return
@@ -92,7 +87,7 @@ func (r *Ride) Came(p Planner, h codec.Header, frame []byte) {
 	if a.Prefix, state = r.protocol.Requests.Prefix(h, a.Body); state != codec.Complete || a.Prefix.Generic {
 		return
 	}
-	if !r.lanes.learn(p, r.key(), &a) {
+	if !r.lanes.node.Learn(p, r.key(), &a, r.lanes.closed) {
 		r.came = skipped // another name may be worth one
 		return
 	}
@@ -106,35 +101,18 @@ func (r *Ride) key() learned.Key {
 	return learned.Key{Workload: r.source.Workload.UID, Original: r.source.Original}
 }
 
-// learn finds what becomes of requests like one that came by the proxy. It tells whether
-// they may take a lane.
-func (ls *Lanes) learn(p Planner, key learned.Key, a *learned.Asked) bool {
-	ls.node.Mu.Lock()
-	b := ls.node.Book
-	if b == nil {
-		ls.node.Mu.Unlock()
-		return false
-	}
-	placed, known := b.Known(key, a)
-	ls.node.Mu.Unlock()
-	if known {
-		return placed
-	}
-	v := p.Lane(a.Header, a.Body)
-	ls.node.Mu.Lock()
-	defer ls.node.Mu.Unlock()
-	return ls.On() && b == ls.node.Book && b.Learn(key, a, &v, ls.tapped())
-}
-
-// target is that of what was drawn for a request.
-func (ls *Lanes) target(key learned.Key, a *learned.Asked, d lane.Drawn) int {
+// drawn is what was drawn for a request.
+func (ls *Lanes) drawn(key learned.Key, a *learned.Asked, d lane.Drawn) router.Lead {
 	ls.node.Mu.Lock()
 	defer ls.node.Mu.Unlock()
 	if ls.node.Book == nil {
-		return 0
+		return router.Lead{Span: d.Span()}
 	}
-	return ls.node.Book.Target(key, a, d)
+	return ls.node.Book.Drawn(key, a, d)
 }
+
+// closed tells whether no request may take a lane now.
+func (ls *Lanes) closed() bool { return !ls.On() || ls.tapped() }
 
 // worth tells whether a connection without a lane should have one.
 func (r *Ride) worth(now time.Time) bool {
@@ -211,21 +189,23 @@ func (r *Ride) Moved() bool {
 	return moved
 }
 
-// Drawn is what the lane's programs drew for a request that they left to the proxy: whether it
-// is to have a span, and the target of its route, from 1 on, to which it is to go; 0: none was
-// drawn. It is asked once for each.
-func (r *Ride) Drawn(h codec.Header, body []byte) (span bool, target int) {
+// Drawn is what the lane's programs drew for a request that they left to the proxy. It is asked
+// once for each.
+func (r *Ride) Drawn(h codec.Header, body []byte) router.Lead {
 	l := r.lane.Load()
 	if l == nil {
-		return false, 0
+		return router.Lead{}
 	}
 	d := l.Drawn(h.ID)
-	if _, led := d.Share(); led {
-		a := learned.Asked{Header: h, Body: body}
-		a.Prefix, _ = r.protocol.Requests.Prefix(h, body)
-		target = r.lanes.target(r.key(), &a, d)
+	if _, led := d.Share(); !led {
+		return router.Lead{Span: d.Span()}
 	}
-	return d.Span(), target
+	a := learned.Asked{Header: h, Body: body}
+	var state codec.State
+	if a.Prefix, state = r.protocol.Requests.Prefix(h, body); state != codec.Complete {
+		return router.Lead{Span: d.Span()}
+	}
+	return r.lanes.drawn(r.key(), &a, d)
 }
 
 // Leave ends the lane behind what is in flight. The connection goes on.

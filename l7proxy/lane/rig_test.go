@@ -19,6 +19,8 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/gauge"
 	"github.com/dubway/dubway/l7proxy/herald"
 	"github.com/dubway/dubway/l7proxy/lane/life"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
@@ -27,6 +29,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/sock/socktest"
 	"github.com/dubway/dubway/l7proxy/upstream"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
@@ -78,13 +81,15 @@ func (k *fakeKernel) Now() uint64    { return k.now.Load() }
 type fakeTally struct {
 	mu     sync.Mutex
 	closed []tally.Reason
+	counts atomic.Int64 // Count was called
 	next   uint32
 }
 
-func (t *fakeTally) Put(*rpc.Call, uint8) (uint32, bool) { t.next++; return t.next, true }
-func (t *fakeTally) Drop(uint32)                         {}
-func (t *fakeTally) Opened(uint32, netip.AddrPort)       {}
-func (t *fakeTally) Wants() bool                         { return true }
+func (t *fakeTally) Put(*rpc.Call, uint8, func(uint64)) (uint32, bool) { t.next++; return t.next, true }
+func (t *fakeTally) Drop(uint32)                                       {}
+func (t *fakeTally) Count(*rpc.Call, uint8)                            { t.counts.Add(1) }
+func (t *fakeTally) Opened(uint32, netip.AddrPort)                     {}
+func (t *fakeTally) Wants() bool                                       { return true }
 
 func (t *fakeTally) Closed(_ uint32, why tally.Reason) {
 	t.mu.Lock()
@@ -142,31 +147,16 @@ type rig struct {
 	accepted chan net.Conn // P
 	address  []netip.AddrPort
 	ends     []*endpoint
-	refuses  atomic.Bool // dials
-	dialling func()      // called while a provider is dialled; nil: nothing
+	gauges   [8]gauge.Gauge // of ends
+	refuses  atomic.Bool    // dials
+	dialling func()         // called while a provider is dialled; nil: nothing
 	timeout  time.Duration
+	access   *filter.Verdict // that of policies on every name
 
 	mu       sync.Mutex
 	pending  int
 	records  []rpc.Record
 	refusals []exchange.Refusal
-}
-
-func pair(t *testing.T) (near, far net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	if near, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if far, err = ln.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-	return near, far
 }
 
 func newRig(t *testing.T, providers int) *rig {
@@ -198,12 +188,7 @@ func newRig(t *testing.T, providers int) *rig {
 			}
 		}()
 	}
-	var far net.Conn
-	r.consumer, far = pair(t)
-	var err error
-	if r.conn, err = sock.New(far.(*net.TCPConn)); err != nil {
-		t.Fatal(err)
-	}
+	r.conn, r.consumer = socktest.Pair(t)
 	r.source = plan.Source{
 		Workload: workload.New(handoff.Workload{UID: "shop/consumer"}),
 		Original: netip.MustParseAddrPort("198.51.100.1:20880"), Remote: r.conn.Remote(),
@@ -247,14 +232,17 @@ func (o observer) Observe(rec *rpc.Record) {
 	o.r.records = append(o.r.records, *rec)
 }
 
+// ways are the counts of every name.
+func ways(...*rpc.Call) (lane, proxy uint64) { return 5, 7 }
+
 // verdict leads to every provider alike.
 func (r *rig) verdict() verdict.Verdict {
-	v := verdict.Verdict{Reason: verdict.Lane, Timeout: r.timeout, Shares: []verdict.Share{{Weight: 1, Policy: snapshot.LeastRequest}}}
+	v := verdict.Verdict{Reason: verdict.Lane, Timeout: r.timeout, Access: r.access, Shares: []verdict.Share{{Weight: 1, Policy: snapshot.LeastRequest}}}
 	for i, a := range r.address {
 		e := &upstream.Edge{Edge: exchange.Edge{
 			Protocol: seam.Protocol(), Endpoint: r.ends[i], SameNode: &rpc.Call{Endpoint: a, Observer: observer{r}},
 		}}
-		v.Shares[0].Ends = append(v.Shares[0].Ends, verdict.End{Edge: e, Address: a, Weight: 1})
+		v.Shares[0].Ends = append(v.Shares[0].Ends, verdict.End{Edge: e, Address: a, Weight: 1, Active: &r.gauges[i]})
 	}
 	return v
 }
@@ -290,7 +278,7 @@ func (r *rig) counts() (records, refusals, pending int) {
 // dialer and planner are the rig in other roles.
 type dialer struct{ *rig }
 
-func (*fakeTally) Adopt(uint32, *rpc.Call, uint8) bool { return false }
+func (*fakeTally) Adopt(uint32, *rpc.Call, uint8, func(uint64)) bool { return false }
 
 func (dialer) Near(context.Context, string, netip.AddrPort) bool { return true }
 
@@ -377,17 +365,23 @@ func (r *rig) flying(l *life.Lane) (ids []uint64) {
 	return ids
 }
 
-// fly is what a program does with a request.
-func (r *rig) fly(l *life.Lane, id uint64, end uint8) {
-	f := &r.memory.Flights[int(l.Number)*lane.Flights+int(id%lane.Flights)]
-	place := uint32(0)
+// place is that of the route.
+func (r *rig) place() (place uint32) {
 	for i := range r.memory.Routes {
 		if r.memory.Routes[i].Hash != 0 {
 			place = uint32(i)
 		}
 	}
-	f.Start, f.Route, f.Bytes, f.End = r.kernel.Now(), place, 100, uint32(end)
-	atomic.AddUint64(&r.memory.Active[atomic.LoadUint32(&r.at(l).Ends[end].Endpoint)], 1)
+	return place
+}
+
+func (r *rig) route() *lane.Route { return &r.memory.Routes[r.place()] }
+
+// fly is what a program does with a request.
+func (r *rig) fly(l *life.Lane, id uint64, end uint8) {
+	f := &r.memory.Flights[int(l.Number)*lane.Flights+int(id%lane.Flights)]
+	f.Start, f.Route, f.Bytes, f.End = r.kernel.Now(), r.place(), 100, uint32(end)
+	atomic.AddUint64(&r.memory.Active[r.route().Actives[end]], 1)
 	atomic.StoreUint64(&r.at(l).Last, f.Start)
 	atomic.StoreUint64(&f.Key, id+1)
 }

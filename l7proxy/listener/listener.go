@@ -69,6 +69,8 @@ type Set struct {
 	pods map[string]*pod
 	live map[downstream.Live]string // the workload's UID
 	shut bool
+	// retired: what was accepted drains; until there are listeners again.
+	retired bool
 
 	rest rest // of Run
 }
@@ -132,6 +134,7 @@ func (s *Set) Put(w *workload.Workload, files []*os.File) error {
 	// The old descriptors are of the same sockets: closing them loses nothing.
 	defer closeAll(p.listeners)
 	p.listeners = nil
+	s.retired = s.retired && len(files) == 0
 	for i, f := range files {
 		l, err := net.FileListener(f)
 		if err != nil {
@@ -164,6 +167,22 @@ func (s *Set) Yield() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.close()
+}
+
+// Retire is Yield, and what was accepted may drain: nobody dials for it any more. It tells
+// whether that is new.
+func (s *Set) Retire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return false
+	}
+	s.retired = true
+	s.close()
+	for l := range s.live {
+		l.Drain()
+	}
+	return true
 }
 
 // close closes the listeners. The caller locks.
@@ -325,7 +344,7 @@ func (s *Set) serve(in *downstream.Accepted) {
 		defer s.mu.Unlock()
 		live = l
 		s.live[l] = in.Workload.UID
-		if s.shut {
+		if s.shut || s.retired {
 			l.Drain()
 		}
 	})

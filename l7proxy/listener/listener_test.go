@@ -434,3 +434,45 @@ func TestAnswer(t *testing.T) {
 		s.Shut()
 	}
 }
+
+// TestRetire drains what is served and leaves the others in the backlog, until there are
+// listeners again.
+func TestRetire(t *testing.T) {
+	k := newSocket(t)
+	drained := make(chan struct{}, 2)
+	s := newSet(Options{Serve: func(in *downstream.Accepted, started func(downstream.Live)) {
+		l := &live{make(chan struct{})}
+		started(l)
+		<-l.drained
+		drained <- struct{}{}
+		greet(in, nil)
+	}})
+	put(t, s, handoff.Inbound, k)
+	served := k.dial()
+	eventually(t, "it is served", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.live) == 1
+	})
+	if !s.Retire() || s.Retire() {
+		t.Error("it is not once that it retires")
+	}
+	wantGreeting(t, served)
+	<-drained
+	if err := s.Put(pods(handoff.Inbound), nil); err != nil { // told of by an agent that does not accept either
+		t.Fatal(err)
+	}
+	waiting := k.dial()
+	if s.Retire() {
+		t.Error("it accepts again, with nothing to accept from")
+	}
+	put(t, s, handoff.Inbound, k)
+	eventually(t, "it accepts again", func() bool { return s.Stats().Accepted.Load() == 2 })
+	select {
+	case <-drained:
+		t.Error("what is accepted again drains")
+	default:
+	}
+	s.Shut()
+	wantGreeting(t, waiting)
+}

@@ -29,18 +29,16 @@ type dialled struct {
 // cluster's.
 func (p *Planner) pick(set *cluster.Set, route *snapshot.Route, target snapshot.WeightedCluster) (*cluster.Endpoint, error) {
 	dst := p.source.Original
-	if p.dialled.Own && !slices.Contains(p.except, dst) {
-		if c := set.Config(); c != nil && router.ByCaller(p.snap, route, c) {
-			if e := set.At(dst, target.Subset); e != nil {
-				return e, nil
-			}
+	if c := set.Config(); c != nil && p.dialled.Own && !slices.Contains(p.except, dst) && router.ByCaller(p.snap, route, c) {
+		if e := set.At(dst, target.Subset); e != nil {
+			return e, nil
 		}
 	}
 	choice := cluster.Choice{Random: p.random.Uint64(), Hash: p.hash, Subset: target.Subset, Original: dst, Own: p.dialled.Own}
 	if except := p.except; len(except) > 0 {
 		choice.Exclude = func(a netip.AddrPort) bool { return slices.Contains(except, a) }
 	}
-	return set.Pick(choice)
+	return p.lead.Pick(set, choice)
 }
 
 // rightful corrects a target that is the dialled stranger's.

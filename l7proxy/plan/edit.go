@@ -42,7 +42,7 @@ func (p *Planner) Span(frame []byte) rpc.Span {
 	if !ok {
 		return nil
 	}
-	return p.env.Tracer.Begin(p.listener.Tracing, of.Body, p.source.Inbound, snapshot.Draw(p.random, p.drawn))
+	return p.env.Tracer.Begin(p.listener.Tracing, of.Body, p.source.Inbound, snapshot.Draw(p.random, p.lead.Span))
 }
 
 // facts are those of a request by its frame, which is opened; false if it cannot be.

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"maps"
+
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
@@ -22,14 +24,13 @@ func (p *Planner) Lane(h codec.Header, body []byte) verdict.Verdict {
 	}
 	c := verdict.Case{
 		Node: &p.env.Lane, Workloads: p.env.Workloads, Protocol: p.protocol, Header: h, Body: body, Prefix: prefix,
-		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own,
+		Key: p.source.Key(p.protocol, p.source.Original), Original: p.source.Original, Own: p.dialled.Own, Set: p.set,
 		Pinned: pl.dialled.pinned && p.dialled.Own, Ending: p.doomed, Line: p.line, Mode: p.mode, Shed: p.source.Quota.Shedding,
-		Listener: p.listener, Access: pl.verdict, Judged: pl.judged,
-		Now: p.current, Snapshot: p.snap, Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain,
+		Listener: p.listener, Access: pl.verdict, Judged: pl.judged, Edges: maps.Values(pl.edges), Now: p.current, Snapshot: p.snap,
+		Changes: p.env.Changes, Domain: p.env.Identities.TrustDomain, Stale: func(name string) bool { return p.stale(pl, name) != nil },
 		Rightful: func(r *snapshot.Route, t snapshot.WeightedCluster) snapshot.WeightedCluster {
 			return p.rightful(pl, r, t)
 		},
-		Set: p.set, Stale: func(name string) bool { return p.stale(pl, name) != nil },
 		Edge: func(r *snapshot.Route, s *cluster.Set, e *cluster.Endpoint) *upstream.Edge {
 			return p.chosen(pl, r, s, e)
 		},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
+	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
@@ -188,21 +189,23 @@ var forcing = map[string][]change{
 		onCluster(func(c *snapshot.Cluster) { c.Policy, c.Hashing = snapshot.Maglev, snapshot.Hashing{TableSize: 251} }),
 	},
 	"snapshot.Cluster.ChoiceCount": {onCluster(func(c *snapshot.Cluster) {
-		c.Policy, c.ChoiceCount = snapshot.LeastRequest, 3
+		c.Policy, c.ChoiceCount = snapshot.LeastRequest, lane.Draws+1
 		c.Localities[0].Endpoints = append(c.Localities[0].Endpoints, &snapshot.Endpoint{Address: pod3, Weight: 1, Healthy: true})
 	})},
 	"snapshot.Cluster.Bias": {onCluster(func(c *snapshot.Cluster) {
-		c.Policy, c.Bias, c.Localities[0].Endpoints[0].Weight = snapshot.LeastRequest, 1, 2
+		c.Policy, c.Bias, c.Localities[0].Endpoints[0].Weight = snapshot.LeastRequest, 2, 2
 	})},
 	"snapshot.Cluster.SlowStart":   {onCluster(func(c *snapshot.Cluster) { c.SlowStart = &snapshot.SlowStart{Window: time.Hour, Aggression: 1} })},
 	"snapshot.Cluster.MaxRequests": {onCluster(func(c *snapshot.Cluster) { c.MaxRequests = new(uint32) })},
 	"snapshot.Cluster.Sockets":     {onCluster(func(c *snapshot.Cluster) { c.Sockets = []mutual.Socket{{TLS: mutual.TLS{On: true}}} })},
 	"snapshot.Endpoint.Socket": {onCluster(func(c *snapshot.Cluster) {
 		c.Sockets = []mutual.Socket{{Match: map[string]string{"tls": "on"}, TLS: mutual.TLS{On: true}}}
-		c.Localities[0].Endpoints[1].Socket = snapshot.Metadata{"tls": "on"}
+		for _, e := range c.Localities[0].Endpoints {
+			e.Socket = snapshot.Metadata{"tls": "on"}
+		}
 	})},
 	"snapshot.Endpoint.Address": {onCluster(func(c *snapshot.Cluster) {
-		c.Localities[0].Endpoints = append(c.Localities[0].Endpoints, &snapshot.Endpoint{Address: netip.MustParseAddrPort("203.0.113.7:20880"), Weight: 1, Healthy: true})
+		c.Localities[0].Endpoints = []*snapshot.Endpoint{{Address: netip.MustParseAddrPort("203.0.113.7:20880"), Weight: 1, Healthy: true}}
 	})},
 }
 
@@ -415,6 +418,13 @@ func TestLaneOfMoments(t *testing.T) {
 		{"an endpoint that could not be reached", func(r *rig) { endpoint(r, pod1).Failed() }, verdict.Avoided},
 		{"a pod that is not enrolled for the port", func(r *rig) {
 			r.env.Workloads.Put(workload.New(handoff.Workload{UID: "shop/p0", Addresses: []netip.Addr{pod1.Addr()}, Ports: []uint16{1}}))
+		}, verdict.Lane},
+		{"none that is enrolled for the port", func(r *rig) {
+			for i, at := range []netip.AddrPort{pod1, pod2} {
+				r.env.Workloads.Put(workload.New(handoff.Workload{
+					UID: fmt.Sprint("shop/p", i), Addresses: []netip.Addr{at.Addr()}, Ports: []uint16{1},
+				}))
+			}
 		}, verdict.Remote},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

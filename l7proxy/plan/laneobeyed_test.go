@@ -6,6 +6,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 	"github.com/dubway/dubway/l7proxy/snapshot/tracing"
 	"github.com/dubway/dubway/l7proxy/workload"
@@ -91,13 +92,13 @@ func TestLaneOfMixed(t *testing.T) {
 	}
 	for target, want := range map[int]string{1: "d", 2: "c"} {
 		for range 50 {
-			r.Lead(false, target)
+			r.Lead(router.Lead{Target: target})
 			if e, _ := r.Edge(h, body); e.Remote.Cluster != want {
 				t.Fatalf("target %d leads to %s", target, e.Remote.Cluster)
 			}
 		}
 	}
-	r.Lead(false, 0)
+	r.Lead(router.Lead{})
 	r.env.Workloads.Put(workload.New(handoff.Workload{
 		UID: "shop/p9", Name: "p", Namespace: "shop", Addresses: []netip.Addr{pod3.Addr()}, Ports: []uint16{pod3.Port()},
 	}))
@@ -106,5 +107,36 @@ func TestLaneOfMixed(t *testing.T) {
 	}
 	if v = r.lane(t, h, body); v.Reason != verdict.Lane || v.Shares[0].Remote || len(v.Shares[0].Ends) != 1 {
 		t.Errorf("%q: %+v", v.Reason, v.Shares)
+	}
+}
+
+// TestLaneIsCounted: what the lane has answered is counted by the policies that let its name pass,
+// as often as that was; and nothing is where there are none.
+func TestLaneIsCounted(t *testing.T) {
+	h, body := call("echo")
+	for name, tt := range map[string]struct {
+		rules []*snapshot.RBAC
+		want  uint64
+	}{"no policies": {nil, 0}, "one": {[]*snapshot.RBAC{anything}, 5}, "two": {[]*snapshot.RBAC{anything, anything}, 10}} {
+		r := laneRig(t, vip, pod1, pod2, pod3)
+		r.configure(pod1, pod2)
+		r.publish(onListeners(func(l *snapshot.Listener) { l.RBAC = tt.rules }))
+		v := r.lane(t, h, body)
+		if v.Reason != verdict.Lane {
+			t.Fatalf("%s: %s", name, v.Reason)
+		}
+		counted := func() (n uint64) {
+			for _, c := range r.env.Policies.Tally.All() {
+				n += c.Total
+			}
+			return n
+		}
+		before := counted()
+		ended := v.Ended(v.Shares[0].Ends[0].Edge)
+		ended(2)
+		ended(3)
+		if got := counted() - before; got != tt.want {
+			t.Errorf("%s: %d verdicts are counted of 5 calls, want %d", name, got, tt.want)
+		}
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/router"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -83,7 +85,7 @@ func randomCluster(rnd *rand.Rand, name string) *snapshot.Cluster {
 	return c
 }
 
-// promised is what a verdict says that each address gets of all requests.
+// promised is what a verdict says that each address gets of all requests that take the lane.
 func promised(v *verdict.Verdict) map[netip.AddrPort]float64 {
 	var all float64
 	for _, s := range v.Shares {
@@ -92,7 +94,7 @@ func promised(v *verdict.Verdict) map[netip.AddrPort]float64 {
 	parts := make(map[netip.AddrPort]float64)
 	for _, s := range v.Shares {
 		var sum float64
-		for _, e := range s.Ends {
+		for _, e := range slices.Concat(s.Ends, s.Elsewhere) {
 			sum += float64(e.Weight)
 		}
 		for _, e := range s.Ends {
@@ -113,11 +115,12 @@ func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPor
 	}
 	parts := make(map[netip.AddrPort]float64)
 	for _, s := range v.Shares {
+		r.sent(t, &s, float64(s.Weight)/all, parts)
 		if !s.Remote {
 			continue
 		}
 		for range draws {
-			r.Lead(false, s.Target)
+			r.Lead(router.Lead{Target: s.Target})
 			e, why := r.Edge(h, body)
 			if why != rpc.WhyNone {
 				t.Fatalf("a request of share %d ends as %q", s.Target, why)
@@ -125,8 +128,25 @@ func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPor
 			parts[e.Remote.Endpoint] += float64(s.Weight) / all / float64(draws)
 		}
 	}
-	r.Lead(false, 0)
+	r.Lead(router.Lead{})
 	return parts
+}
+
+// sent adds what each endpoint elsewhere of a share gets, where its part is drawn for it.
+func (r *rig) sent(t *testing.T, s *verdict.Share, part float64, parts map[netip.AddrPort]float64) {
+	t.Helper()
+	h, body := call("echo")
+	var sum float64
+	for _, e := range slices.Concat(s.Ends, s.Elsewhere) {
+		sum += float64(e.Weight)
+	}
+	for _, at := range s.Elsewhere {
+		r.Lead(router.Lead{Target: s.Target, Endpoint: at.Address})
+		if e, why := r.Edge(h, body); why != rpc.WhyNone || e.Remote.Endpoint != at.Address {
+			t.Fatalf("what is drawn for %s goes to %s: %q", at.Address, e.Remote.Endpoint, why)
+		}
+		parts[at.Address] += part * float64(at.Weight) / sum
+	}
 }
 
 // TestLaneChoosesAsEdgeDoes: over random snapshots the kernel's choice is the proxy's: the

@@ -37,11 +37,10 @@ func named(iface, method string) (codec.Header, []byte) {
 }
 
 // ineligible are calls that end nowhere, and those that are the proxy's by what their
-// configuration asks for: two of the fixtures have least request among an endpoint of a
-// WorkloadEntry that weighs 3 and others.
+// configuration asks for.
 var ineligible = []verdict.Reason{
 	verdict.NoRoute, verdict.NoCluster, verdict.NoEndpoint,
-	verdict.ByBody, verdict.Hashed, verdict.Traced, verdict.Remote, verdict.Weighted,
+	verdict.ByBody, verdict.Hashed, verdict.Traced, verdict.Remote,
 }
 
 // TestLaneByRecordedConfiguration: what a stock istiod says leaves nearly all calls between

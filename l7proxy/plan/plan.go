@@ -117,14 +117,13 @@ func (p *Planner) find(h codec.Header, body []byte) (*upstream.Edge, rpc.Why) {
 	return e, why
 }
 
-// Lead says what a lane has drawn for the next Edge's request: that it is to have a span, unless
-// it says otherwise itself, and to which target of its route it is to go, from 1 on; 0: to any.
-func (p *Planner) Lead(span bool, target int) { p.drawn, p.led = span, target }
+// Lead says what a lane has drawn for the next Edge's request.
+func (p *Planner) Lead(l router.Lead) { p.lead = l }
 
 // Elsewhere is Edge for a request that Edge has found a way for already, and that some
 // endpoints could not serve. Policies are not asked again.
 func (p *Planner) Elsewhere(h codec.Header, body []byte, except ...netip.AddrPort) (*upstream.Edge, rpc.Why) {
-	p.except, p.admitted, p.questions, p.next, p.led = except, true, nil, noFault, 0
+	p.except, p.admitted, p.questions, p.next, p.lead = except, true, nil, noFault, p.lead.Again()
 	e, why := p.find(h, body)
 	p.except = nil
 	return e, why
@@ -260,7 +259,7 @@ func (p *Planner) target(pl *plan, route *snapshot.Route) snapshot.WeightedClust
 	if pair, ok := p.line.Leads(&route.Action); ok {
 		return route.Action.To(pair.Cluster)
 	}
-	target := router.Led(&route.Action, p.led, p.random)
+	target := router.Led(&route.Action, p.lead.Target, p.random)
 	if p.dialled.Own {
 		target = p.rightful(pl, route, target)
 	}

@@ -152,13 +152,14 @@ type Planner struct {
 	waits    *Held // of Held
 	// Of the request that is being planned: the fault filter to begin with; of Lead; what it was
 	// held for; p.request describes it; policies have let it pass already.
-	next, led                  int
-	resumed                    *Held
-	injector                   *injector // nil: no faults so far
-	described, admitted, drawn bool
-	questions                  []global.Question // of policies that let it pass so far
-	guard                      *guard            // nil: no policies so far
-	mode                       *mode.Cell
+	next                int
+	lead                router.Lead
+	resumed             *Held
+	injector            *injector // nil: no faults so far
+	described, admitted bool
+	questions           []global.Question // of policies that let it pass so far
+	guard               *guard            // nil: no policies so far
+	mode                *mode.Cell
 	// Of the request that is being planned: its workload is only observed, and what
 	// policies would have done to it; nil: nothing.
 	observed bool

@@ -73,6 +73,7 @@ type Registry struct {
 }
 
 type state struct {
+	changes   uint64
 	byUID     map[string]*Workload
 	byAddress map[netip.Addr]*Workload
 }
@@ -95,6 +96,9 @@ func (r *Registry) ByUID(uid string) *Workload { return r.state.Load().byUID[uid
 
 // ByAddress returns the workload that has the address, or nil.
 func (r *Registry) ByAddress(a netip.Addr) *Workload { return r.state.Load().byAddress[a] }
+
+// Changes counts the changes so far.
+func (r *Registry) Changes() uint64 { return r.state.Load().changes }
 
 // Peer returns the pod at an address as labels know it: from the agent if it is on
 // this node, else from what the snapshot says of the endpoint, which may be nil.
@@ -125,6 +129,7 @@ func (r *Registry) All() []*Workload {
 func (r *Registry) change(uid string, w *Workload) {
 	old := r.state.Load()
 	next := &state{
+		changes:   old.changes + 1,
 		byUID:     make(map[string]*Workload, len(old.byUID)+1),
 		byAddress: make(map[netip.Addr]*Workload, len(old.byAddress)+1),
 	}

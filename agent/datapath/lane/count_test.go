@@ -130,6 +130,10 @@ func TestPolicies(t *testing.T) {
 		lanetest.Must(t, route.Name(class, lane.Hessian2, lanetest.Names(lane.Hessian2, "echo")))
 		route.Count = uint8(copy(route.Shares[:], shares))
 		route.Flags = lane.CountsActive
+		for i := range w.ps {
+			route.Actives[i] = lanetest.Active(i)
+			route.Candidates[i] = lane.Candidate{Weight: 1, Active: lanetest.Active(i), End: uint8(i)}
+		}
 		place, _, _ := r.Memory.Find(&route, nil)
 		r.Memory.Put(place, &route)
 		atomic.StoreUint32(&w.proxy.Lane().Class, class)
@@ -148,8 +152,8 @@ func TestPolicies(t *testing.T) {
 	}
 	// Who has much in flight is not chosen while another is asked too.
 	w.active[2] = 1000
-	atomic.AddUint64(&r.Memory.Active[2], w.active[2])
-	by = run(500, lane.Share{UpTo: ^uint32(0), Policy: lane.LeastRequest, Count: 2, Choices: [lane.Choices]uint8{1, 2}})
+	atomic.AddUint64(&r.Memory.Active[lanetest.Active(2)], w.active[2])
+	by = run(500, lane.Share{UpTo: ^uint32(0), Policy: lane.LeastRequest, First: 1, Count: 2, Draws: 2})
 	if by[2] < 50 || by[2] > 210 || by[1]+by[2] != 500 {
 		t.Errorf("a quarter to 2, where it is asked twice: %v", by)
 	}

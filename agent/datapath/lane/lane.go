@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/dubway/dubway/agent/datapath/host"
@@ -29,13 +30,13 @@ const DefaultLanes = 1024
 const (
 	routes   = 2048
 	series   = 2048 // of one CPU
-	active   = 1024
+	active   = 4096
 	logBytes = 1 << 20
 	maxCPUs  = 32 // more share the tallies of these: each CPU's are a MiB
 )
 
 // Options say where the lanes' programs live, and how many lanes there may be. 1,024 lanes
-// take 17 MiB of the kernel's memory for requests in flight and 2 for routes and the log;
+// take 17 MiB of the kernel's memory for requests in flight and 3 for routes and the log;
 // and each CPU, up to 32, takes 1.
 type Options struct {
 	PinPath string       // of the datapath, which must be open: the lanes' pins are in a folder there
@@ -43,6 +44,7 @@ type Options struct {
 	Sockets *ebpf.Map    // the datapath's sockets, which stay its own
 	Lanes   int          // DefaultLanes
 	Logger  *slog.Logger // slog.Default()
+	Types   *btf.Cache   // the kernel's, which several may share, and somebody keeps; nil: they are read for this one
 }
 
 // Lane is the loaded and attached programs. Its methods may be called concurrently, except
@@ -51,10 +53,15 @@ type Lane struct {
 	log    *slog.Logger
 	pins   pins.Dir
 	cgroup string
+	types  *btf.Cache
 	spec   *ebpf.CollectionSpec
 	sizes  lane.Sizes
 	maps   map[string]*ebpf.Map // by name
 	links  map[string]link.Link // by program name
+	leaver *ebpf.Program        // see ask
+	waker  *ebpf.Program        // see Wake; nil: refused
+	// counted is where the kernel counts TCP's memory, and its limits; 0: not known yet.
+	counted struct{ allocated, limits uint64 }
 }
 
 // Folder is the lanes' folder in the datapath's folder of pins.
@@ -75,7 +82,7 @@ func Open(opts Options) (*Lane, error) {
 	if opts.Lanes == 0 {
 		opts.Lanes = DefaultLanes
 	}
-	l := &Lane{log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup, links: map[string]link.Link{}}
+	l := &Lane{log: opts.Logger, pins: pinDir(opts.PinPath), cgroup: opts.Cgroup, types: opts.Types, links: map[string]link.Link{}}
 	err := l.read(opts.Lanes)
 	if err == nil {
 		err = l.start(opts.Sockets)
@@ -83,6 +90,7 @@ func Open(opts Options) (*Lane, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open lanes: %w", err), l.Close())
 	}
+	l.loadWaker()
 	return l, nil
 }
 
@@ -204,6 +212,11 @@ func (l *Lane) Close() error {
 		errs = append(errs, link.Close())
 	}
 	closeMaps(l.maps)
+	for _, p := range []*ebpf.Program{l.leaver, l.waker} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
+	}
 	return errors.Join(errs...)
 }
 

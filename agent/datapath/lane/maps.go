@@ -30,6 +30,7 @@ var mapNames = append(shared[:],
 	bpf.LaneMapLaneMembers,
 	bpf.LaneMapLanePeers,
 	bpf.LaneMapLaneBound,
+	bpf.LaneMapLaneGates,
 	bpf.LaneMapLaneBridges,
 	bpf.LaneMapLaneWorkloads,
 	bpf.LaneMapLaneStates,
@@ -96,12 +97,13 @@ func (l *Lane) openMaps() (map[string]*ebpf.Map, error) {
 	return pinned, nil
 }
 
-// take keeps the maps of a collection that are pinned.
+// take keeps the maps of a collection that are pinned, and the program that nobody attaches.
 func (l *Lane) take(coll *ebpf.Collection) {
 	l.maps = map[string]*ebpf.Map{}
 	for _, name := range mapNames {
 		l.maps[name] = coll.DetachMap(name)
 	}
+	l.leaver = coll.DetachProgram(bpf.LaneProgLeaveSyscall)
 }
 
 func closeMaps(all map[string]*ebpf.Map) {

@@ -14,7 +14,7 @@ import (
 // sees, and attaches them to the cgroup beside what is there. Nothing of it is pinned: it
 // is gone with Close, or with the process. Options.PinPath is not used. The spec is changed.
 func Private(spec *ebpf.CollectionSpec, opts Options) (*Lane, error) {
-	l := &Lane{log: opts.Logger, cgroup: opts.Cgroup, links: map[string]link.Link{}}
+	l := &Lane{log: opts.Logger, cgroup: opts.Cgroup, types: opts.Types, links: map[string]link.Link{}}
 	if err := l.size(spec, opts.Lanes); err != nil {
 		return nil, fmt.Errorf("open private lanes: %w", err)
 	}

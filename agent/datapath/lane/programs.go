@@ -34,7 +34,9 @@ func (l *Lane) begin(there map[string]*ebpf.Map) (*ebpf.Collection, error) {
 }
 
 func (l *Lane) load(there map[string]*ebpf.Map) (*ebpf.Collection, error) {
-	coll, err := ebpf.NewCollectionWithOptions(l.spec.Copy(), ebpf.CollectionOptions{MapReplacements: there})
+	spec := l.spec.Copy()
+	delete(spec.Programs, bpf.LaneProgWakeTcp)
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: there, Cache: l.types})
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) && len(refused.Log) > 0 {
 		last := refused.Log[max(0, len(refused.Log)-3):]

@@ -18,17 +18,21 @@ import (
 )
 
 // BenchmarkAgainstDirect compares calls by the lane with such by TCP over a veth, in turns:
-// the medians of the rounds' ratios of throughput, and of the processor's time for a call.
+// the medians of the rounds' ratios of throughput, and of the processor's time for a call. Calls that
+// are in flight together share writes, of requests and of answers, or have one each: a verdict of
+// the lane's for each frame.
 func BenchmarkAgainstDirect(b *testing.B) {
 	for _, size := range []int{128, 1024} {
-		for _, shape := range []struct{ conns, depth int }{{1, 1}, {16, 1}, {1, 16}} {
-			b.Run(fmt.Sprintf("%dB/%dx%d", size, shape.conns, shape.depth), func(b *testing.B) {
+		for _, shape := range []load{{1, 1, size, false}, {16, 1, size, false}, {1, 16, size, false}, {1, 16, size, true}} {
+			b.Run(shape.String(), func(b *testing.B) {
 				r := lanetest.New(b, 32)
 				direct, laned := directPairs(b, r, shape.conns), lanedPairs(b, r, shape.conns)
+				serveAll(direct, shape.apart)
+				serveAll(laned, shape.apart)
 				var rate, cpu, base []float64
 				for b.Loop() {
-					n, spent := measure(b, direct, size, shape.depth)
-					m, also := measure(b, laned, size, shape.depth)
+					n, spent := measure(b, direct, shape)
+					m, also := measure(b, laned, shape)
 					rate, cpu, base = append(rate, m/n), append(cpu, also/spent), append(base, n)
 				}
 				slices.Sort(rate)
@@ -43,6 +47,20 @@ func BenchmarkAgainstDirect(b *testing.B) {
 			})
 		}
 	}
+}
+
+// load is how calls are made.
+type load struct {
+	conns, depth int
+	size         int  // of requests, in bytes
+	apart        bool // each frame has a write of its own
+}
+
+func (l load) String() string {
+	if l.apart {
+		return fmt.Sprintf("%dB/%dx%d/apart", l.size, l.conns, l.depth)
+	}
+	return fmt.Sprintf("%dB/%dx%d", l.size, l.conns, l.depth)
 }
 
 // directPairs are connections over a veth: consumers' and providers' sockets.
@@ -84,7 +102,6 @@ func directPairs(b *testing.B, r *lanetest.Rig, n int) (pairs []lanetest.Pair) {
 			pairs = append(pairs, lanetest.Pair{App: consumer, Proxy: provider})
 		})
 	}
-	serveAll(pairs)
 	return pairs
 }
 
@@ -98,12 +115,11 @@ func lanedPairs(b *testing.B, r *lanetest.Rig, n int) (pairs []lanetest.Pair) {
 		lanetest.Must(b, proxy.Open(0))
 		pairs = append(pairs, lanetest.Pair{App: c.App, Proxy: p.App})
 	}
-	serveAll(pairs)
 	return pairs
 }
 
-// serveAll answers by each pair's Proxy what comes: all that was read by one write.
-func serveAll(pairs []lanetest.Pair) {
+// serveAll answers by each pair's Proxy what comes: all that was read by one write, or apart.
+func serveAll(pairs []lanetest.Pair, apart bool) {
 	for _, p := range pairs {
 		go func() {
 			rd := lanetest.NewReader(p.Proxy)
@@ -118,19 +134,32 @@ func serveAll(pairs []lanetest.Pair) {
 					out = append(out, raw[lanetest.HeaderLen+44:]...)
 					binary.BigEndian.PutUint32(out[at+12:], uint32(len(out)-at-lanetest.HeaderLen))
 				}
-				if len(out) > 0 {
-					if _, err := p.Proxy.Write(out); err != nil {
-						return
-					}
+				if write(p.Proxy, out, apart) != nil {
+					return
 				}
 			}
 		}()
 	}
 }
 
+// write writes frames, whose lengths are in them: by one write, or apart.
+func write(c net.Conn, frames []byte, apart bool) error {
+	for len(frames) > 0 {
+		n := len(frames)
+		if apart {
+			n = lanetest.HeaderLen + int(binary.BigEndian.Uint32(frames[12:]))
+		}
+		if _, err := c.Write(frames[:n]); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		frames = frames[n:]
+	}
+	return nil
+}
+
 // measure calls for a while by all connections, and returns calls a second and the processor's
 // microseconds for each.
-func measure(b *testing.B, pairs []lanetest.Pair, size, depth int) (rate, cpu float64) {
+func measure(b *testing.B, pairs []lanetest.Pair, l load) (rate, cpu float64) {
 	b.Helper()
 	const while = 300 * time.Millisecond
 	var before, after unix.Rusage
@@ -141,7 +170,7 @@ func measure(b *testing.B, pairs []lanetest.Pair, size, depth int) (rate, cpu fl
 	total := 0
 	for _, p := range pairs {
 		calling.Go(func() {
-			n, err := call(p.App, size, depth, began.Add(while))
+			n, err := call(p.App, l, began.Add(while))
 			mu.Lock()
 			defer mu.Unlock()
 			if total += n; err != nil {
@@ -156,12 +185,12 @@ func measure(b *testing.B, pairs []lanetest.Pair, size, depth int) (rate, cpu fl
 	return float64(total) / elapsed.Seconds(), float64(spent) / 1000 / float64(total)
 }
 
-// call keeps depth calls in flight: what came is followed by as many in one write.
-func call(c *net.TCPConn, size, depth int, until time.Time) (done int, err error) {
-	f := lanetest.Frame{Kind: lanetest.Call, Serialization: lane.Hessian2, Method: "echo", Size: size}
+// call keeps depth calls in flight: what came is followed by as many.
+func call(c *net.TCPConn, l load, until time.Time) (done int, err error) {
+	f := lanetest.Frame{Kind: lanetest.Call, Serialization: lane.Hessian2, Method: "echo", Size: l.size}
 	frame := f.Append(nil)
 	rd := lanetest.NewReader(c)
-	id, flying, n := uint64(0), 0, depth
+	id, flying, n := uint64(0), 0, l.depth
 	var out []byte
 	for {
 		out = out[:0]
@@ -171,8 +200,8 @@ func call(c *net.TCPConn, size, depth int, until time.Time) (done int, err error
 			out = append(out, frame...)
 			binary.BigEndian.PutUint64(out[at+4:], id)
 		}
-		if _, err := c.Write(out); err != nil {
-			return done, fmt.Errorf("call: %w", err)
+		if err := write(c, out, l.apart); err != nil {
+			return done, err
 		}
 		flying += n
 		for n = 0; n == 0; {

@@ -104,7 +104,7 @@ func (w *world) settle() {
 		w.t.Errorf("%d answers were not in flight", n)
 	}
 	for i := range w.ps {
-		if n := atomic.LoadUint64(&w.rig.Memory.Active[i]); n != w.active[i] {
+		if n := atomic.LoadUint64(&w.rig.Memory.Active[lanetest.Active(i)]); n != w.active[i] {
 			w.t.Errorf("%d requests of end %d are counted as in flight", int64(n-w.active[i]), i)
 		}
 	}

@@ -63,12 +63,19 @@ func New(tb testing.TB) *Netns {
 func onThread(f func()) {
 	go func() {
 		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			onThread(f) // while this one is locked, the new goroutine gets another
-			defer runtime.UnlockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
 			return
 		}
-		f()
+		// While this one waits, and keeps its thread, the other is run by another.
+		defer runtime.UnlockOSThread()
+		begun := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(begun)
+			f()
+		}()
+		<-begun
 	}()
 }
 

@@ -140,7 +140,7 @@ func (r *reader) goesBack() {
 	})
 	r.outside("", 3)
 	r.calling("orders-0", "batch-0")
-	r.step("calls counted", func() { r.tally("shop", "orders-0", "batch-0") })
+	r.step("calls counted", func() { r.tallyAgain("shop", "orders-0", "batch-0") })
 }
 
 // outside waits until n pods of the shop are not said to be part of the mesh.

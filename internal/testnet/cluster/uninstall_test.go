@@ -99,7 +99,7 @@ func (w *world) read(n *cluster.Node, path string) string {
 func (w *world) clean(n *cluster.Node) {
 	w.Helper()
 	for path, want := range map[string]string{
-		"/run/dubway": "active.lock", "/sys/fs/bpf": "maps.debug progs.debug", // those are the kernel's
+		"/run/dubway": "active.lock served", "/sys/fs/bpf": "maps.debug progs.debug", // those are the kernel's
 		"/etc/cni/net.d": "10-bridge.conflist",
 	} {
 		entries, err := os.ReadDir(n.Path(path))

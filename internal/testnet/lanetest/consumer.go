@@ -44,6 +44,7 @@ type Result struct {
 	Answered, OneWays, Beats, Back int
 	By                             []int // answers, by provider
 	Refused                        int   // calls that somebody else than a provider answered
+	Woken                          int   // reads that waited and returned without a byte, of who waits in them
 	traces                         []Trace
 	Errors                         []string
 }

@@ -189,7 +189,11 @@ func (n *node) apart() {
 func (n *node) consume(k lanetest.Consumer) func() lanetest.Result {
 	n.T.Helper()
 	proc := n.launch(k)
-	tag := fmt.Sprintf("%d:", n.tags)
+	return n.result(proc, fmt.Sprintf("%d:", n.tags))
+}
+
+// result waits for what consumers say behind their tag.
+func (n *node) result(proc *testnet.Process, tag string) func() lanetest.Result {
 	return func() (r lanetest.Result) {
 		n.T.Helper()
 		n.Must(proc.Wait(n.Ctx))

@@ -42,16 +42,23 @@ func TestMixed(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		toggle bool
+		c      bool // consumers and the second provider are programs in C
 		all    lanetest.Consumer
 	}{
-		{"lanes that stay", false, lanetest.Consumer{
+		{"lanes that stay", false, false, lanetest.Consumer{
 			Target: vip4 + ":20880", Conns: 3, Calls: 8000, Depth: 32, Size: 32 << 10, Huge: 3, Lane: 50, Most: 200 << 10,
 		}},
-		{"lanes that come and go", true, lanetest.Consumer{
+		{"lanes that come and go", true, false, lanetest.Consumer{
 			Target: "[" + vip6 + "]:20880", Conns: 3, Calls: 8000, Depth: 32, Size: 200 << 10, Huge: 2, Lane: 50, Most: 32 << 10,
 		}},
-		{"small calls, lanes that come and go", true, lanetest.Consumer{
+		{"small calls, lanes that come and go", true, false, lanetest.Consumer{
 			Target: vip4 + ":20880", Conns: 4, Calls: 3000, Depth: 100, Size: 2 << 10, Lane: 80, Most: 2 << 10, Subscribes: true,
+		}},
+		{"programs in C, lanes that stay", false, true, lanetest.Consumer{
+			Target: "[" + vip6 + "]:20880", Conns: 3, Calls: 8000, Depth: 32, Size: 32 << 10, Huge: 3, Lane: 70, Most: 200 << 10,
+		}},
+		{"programs in C, lanes that come and go", true, true, lanetest.Consumer{
+			Target: vip4 + ":20880", Conns: 4, Calls: 6000, Depth: 48, Size: 100 << 10, Huge: 2, Lane: 70, Most: 32 << 10,
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -69,7 +76,12 @@ func TestMixed(t *testing.T) {
 				})
 			}
 			start := time.Now()
-			r := n.consume(k)()
+			run := func() func() lanetest.Result { return n.consume(k) }
+			if test.c {
+				n.provideC(1, k.Most)
+				run = func() func() lanetest.Result { return n.consumeC(k, inC{}) }
+			}
+			r := run()()
 			took := time.Since(start)
 			close(stop)
 			toggling.Wait()

@@ -15,7 +15,8 @@ type Service struct {
 	Filters   string // YAML of http_filters; "" for none
 	Routes    string // YAML of virtual_hosts[0].routes
 	Clusters  map[string][]netip.AddrPort
-	Limit     int // of requests in flight to each cluster; 0: none
+	Limit     int    // of requests in flight to each cluster; 0: none
+	Policy    string // of each cluster, as Envoy names it; "" for ROUND_ROBIN
 }
 
 // Split is one route with weights.
@@ -77,6 +78,9 @@ func (s *Service) write(b *strings.Builder) {
   type: STATIC
   connect_timeout: 10s
 `, name)
+		if s.Policy != "" {
+			fmt.Fprintf(b, "  lb_policy: %s\n", s.Policy)
+		}
 		if s.Limit > 0 {
 			fmt.Fprintf(b, "  circuit_breakers: {thresholds: [{max_requests: %d}]}\n", s.Limit)
 		}

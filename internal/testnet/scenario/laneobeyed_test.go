@@ -2,10 +2,12 @@ package scenario
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/dubway/dubway/internal/testnet/dubbotest"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
 )
 
 // TestLaneOfTraces: of the calls of a listener that samples some, as many have spans as it
@@ -133,6 +135,59 @@ func TestLaneOfMixed(t *testing.T) {
 	var verified dubbotest.VerifyResult
 	m.launch(consumer, "verify", v)(&verified)
 	if got := verified.Providers["far"]; verified.Answered != v.Calls || verified.Lost+verified.Duplicated != 0 || got < v.Calls*23/100 || got > v.Calls*27/100 {
+		t.Errorf("%+v", verified)
+	}
+}
+
+// TestLaneOfElsewhere: of one cluster with an endpoint here and two elsewhere each is chosen as
+// often as its policy has it, and all that is chosen for the one here may take the lane.
+func TestLaneOfElsewhere(t *testing.T) {
+	m, consumer, v1, _ := shop(t)
+	at := []netip.AddrPort{v1.Addr(20880)}
+	for _, name := range []string{"far", "away"} {
+		pod := m.bystander(name)
+		m.provider(pod, name)
+		at = append(at, pod.Addr(20880))
+	}
+	put := func(policy string) {
+		m.Put(meshtest.Service{
+			Name: "service", Addresses: []string{vip4}, Routes: split(map[string]int{"all": 1}),
+			Clusters: map[string][]netip.AddrPort{"all": at}, Policy: policy,
+		})
+	}
+	put("LEAST_REQUEST")
+	m.startLane(consumer, v1)
+	for i, policy := range []string{"LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"} {
+		if i > 0 {
+			put(policy)
+		}
+		const n = 3000
+		before := m.laneCalls()
+		r := m.calls(consumer, callsOf{Target: vip4 + ":20880", N: n, Timeout: time.Minute})
+		took := m.laneCalls() - before
+		t.Logf("%s: %v, %d took a lane", policy, r.Answers, took)
+		for _, name := range []string{"v1", "far", "away"} {
+			// Five standard deviations: 4.3 percent. By least request who answers faster gets more.
+			got, most := r.Answers[name], n*38/100
+			if policy == "LEAST_REQUEST" {
+				most = n * 6 / 10
+			}
+			if got < 2*n/3-most || got > most {
+				t.Errorf("%s: %d of %d calls went to %s: %v", policy, got, n, name, r.Errors)
+			}
+		}
+		if r.Answers["v1"]+r.Answers["far"]+r.Answers["away"] != n {
+			t.Errorf("%s: %v %v", policy, r.Answers, r.Errors)
+		}
+		if got := r.Answers["v1"]; took < got*6/10 || took > got {
+			t.Errorf("%s: %d of %d calls to v1 took a lane", policy, took, got)
+		}
+	}
+	put("LEAST_REQUEST")
+	v := dubbotest.Verify{Target: vip4 + ":20880", Conns: 4, Depth: 16, Calls: 20_000, MaxSize: 2 << 10, Timeout: time.Minute}
+	var verified dubbotest.VerifyResult
+	m.launch(consumer, "verify", v)(&verified)
+	if verified.Answered != v.Calls || verified.Lost+verified.Duplicated != 0 || len(verified.Providers) != 3 {
 		t.Errorf("%+v", verified)
 	}
 }

@@ -265,9 +265,12 @@ func TestSurgeUpgrade(t *testing.T) {
 }
 
 // TestTakeoverCutOff: whoever takes over may die at any moment: the old agent stays the
-// active one, or is it again, and nobody else can be.
+// active one, or is it again, and nobody else can be. The proxy of one that died stops
+// accepting then, and not before.
 func TestTakeoverCutOff(t *testing.T) {
 	m, old, consumer, target := upgraded(t)
+	fresh := m.pod("fresh") // for whom no proxy has dialled yet
+	m.eventually("it is enrolled", func() bool { return old.status().Workloads.Enrolled == 4 })
 	churned := m.launch(consumer, "churn", churnOf{Target: target, Workers: 4, Time: 20 * time.Second})
 	meet := func() *takeover.Heir {
 		t.Helper()
@@ -283,7 +286,7 @@ func TestTakeoverCutOff(t *testing.T) {
 		t.Helper()
 		old.is(admin.RoleActive)
 		m.callsGo(consumer, target)
-		m.eventually(stage+": 3 pods are enrolled", func() bool { return old.status().Workloads.Enrolled == 3 })
+		m.eventually(stage+": 4 pods are enrolled", func() bool { return old.status().Workloads.Enrolled == 4 })
 	}
 
 	// Before hello.
@@ -297,7 +300,7 @@ func TestTakeoverCutOff(t *testing.T) {
 	meet().Close()
 	stays("amid the listeners")
 	heir := meet()
-	m.eventually("all are told", func() bool { pods, told, _ := heir.Pods(); return told && len(pods) == 3 })
+	m.eventually("all are told", func() bool { pods, told, _ := heir.Pods(); return told && len(pods) == 4 })
 	if _, err := takeover.Claim(m.nodeDir()); !errors.Is(err, takeover.ErrHeld) {
 		t.Errorf("a second active agent: %v", err)
 	}
@@ -330,21 +333,41 @@ func TestTakeoverCutOff(t *testing.T) {
 	next.is(admin.RoleActive)
 	old.is(admin.RolePassive)
 	m.eventually("new connections are the new proxy's", func() bool { return next.connections() > 0 })
-	m.callsGo(consumer, target) // its proxy accepts beside the old one afterwards, and then opens nothing
+	m.callsGo(consumer, target) // what is accepted until the old agent is back goes by these connections
 	m.must(next.agent.Kill())
 	stays("killed when it was active")
+	m.eventually("the proxy without an agent has stopped accepting", func() bool { return strings.Contains(next.proxy.Output(), retired) })
+	m.eventually("and has drained", func() bool { return next.connections() == 0 })
+	for range 4 { // all to the old proxy: the other one could dial for none
+		m.callsGo(fresh, target)
+	}
 	next.startAgent()
 	next.is(admin.RoleActive)
 	old.is(admin.RolePassive)
 	old.end()
 	m.callsGo(consumer, target)
+	m.callsGo(fresh, target)
 
 	var c churnResult
 	if churned(&c); c.Failed > 0 || c.Answered < 200 {
 		t.Errorf("connections that came and went: %+v", c)
 	}
+
+	// Its agent alone restarts, and nobody else is there: it goes on all the while.
+	m.must(next.agent.Kill())
+	stopped := strings.Count(next.proxy.Output(), retired)
+	m.callsGo(consumer, target)
+	next.startAgent()
+	next.is(admin.RoleActive)
+	m.callsGo(fresh, target)
+	if n := strings.Count(next.proxy.Output(), retired); n != stopped {
+		t.Errorf("a proxy whose agent restarted stopped accepting")
+	}
 	next.end()
 }
+
+// retired is what a proxy says that stops accepting for another agent's.
+const retired = "another agent's proxy serves, and ours has no agent"
 
 // TestTakeoverOtherMaps: what an agent of another ABI has replaced the old one cannot use
 // any more: its proxy drains and ends, and when that agent dies both are back.

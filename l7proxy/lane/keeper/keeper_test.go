@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/sock/socktest"
 	"github.com/dubway/dubway/l7proxy/workload"
 )
 
@@ -42,20 +42,7 @@ func (a *agent) LaneGone(number uint32) error {
 
 func dial(t *testing.T) (*sock.Conn, int) {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	tcp, err := net.Dial("tcp4", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := sock.New(tcp.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
+	c, _ := socktest.Pair(t)
 	return c, int(c.Local().Port())
 }
 

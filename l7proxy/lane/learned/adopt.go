@@ -39,20 +39,22 @@ func (b *Book) Own(w *Way, f *Found, tapped bool) {
 	}
 	place, a, v := f.Place, &f.Asked, &f.Verdict
 	old, n := &b.Memory.Routes[place], newName(a, v)
-	n.place, n.rest, n.Counts = place, f.Rest, old.Flags&lane.CountsActive != 0
+	n.place, n.rest = place, f.Rest
 	b.names[place] = n
-	b.keep(n, old)
 	same := v.Reason == verdict.Lane && atomic.LoadUint64(&old.Hash) != 0 && w.Class == old.Class &&
-		w.number(n, a.Now) == verdict.Lane
+		w.number(n) == verdict.Lane
 	if same {
 		var r lane.Route
-		same = fill(&r, n.Verdict.Shares, w.Ends[:]) && left.Same(&r, old)
+		trace(&r, &n.Verdict)
+		of := binding{actives: &b.actives, way: w, name: n, route: &r, old: old}
+		same = fill(&r, n.Verdict.Shares, w.Ends[:]) && of.bind() && left.Same(&r, old)
 	}
+	b.keep(n, old)
 	for k, series := range old.Series {
 		e := n.Edge(uint32(k))
 		switch {
 		case series == 0 || e == nil:
-		case b.series.Adopt(series, e.SameNode, n.Serialization):
+		case b.series.Adopt(series, e.SameNode, n.Serialization, n.Verdict.Ended(e)):
 			n.series = append(n.series, series)
 		default:
 			same = false
@@ -84,6 +86,10 @@ func (b *Book) Settle() {
 		}
 	}
 }
+
+// Settled says that nothing is in flight any more of lanes that a proxy before this one has left
+// and that are nobody's.
+func (b *Book) Settled() { b.actives.settle() }
 
 // Edge is the way of what was sent to an end; nil: there is none.
 func (n *Name) Edge(k uint32) *upstream.Edge {

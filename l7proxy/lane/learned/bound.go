@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/dubway/dubway/internal/lane"
-	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -17,36 +16,78 @@ func trace(r *lane.Route, v *verdict.Verdict) {
 	}
 }
 
-// Target is the target that was drawn for a request; 0: its names are not known any more.
-func (b *Book) Target(key Key, a *Asked, d lane.Drawn) int {
-	number, led := d.Share()
-	n := b.Of(key).in(a.Header)[string(a.names())]
-	if !led || n == nil || !n.Placed || number >= len(n.Verdict.Shares) {
-		return 0
-	}
-	return n.Verdict.Shares[number].Target
+// binding gives the route of a name the numbers of who counts its requests: new ones, or those
+// of old, the route that a proxy before this one has left for the same requests.
+type binding struct {
+	actives    *Actives
+	way        *Way
+	name       *Name
+	route, old *lane.Route
 }
 
-// bind has the programs count what is in flight to the clusters of a name that have limits;
-// false: there is no room.
-func (b *Book) bind(n *Name, r *lane.Route) bool {
-	for i := range n.Verdict.Shares {
-		s := &n.Verdict.Shares[i]
-		if s.Breaker == nil {
-			continue
+// hold returns the number of a counter, which old has at the same place; false: there is none.
+func (b *binding) hold(of counter, old uint16) (number uint16, ok bool) {
+	if b.old != nil {
+		number, ok = old, b.actives.adopt(uint32(old), of)
+	} else {
+		number = uint16(b.actives.take(of))
+		ok = number != 0
+	}
+	if ok {
+		b.name.held = append(b.name.held, uint32(number))
+	}
+	return number, ok
+}
+
+// bind has the programs count what is in flight to the clusters of a name that have limits, and
+// to endpoints of which those with the least are taken; false: there is no room.
+func (b *binding) bind() bool {
+	r, old := b.route, b.old
+	if old == nil {
+		old = &lane.Route{}
+	}
+	for i := range b.name.Verdict.Shares {
+		s := &b.name.Verdict.Shares[i]
+		if s.Breaker != nil {
+			r.Flags, r.Shares[i].Limit = r.Flags|lane.Limited, s.Limit
 		}
-		r.Flags, r.Shares[i].Limit = r.Flags|lane.Limited, s.Limit
-		for k, e := range n.Edges {
-			if e == nil || n.bounds[k] != 0 || !slices.ContainsFunc(s.Ends, func(end verdict.End) bool { return end.Edge == e }) {
-				continue
+		for e := range s.Ends {
+			k, ok := slices.Index(b.way.Ends[:], s.Ends[e].Address), true
+			if s.Breaker != nil && r.Bounds[k] == 0 {
+				r.Bounds[k], ok = b.hold(s.Breaker, old.Bounds[k])
 			}
-			number := b.Actives.bind(s.Breaker)
-			if number == 0 {
-				b.unbind(n)
+			if of := s.Ends[e].Active; ok && s.Policy == snapshot.LeastRequest && of != nil && r.Actives[k] == 0 {
+				r.Actives[k], ok = b.hold(of, old.Actives[k])
+			}
+			if !ok {
 				return false
 			}
-			s.Breaker.Share(&b.Memory.Active[number])
-			n.bounds[k], r.Bounds[k] = number, uint16(number)
+		}
+		if !b.compare(i, old) {
+			return false
+		}
+	}
+	for k := range lane.Ends {
+		b.name.bounds[k], b.name.actives[k] = uint32(r.Bounds[k]), uint32(r.Actives[k])
+	}
+	return true
+}
+
+// compare gives the candidates of a share the numbers of who counts what they have in flight.
+func (b *binding) compare(share int, old *lane.Route) bool {
+	s, first := &b.name.Verdict.Shares[share], int(b.route.Shares[share].First)
+	for i := range candidates(&b.route.Shares[share]) {
+		c := &b.route.Candidates[first+i]
+		if c.End < lane.Ends {
+			c.Active = b.route.Actives[c.End]
+			continue
+		}
+		of, ok := s.Elsewhere[i-len(s.Ends)].Active, true
+		if of != nil && c.Weight > 0 {
+			c.Active, ok = b.hold(of, old.Candidates[first+i].Active)
+		}
+		if !ok {
+			return false
 		}
 	}
 	return true
@@ -54,35 +95,47 @@ func (b *Book) bind(n *Name, r *lane.Route) bool {
 
 // unbind undoes bind, when no program counts for the name any more.
 func (b *Book) unbind(n *Name) {
-	for k, number := range n.bounds {
-		if number != 0 {
-			b.Actives.unbind(number, &b.Memory.Active[number])
-			n.bounds[k] = 0
+	for _, number := range n.held {
+		b.actives.give(number)
+	}
+	n.held = nil
+}
+
+// keep is bind for a route of a proxy before this one, whose requests in flight are counted by
+// its numbers: they are nobody else's meanwhile.
+func (b *Book) keep(n *Name, r *lane.Route) {
+	for number := range counted(r) {
+		if b.actives.keep(number) {
+			n.held = append(n.held, number)
 		}
+	}
+	for k := range lane.Ends {
+		n.bounds[k], n.actives[k] = b.held(n, r.Bounds[k]), b.held(n, r.Actives[k])
 	}
 }
 
-// keep is bind for a route of a proxy before this one, whose requests in flight are counted by its
-// bounds: they are nobody else's meanwhile.
-func (b *Book) keep(n *Name, r *lane.Route) {
-	for k, number := range r.Bounds {
-		number := uint32(number)
-		if number == 0 || int(number) >= len(b.Actives.users) {
-			continue
-		}
-		if of, kept := b.Actives.breakers[number]; b.Actives.users[number] == 0 || kept && of == nil {
-			b.Actives.users[number]++
-			b.Actives.breakers[number] = nil
-			n.bounds[k] = number
-		}
+// held is a number that the name has; 0: it is another's.
+func (b *Book) held(n *Name, number uint16) uint32 {
+	if slices.Contains(n.held, uint32(number)) {
+		return uint32(number)
 	}
+	return 0
 }
 
 // Left says that a request of the name to one of its ends was taken out of flight by the
 // proxy: the programs have counted it.
 func (n *Name) Left(active []uint64, end uint32) {
-	if number := n.bounds[end]; number != 0 {
-		atomic.AddUint64(&active[number], ^uint64(0))
+	for _, number := range [...]uint32{n.bounds[end], n.actives[end]} {
+		if number != 0 {
+			atomic.AddUint64(&active[number], ^uint64(0))
+		}
+	}
+}
+
+// Gone says that a request was taken out of flight of which nobody will hear.
+func (b *Book) Gone(f lane.Flight) {
+	if n := b.names[f.Route]; n != nil && f.End < lane.Ends {
+		n.Left(b.Memory.Active, f.End)
 	}
 }
 
@@ -91,39 +144,5 @@ func (b *Book) Close() {
 	for _, w := range b.ways {
 		b.Forget(w)
 	}
-	for number, of := range b.Actives.breakers {
-		if of != nil {
-			of.Unshare(&b.Memory.Active[number])
-		}
-	}
-	clear(b.Actives.breakers)
-}
-
-// bind returns the number of a breaker, until as many unbind; 0: there is none left.
-func (a *Actives) bind(of *breaker.Breaker) uint32 {
-	for number, other := range a.breakers {
-		if other == of {
-			a.users[number]++
-			return number
-		}
-	}
-	for number := 1; number < len(a.users); number++ {
-		if a.users[number] == 0 {
-			a.users[number], a.breakers[uint32(number)] = 1, of
-			return uint32(number)
-		}
-	}
-	return 0
-}
-
-// unbind gives the number back of a breaker, whose bound is at it.
-func (a *Actives) unbind(number uint32, bound *uint64) {
-	if a.users[number]--; a.users[number] > 0 {
-		return
-	}
-	if of := a.breakers[number]; of != nil {
-		of.Unshare(bound)
-	}
-	delete(a.breakers, number)
-	atomic.StoreUint64(bound, 0)
+	b.actives.close()
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/breaker"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
 
@@ -85,31 +86,20 @@ func TestTraced(t *testing.T) {
 	}
 }
 
-// TestTarget: a share of the proxy's has no choices, and what is drawn for it leads to its
-// target.
-func TestTarget(t *testing.T) {
+// TestListed: names are listed with how many calls went which way, as whoever counts them says
+// of all that the verdict knows.
+func TestListed(t *testing.T) {
 	b, _ := newBook(100)
-	v := among([]uint32{1}, nil)
-	v.Shares[0].Target, v.Shares[1].Target, v.Shares[1].Remote = 1, 2, true
-	a := asked("echo", time.Now())
-	n, why := b.put(a, v)
-	if why != verdict.Lane {
+	v := among([]uint32{1})
+	v.Calls = make([]*rpc.Call, 2)
+	if _, why := b.put(asked("echo", time.Now()), v); why != verdict.Lane {
 		t.Fatal(why)
 	}
-	r := &b.Memory.Routes[n.place]
-	if r.Flags&lane.Mixed == 0 || r.Count != 2 || r.Shares[0].Count != 1 || r.Shares[1].Count != 0 || r.Shares[0].UpTo != 1431655764 {
-		t.Errorf("flags %d, shares %+v", r.Flags, r.Shares)
-	}
-	const led = 0x300
-	for d, want := range map[lane.Drawn]int{0: 0, 0x500: 0, led: 1, led | 1: 2, led | 2: 0, led | 0x400: 1} {
-		if got := b.Target(key, a, d); got != want {
-			t.Errorf("%x leads to %d, want %d", d, got, want)
-		}
-	}
-	if got := b.Target(key, asked("other", time.Now()), led|1); got != 0 {
-		t.Errorf("names that nobody knows lead to %d", got)
-	}
-	if b.List()[0].Way != "lane" {
-		t.Errorf("listed as %+v", b.List())
+	ways := func(calls ...*rpc.Call) (uint64, uint64) { return uint64(len(calls)), 1 }
+	if list := b.List(ways); list[0].Way != "lane" || list[0].InLane != 2 || list[0].ByProxy != 1 {
+		t.Errorf("listed as %+v", list)
 	}
 }
+
+// nobody has called.
+func nobody(...*rpc.Call) (inLane, byProxy uint64) { return 0, 0 }

@@ -22,32 +22,33 @@ const (
 
 // Series numbers the ways of calls that the programs count.
 type Series interface {
-	// Put returns the series of the calls of one way, until Drop; false: there is no room.
-	Put(call *rpc.Call, serialization uint8) (series uint32, ok bool)
+	// Put returns the series of the calls of one way, until Drop; false: there is no room. Ended,
+	// unless nil, is told how many more of them were answered in the lane; it must not wait.
+	Put(call *rpc.Call, serialization uint8, ended func(calls uint64)) (series uint32, ok bool)
 	Drop(series uint32)
 	// Adopt is Put of a series that a proxy before this one gave; false: it is gone.
-	Adopt(series uint32, call *rpc.Call, serialization uint8) bool
+	Adopt(series uint32, call *rpc.Call, serialization uint8, ended func(calls uint64)) bool
 }
 
 // Book is what was learned for the lanes of one memory. Its caller locks, all of what it
 // gives too.
 type Book struct {
-	Memory  *lane.Memory
-	Actives Actives
+	Memory *lane.Memory
 	// Stands is (*verdict.Verdict).Stands, but for tests.
 	Stands func(v *verdict.Verdict) bool
 
-	series Series
-	ways   map[Key]*Way
-	names  map[uint32]*Name // by their routes' places, those that rest too
-	rests  []*Name          // whose routes are removed, and maybe used still
-	class  uint32           // given last
+	series  Series
+	actives Actives
+	ways    map[Key]*Way
+	names   map[uint32]*Name // by their routes' places, those that rest too
+	rests   []*Name          // whose routes are removed, and maybe used still
+	class   uint32           // given last
 }
 
 // New returns a Book of which nothing is written, for a memory without routes.
 func New(m *lane.Memory, s Series) *Book {
 	return &Book{
-		Memory: m, Actives: newActives(len(m.Active)), series: s,
+		Memory: m, actives: newActives(m), series: s,
 		Stands: (*verdict.Verdict).Stands, ways: make(map[Key]*Way), names: make(map[uint32]*Name),
 	}
 }
@@ -90,6 +91,9 @@ func (b *Book) Learn(key Key, a *Asked, v *verdict.Verdict, tapped bool) bool {
 	if v.Reason == verdict.Lane {
 		n.Verdict.Reason = b.place(w, n, a)
 	}
+	if !n.Placed {
+		n.until = a.Now.Add(askAgain)
+	}
 	// Behind place: whoever changes the configuration looks at the names afterwards.
 	if n.Placed && (tapped || !b.Stands(&n.Verdict)) {
 		b.remove(w, n)
@@ -117,12 +121,12 @@ func (b *Book) Limits() map[uint32]uint64 {
 // Ways lists the ways, and the names of each.
 func (b *Book) Ways() map[Key]*Way { return b.ways }
 
-// Look leaves names to the proxy whose verdicts do not stand any more: all of them while
-// somebody taps.
-func (b *Book) Look(tapped bool) {
+// Look leaves names to the proxy whose verdicts do not stand any more, or that are to be asked
+// again: all of them while somebody taps.
+func (b *Book) Look(now time.Time, tapped bool) {
 	for _, w := range b.ways {
 		for n := range w.Names() {
-			if n.Placed && (tapped || !b.Stands(&n.Verdict)) {
+			if n.Placed && (tapped || !n.until.IsZero() && !now.Before(n.until) || !b.Stands(&n.Verdict)) {
 				b.remove(w, n)
 			}
 		}

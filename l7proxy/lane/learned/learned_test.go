@@ -22,7 +22,7 @@ type series struct {
 	most       uint32
 }
 
-func (s *series) Put(*rpc.Call, uint8) (uint32, bool) {
+func (s *series) Put(*rpc.Call, uint8, func(uint64)) (uint32, bool) {
 	if s.used == s.most {
 		return 0, false
 	}
@@ -33,7 +33,7 @@ func (s *series) Put(*rpc.Call, uint8) (uint32, bool) {
 
 func (s *series) Drop(uint32) { s.used-- }
 
-func (s *series) Adopt(uint32, *rpc.Call, uint8) bool { return false }
+func (s *series) Adopt(uint32, *rpc.Call, uint8, func(uint64)) bool { return false }
 
 func newBook(most uint32) (*Book, *series) {
 	s := &series{most: most}
@@ -110,9 +110,13 @@ func TestShares(t *testing.T) {
 			for _, k := range r.Shares[i].Choices[:r.Shares[i].Count] {
 				got[w.Ends[k]]++
 			}
+			var all uint32
 			for _, e := range v.Shares[i].Ends {
-				if got[e.Address] != e.Weight {
-					t.Errorf("round %d: %s has %d of %d choices, want %d", round, e.Address, got[e.Address], r.Shares[i].Count, e.Weight)
+				all += e.Weight
+			}
+			for _, e := range v.Shares[i].Ends {
+				if got[e.Address]*all != e.Weight*uint32(r.Shares[i].Count) {
+					t.Errorf("round %d: %s has %d of %d choices, want %d of %d", round, e.Address, got[e.Address], r.Shares[i].Count, e.Weight, all)
 				}
 			}
 			if len(got) != len(v.Shares[i].Ends) {
@@ -150,7 +154,7 @@ func TestRoom(t *testing.T) {
 		want   verdict.Reason
 	}{
 		{"more providers than ends", "echo", 100, among(nine), verdict.TooMany},
-		{"more weight than choices", "echo", 100, among([]uint32{20, 5}), verdict.TooMany},
+		{"more weight than choices", "echo", 100, among([]uint32{20, 7}), verdict.TooMany},
 		{"no series", "echo", 1, among([]uint32{1, 1}), verdict.TooMany},
 		{"names that the programs do not walk", "\u00e9cho", 100, among([]uint32{1}), verdict.Undecodable},
 		{"a long method", string(long), 100, among([]uint32{1}), verdict.Lane},

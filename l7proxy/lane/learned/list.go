@@ -7,6 +7,7 @@ import (
 
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
 // route is that of a name that is placed.
@@ -19,9 +20,13 @@ func (n *Name) route() string {
 	return ""
 }
 
-// List lists the names, by consumer, destination, interface and method. Whose the consumer is,
-// and counts, the caller fills in.
-func (b *Book) List() []admin.LearnedName {
+// Ways tells how many requests that were recorded by some calls took the lane, and how many others
+// there were.
+type Ways func(calls ...*rpc.Call) (lane, proxy uint64)
+
+// List lists the names, by consumer, destination, interface and method. Whose the consumer is the
+// caller fills in.
+func (b *Book) List(count Ways) []admin.LearnedName {
 	var all []admin.LearnedName
 	for key, w := range b.ways {
 		for n := range w.Names() {
@@ -32,6 +37,7 @@ func (b *Book) List() []admin.LearnedName {
 			if n.Serialization == lane.Fastjson2 {
 				one.Serialization = "fastjson2"
 			}
+			one.InLane, one.ByProxy = count(n.Verdict.Calls...)
 			if n.Placed {
 				one.Way, one.Reason = admin.WayLane, ""
 				one.Route = n.route()

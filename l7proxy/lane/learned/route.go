@@ -2,6 +2,7 @@ package learned
 
 import (
 	"math"
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -27,19 +28,14 @@ func fill(r *lane.Route, shares []verdict.Share, numbers []netip.AddrPort) bool 
 		if i == len(shares)-1 {
 			to.UpTo = math.MaxUint32
 		}
-		switch s.Policy {
-		case snapshot.Random:
-			to.Policy = lane.Random
-		case snapshot.LeastRequest:
-			to.Policy, r.Flags = lane.LeastRequest, r.Flags|lane.CountsActive
-		case snapshot.RoundRobin, snapshot.RingHash, snapshot.Maglev: // the latter are no verdict's
-			to.Policy = lane.RoundRobin
-		}
 		if s.Remote {
 			r.Flags |= lane.Mixed
 			continue
 		}
-		if !choose(to, s.Ends, numbers) {
+		if len(s.Elsewhere) > 0 {
+			r.Flags |= lane.Mixed
+		}
+		if !choose(r, to, s, numbers) {
 			return false
 		}
 	}
@@ -47,26 +43,97 @@ func fill(r *lane.Route, shares []verdict.Share, numbers []netip.AddrPort) bool 
 	return true
 }
 
-// choose writes the choices of a share: each end as often as it weighs, and as far apart
-// as may be, because a cursor goes round them.
-func choose(to *lane.Share, ends []verdict.End, numbers []netip.AddrPort) bool {
-	total := int64(0)
-	for _, e := range ends {
-		total += int64(e.Weight)
+// choose writes among whom the programs choose for a share, and how.
+func choose(r *lane.Route, to *lane.Share, s *verdict.Share, numbers []netip.AddrPort) bool {
+	switch s.Policy {
+	case snapshot.Random:
+		to.Policy = lane.Random
+	case snapshot.LeastRequest:
+		r.Flags |= lane.CountsActive
+		if len(s.Ends)+len(s.Elsewhere) > 1 {
+			return compare(r, to, s, numbers)
+		}
+	case snapshot.RoundRobin, snapshot.RingHash, snapshot.Maglev: // the latter are no verdict's
 	}
-	if total == 0 || total > lane.Choices {
+	to.Beyond = beyond(s)
+	return turns(to, s, numbers)
+}
+
+// beyond is the part of a share that is for endpoints elsewhere.
+func beyond(s *verdict.Share) uint32 {
+	var here, there uint64
+	for i := range s.Ends {
+		here += uint64(s.Ends[i].Weight)
+	}
+	for i := range s.Elsewhere {
+		there += uint64(s.Elsewhere[i].Weight)
+	}
+	if there == 0 {
+		return 0
+	}
+	high, low := bits.Mul64(there, 1<<32)
+	part, _ := bits.Div64(high, low, here+there)
+	return uint32(min(max(part, 1), math.MaxUint32))
+}
+
+// compare writes the candidates of a share: its ends first. Who counts what they have in flight
+// bind says.
+func compare(r *lane.Route, to *lane.Share, s *verdict.Share, numbers []netip.AddrPort) bool {
+	first := 0
+	for i := range r.Shares {
+		first += candidates(&r.Shares[i])
+	}
+	n := len(s.Ends) + len(s.Elsewhere)
+	if first+n > lane.Candidates || s.Draws == 0 && n > lane.Weighed {
 		return false
 	}
-	due := make([]int64, len(ends))
+	to.Policy, to.First, to.Count = lane.ByLoad, uint8(first), uint8(n)
+	if s.Draws > 0 {
+		to.Policy, to.Draws = lane.LeastRequest, uint8(min(s.Draws, lane.Draws))
+	}
+	all := r.Candidates[first:][:n]
+	for i := range s.Ends {
+		all[i] = lane.Candidate{Weight: s.Ends[i].Weight, End: uint8(slices.Index(numbers, s.Ends[i].Address))}
+	}
+	for i := range s.Elsewhere {
+		at := &all[len(s.Ends)+i]
+		at.End = lane.Ends
+		if !s.Elsewhere[i].Avoided {
+			at.Weight = s.Elsewhere[i].Weight
+		}
+	}
+	return true
+}
+
+// candidates is how many a share has.
+func candidates(s *lane.Share) int {
+	if s.Policy == lane.LeastRequest || s.Policy == lane.ByLoad {
+		return int(s.Count)
+	}
+	return 0
+}
+
+// turns writes the choices of a share: each end as often as it weighs, and as far apart
+// as may be, because a cursor goes round them.
+func turns(to *lane.Share, s *verdict.Share, numbers []netip.AddrPort) bool {
+	weights, ok := s.Turns()
+	if !ok || len(s.Ends)+len(s.Elsewhere) == 0 {
+		return false
+	}
+	total := int64(0)
+	for _, w := range weights {
+		total += int64(w)
+	}
+	due := make([]int64, len(weights))
 	for i := range total {
 		best := 0
-		for j := range ends {
-			if due[j] += int64(ends[j].Weight); due[j] > due[best] {
+		for j := range weights {
+			if due[j] += int64(weights[j]); due[j] > due[best] {
 				best = j
 			}
 		}
 		due[best] -= total
-		to.Choices[i] = uint8(slices.Index(numbers, ends[best].Address))
+		to.Choices[i] = uint8(slices.Index(numbers, s.Ends[best].Address))
 	}
 	to.Count = uint8(total)
 	return true

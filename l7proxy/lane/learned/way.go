@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/lane"
+	"github.com/dubway/dubway/l7proxy/cluster/wheel"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/upstream"
@@ -48,22 +49,27 @@ type Name struct {
 	Serialization         byte
 	Verdict               verdict.Verdict
 	Placed                bool                      // it has a route
-	Counts                bool                      // lane.CountsActive
 	Edges                 [lane.Ends]*upstream.Edge // by the numbers of ends
 
 	rest   *upstream.Edge // of a proxy's before this one: of what was sent to other ends
-	until  time.Time      // when it is asked again; of one that is left to the proxy
+	asked  time.Time
+	until  time.Time // when it is asked again; zero: while its verdict stands
 	place  uint32
 	ends   uint32
 	series []uint32
-	bounds [lane.Ends]uint32 // as of the route
+	held   []uint32 // numbers of Actives
+	wheels [lane.Shares]*wheel.Wheel
+
+	bounds, actives [lane.Ends]uint32 // as of the route
 }
 
 func newName(a *Asked, v *verdict.Verdict) *Name {
-	return &Name{
+	n := &Name{
 		Path: strings.Clone(a.Prefix.Path), Version: strings.Clone(a.Prefix.Version), Method: strings.Clone(a.Prefix.Method),
-		Serialization: a.Header.Serialization(), Verdict: *v, until: a.Now.Add(askAgain),
+		Serialization: a.Header.Serialization(), Verdict: *v, asked: a.Now,
 	}
+	n.Verdict.Shares = slices.Clone(v.Shares)
+	return n
 }
 
 // drop gives the series of a name back.
@@ -97,7 +103,7 @@ func (b *Book) place(w *Way, n *Name, a *Asked) verdict.Reason {
 	if r.Name(w.Class, n.Serialization, a.names()) != nil {
 		return verdict.LongNames
 	}
-	if why := w.number(n, a.Now); why != verdict.Lane {
+	if why := w.number(n); why != verdict.Lane {
 		return why
 	}
 	if !fill(&r, n.Verdict.Shares, w.Ends[:]) || !b.count(n, &r) {
@@ -105,11 +111,13 @@ func (b *Book) place(w *Way, n *Name, a *Asked) verdict.Reason {
 	}
 	trace(&r, &n.Verdict)
 	place, found, ok := b.Memory.Find(&r, func(place uint32) bool { return b.names[place] != nil })
-	if !ok || found || !b.bind(n, &r) {
+	of := binding{actives: &b.actives, way: w, name: n, route: &r}
+	if !ok || found || !of.bind() {
 		n.drop(b.series)
+		b.unbind(n)
 		return verdict.TooMany
 	}
-	n.place, n.Placed, n.Counts = place, true, r.Flags&lane.CountsActive != 0
+	n.place, n.Placed = place, true
 	b.names[place] = n
 	w.Timed = max(w.Timed, n.Verdict.Timeout)
 	w.reckon()
@@ -123,7 +131,7 @@ func (b *Book) count(n *Name, r *lane.Route) bool {
 		if e == nil {
 			continue
 		}
-		series, ok := b.series.Put(e.SameNode, n.Serialization)
+		series, ok := b.series.Put(e.SameNode, n.Serialization, n.Verdict.Ended(e))
 		if !ok {
 			n.drop(b.series)
 			return false
@@ -135,12 +143,12 @@ func (b *Book) count(n *Name, r *lane.Route) bool {
 }
 
 // number gives the ends of a name their numbers.
-func (w *Way) number(n *Name, now time.Time) verdict.Reason {
+func (w *Way) number(n *Name) verdict.Reason {
+	if !w.spare(n) {
+		return verdict.Remote
+	}
 	for _, s := range n.Verdict.Shares {
 		for _, e := range s.Ends {
-			if now.Before(w.refused[e.Address]) {
-				return verdict.Remote
-			}
 			k := w.end(e.Address, n.ends)
 			if k < 0 {
 				return verdict.TooMany

@@ -49,9 +49,11 @@ func Routes(m *lane.Memory, number uint32) iter.Seq[uint32] {
 	}
 }
 
-// Same tells whether requests go the same ways by two routes of the same names.
+// Same tells whether requests go the same ways, and are counted alike, by two routes of the same
+// names.
 func Same(a, b *lane.Route) bool {
-	if a.Count != b.Count || a.Flags != b.Flags {
+	if a.Count != b.Count || a.Flags != b.Flags || a.Sampled != b.Sampled ||
+		a.Bounds != b.Bounds || a.Actives != b.Actives || a.Candidates != b.Candidates {
 		return false
 	}
 	for i := range a.Count {
@@ -86,26 +88,12 @@ func Clear(m *lane.Memory, number uint32) {
 	atomic.StoreUint32(&l.Class, 0)
 }
 
-// Forget drops the requests in flight of a lane that nobody waits for any more.
-func Forget(m *lane.Memory, number uint32) {
+// Forget drops the requests in flight of a lane that nobody waits for any more, and tells of each.
+func Forget(m *lane.Memory, number uint32, gone func(lane.Flight)) {
 	m.InFlight(number, func(id uint64, _ lane.Flight) bool {
-		m.Take(number, id)
+		if f, ok := m.Take(number, id); ok {
+			gone(f)
+		}
 		return true
 	})
-}
-
-// Ahead returns how far the last frame of which b has a part goes beyond b, where a frame
-// begins. False: its header is not whole.
-func Ahead(frames codec.Frames, b []byte) (n uint32, ok bool) {
-	for len(b) > 0 {
-		h, err := frames.ParseHeader(b)
-		if err != nil {
-			return 0, false
-		}
-		if h.Len() > len(b) {
-			return uint32(h.Len() - len(b)), true
-		}
-		b = b[h.Len():]
-	}
-	return 0, true
 }

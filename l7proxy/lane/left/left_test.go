@@ -39,7 +39,11 @@ func TestRead(t *testing.T) {
 		t.Errorf("routes %v", got)
 	}
 	Clear(m, 2)
-	Forget(m, 2)
+	forgotten := 0
+	Forget(m, 2, func(lane.Flight) { forgotten++ })
+	if forgotten == 0 {
+		t.Error("nothing is told to be forgotten")
+	}
 	if m.Taken(2) {
 		t.Error("it is somebody's")
 	}
@@ -72,32 +76,13 @@ func TestSame(t *testing.T) {
 	for name, change := range map[string]func(*lane.Route){
 		"choices": func(r *lane.Route) { r.Shares[0].Choices[1] = 1 }, "weight": func(r *lane.Route) { r.Shares[0].UpTo = 2 },
 		"policy": func(r *lane.Route) { r.Shares[0].Policy = lane.Random }, "flags": func(r *lane.Route) { r.Flags = lane.CountsActive },
-		"shares": func(r *lane.Route) { r.Count = 2 },
+		"shares": func(r *lane.Route) { r.Count = 2 }, "spans": func(r *lane.Route) { r.Sampled = 1 },
+		"who has a limit": func(r *lane.Route) { r.Bounds[1] = 1 }, "who is counted": func(r *lane.Route) { r.Actives[1] = 1 },
+		"who is compared": func(r *lane.Route) { r.Candidates[1].Active = 1 },
 	} {
 		b := a
 		if change(&b); Same(&a, &b) {
 			t.Errorf("%s does not count", name)
-		}
-	}
-}
-
-// TestAhead: at any place where reading may stop, the end of the frame is known once its
-// header is there.
-func TestAhead(t *testing.T) {
-	frame := make([]byte, 16+20)
-	copy(frame, "\xda\xbb\xc2\x00")
-	frame[15] = 20
-	two := slices.Concat(frame, frame)
-	for n := range len(two) + 1 {
-		in := n % len(frame)
-		ahead, ok := Ahead(seam.Protocol().Frames, two[:n])
-		switch {
-		case in > 0 && in < 16:
-			if ok {
-				t.Errorf("%d bytes: %d", n, ahead)
-			}
-		case !ok || int(ahead) != (len(frame)-in)%len(frame):
-			t.Errorf("%d bytes: %d %t", n, ahead, ok)
 		}
 	}
 }

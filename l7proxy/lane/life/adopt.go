@@ -9,7 +9,6 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/lane/learned"
-	"github.com/dubway/dubway/l7proxy/lane/outlet"
 	"github.com/dubway/dubway/l7proxy/lane/position"
 	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
@@ -46,7 +45,7 @@ func (l *Lane) Drop() {
 func (l *Lane) Adopt(c Consumer) {
 	l.consumer = c
 	l.node.Tally.Opened(l.Number, c.Source.Remote)
-	c.Conn.Divert(outlet.New(c.Conn.TCP(), c.Protocol.Frames, &gate{l}))
+	l.divert()
 	c.Position.GoOn(l.reads())
 	l.node.Mu.Lock()
 	defer l.node.Mu.Unlock()
@@ -54,10 +53,7 @@ func (l *Lane) Adopt(c Consumer) {
 	for k, e := range l.ends {
 		if e == nil {
 			atomic.StoreUint32(&l.at.Ends[k].Flags, 0)
-			continue
 		}
-		e.active = l.Book.Actives.Keep(e.address, l.at.Ends[k].Endpoint)
-		atomic.StoreUint32(&l.at.Ends[k].Endpoint, e.active)
 	}
 }
 

@@ -24,7 +24,6 @@ type end struct {
 	number  uint8
 	address netip.AddrPort
 	conn    *sock.Conn
-	active  uint32
 	done    chan struct{} // closed when everything that was in flight has ended
 
 	// Node.Mu guards these.
@@ -36,7 +35,7 @@ type end struct {
 	round    delivery.Round[exchange.Answer]
 	read     time.Time
 	rec      rpc.Record
-	answered uint64 // of the lane, when an outcome was told last
+	answered uint64 // of the lane, at the last count
 }
 
 // bind makes an end a part of its lane, and reads from it.
@@ -74,11 +73,8 @@ func (l *Lane) attach(e *end) error {
 		l.Nudge()
 		return nil
 	}
-	e.active = l.Book.Actives.Take(e.address)
-	at := &l.at.Ends[e.number]
-	atomic.StoreUint32(&at.Endpoint, e.active)
 	e.position.Tell(e.reads())
-	atomic.StoreUint32(&at.Flags, lane.EndOpen)
+	atomic.StoreUint32(&l.at.Ends[e.number].Flags, lane.EndOpen)
 	l.ends[e.number] = e
 	go e.run()
 	return nil
@@ -144,7 +140,6 @@ func (e *end) run() {
 	e.conn.Release()
 	l.node.Mu.Lock()
 	l.ends[e.number] = nil
-	l.Book.Actives.Give(e.address, e.active)
 	l.node.Mu.Unlock()
 	l.Nudge()
 }
@@ -217,16 +212,31 @@ func (e *end) one(h codec.Header, frame []byte) {
 	e.round.Add(e.lane.consumer.Host, frame, got)
 }
 
-// told tells an endpoint how a request ended. Those that took the lane both ways ended
-// well: one of them in between is told as well, for those who count failures in a row.
+// told tells an endpoint how a request ended.
 func (e *end) told(endpoint herald.Endpoint, o rpc.Outcome) {
-	if n := atomic.LoadUint64(&e.lane.at.Answered); n != e.answered {
-		e.answered = n
-		endpoint.Begin()
-		endpoint.End(rpc.OutcomeOK)
+	if o != rpc.OutcomeOK {
+		e.count()
 	}
 	endpoint.Begin()
 	endpoint.End(o)
+}
+
+// count has its endpoint told of what took the lane both ways, which ended well: failures that
+// have such between them are not in a row.
+func (e *end) count() {
+	l := e.lane
+	answered := atomic.LoadUint64(&l.at.Answered)
+	if answered == e.answered {
+		return
+	}
+	e.answered = answered
+	l.node.Mu.Lock()
+	defer l.node.Mu.Unlock()
+	for n := range l.Way.Names() {
+		if edge := n.Edges[e.number]; edge != nil && n.Placed {
+			l.node.Tally.Count(edge.SameNode, n.Serialization)
+		}
+	}
 }
 
 // Delivered records an answer. Part of delivery.Observer.

@@ -1,12 +1,12 @@
 package life
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/exchange"
 	"github.com/dubway/dubway/l7proxy/herald"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
 
@@ -22,32 +22,41 @@ func (l *Lane) flying(e *end) bool {
 
 // land takes a request of an end out of flight, to be answered: it is pending at the
 // consumer's from here on. False: there is none.
-func (l *Lane) land(id uint64, e *end) (f exchange.Flight, ok bool) {
-	got, ok := l.Book.Memory.TakeFrom(l.Number, id, uint32(e.number))
-	if !ok {
-		return f, false
-	}
-	return l.flight(id, &got)
+func (l *Lane) land(id uint64, e *end) (exchange.Flight, bool) {
+	return l.take(id, uint32(e.number))
 }
 
-// flight is what was in flight, as the rest of the proxy knows it.
-func (l *Lane) flight(id uint64, got *lane.Flight) (f exchange.Flight, ok bool) {
-	l.node.Mu.Lock()
-	n := l.Book.Name(got.Route)
-	l.node.Mu.Unlock()
+// take takes a request out of flight, as the rest of the proxy knows it.
+func (l *Lane) take(id uint64, end uint32) (f exchange.Flight, ok bool) {
+	got, n := l.taken(id, end)
 	if n == nil || n.Edge(got.End) == nil {
-		return f, false // the programs and we do not agree: there is nobody to blame
+		return f, false // it is nobody's; or the programs and we do not agree, and there is nobody to blame
 	}
-	if n.Counts {
-		atomic.AddUint64(&l.Book.Memory.Active[atomic.LoadUint32(&l.at.Ends[got.End].Endpoint)], ^uint64(0))
+	if n.Verdict.Access != nil {
+		n.Verdict.Access.CountMany(1) // the proxy has not seen it as it came
 	}
-	n.Left(l.Book.Memory.Active, got.End)
 	l.consumer.Host.Asked()
 	age := time.Duration(l.node.Kernel.Now() - got.Start)
 	return exchange.Flight{
 		Owner: l.consumer.Host, Edge: &n.Edge(got.End).Edge, ID: id, Start: time.Now().Add(-age),
 		Bytes: int(got.Bytes), Serialization: n.Serialization,
 	}, true
+}
+
+// taken takes a request out of flight, with its name and what it counted by: the place of a name
+// that was removed is another's as soon as nothing is in flight by it. Nil: it is not in flight.
+func (l *Lane) taken(id uint64, end uint32) (lane.Flight, *learned.Name) {
+	l.node.Mu.Lock()
+	defer l.node.Mu.Unlock()
+	got, ok := l.Book.Memory.TakeFrom(l.Number, id, end)
+	if !ok {
+		return got, nil
+	}
+	n := l.Book.Name(got.Route)
+	if n != nil && n.Edge(got.End) != nil {
+		n.Left(l.Book.Memory.Active, got.End)
+	}
+	return got, n
 }
 
 // sweep ends what is in flight without an answer: at an end, or everywhere for nil.
@@ -87,11 +96,7 @@ func (l *Lane) each(mine func(uint64, lane.Flight) bool, f func(*exchange.Flight
 		if !mine(id, got) {
 			return true
 		}
-		taken, ok := l.Book.Memory.TakeFrom(l.Number, id, got.End)
-		if !ok {
-			return true // it was answered just now
-		}
-		if flight, ok := l.flight(id, &taken); ok {
+		if flight, ok := l.take(id, got.End); ok { // else it was answered just now
 			f(&flight)
 		}
 		return true

@@ -16,6 +16,12 @@ type gate struct{ *Lane }
 
 var _ outlet.Gate = (*gate)(nil)
 
+// divert has what is written to the consumer go into the lane.
+func (l *Lane) divert() {
+	c := &l.consumer
+	c.Conn.Divert(outlet.New(c.Conn.TCP(), c.Protocol.Frames, &gate{l}))
+}
+
 // Look is part of outlet.Gate.
 func (g *gate) Look() (lane.State, error) {
 	return g.node.Kernel.Ask(g.consumer.Conn, lane.AskState, 0)

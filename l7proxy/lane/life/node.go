@@ -8,7 +8,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 
 	"github.com/dubway/dubway/l7proxy/codec"
@@ -18,6 +17,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/lane/position"
 	"github.com/dubway/dubway/l7proxy/lane/tally"
 	"github.com/dubway/dubway/l7proxy/plan"
+	"github.com/dubway/dubway/l7proxy/rpc"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -28,6 +28,8 @@ type Tally interface {
 	// Opened says that a lane begins, Closed that it has ended.
 	Opened(number uint32, consumer netip.AddrPort)
 	Closed(number uint32, why tally.Reason)
+	// Count counts now, of one way, what the programs have counted.
+	Count(call *rpc.Call, serialization uint8)
 	// Wants tells whether each call is to be logged.
 	Wants() bool
 }
@@ -63,10 +65,11 @@ type Node struct {
 	// Ended says that a lane is no more, and nobody uses its number. Mu is held.
 	Ended func(l *Lane)
 
-	// Mu guards the rest, all books, and what is said to be guarded by it.
-	Mu    sync.Mutex
-	Book  *learned.Book // of the memory in which lanes begin; nil: there is none
-	Round int           // how often an agent came that has none of the lanes
+	// Desk has the Book of the memory in which lanes begin, and Mu, which guards all books, Round
+	// and what is said to be guarded by it.
+	learned.Desk
+
+	Round int // how often an agent came that has none of the lanes
 }
 
 // Host answers the consumer.

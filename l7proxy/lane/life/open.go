@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/lane"
-	"github.com/dubway/dubway/l7proxy/lane/outlet"
 	"github.com/dubway/dubway/l7proxy/lane/position"
 )
 
@@ -64,7 +63,7 @@ func (l *Lane) enter() {
 	l.Tick(l.since, l.node.Tally.Wants()) // the clock would be late for the first calls
 	l.node.Mu.Unlock()
 	l.set(lane.Answers)
-	l.consumer.Conn.Divert(outlet.New(l.consumer.Conn.TCP(), l.consumer.Protocol.Frames, &gate{l}))
+	l.divert()
 	l.consumer.Position.Tell(l.reads())
 }
 

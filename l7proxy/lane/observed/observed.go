@@ -4,7 +4,7 @@
 package observed
 
 import (
-	"sync"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +12,6 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/lane/learned"
-	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
 )
@@ -30,34 +29,28 @@ type Observer struct {
 	on           atomic.Bool
 	taken, other atomic.Uint64
 
-	mu     sync.Mutex
-	book   *learned.Book // nil: it observes nothing
-	looked time.Time
+	desk   learned.Desk // without a Book it observes nothing
+	looked time.Time    // guarded by the desk's Mu
 }
 
 // Observe begins, or ends and forgets what was learned.
 func (o *Observer) Observe(on bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.desk.Mu.Lock()
+	defer o.desk.Mu.Unlock()
 	switch {
-	case on && o.book == nil:
-		o.book = learned.New(&lane.Memory{
+	case on && o.desk.Book == nil:
+		o.desk.Book = learned.New(&lane.Memory{
 			Sizes: lane.Sizes{Routes: routes}, Routes: make([]lane.Route, routes), Active: make([]uint64, endpoints),
 		}, endless{})
-	case !on && o.book != nil:
-		o.book.Close()
-		o.book = nil
+	case !on && o.desk.Book != nil:
+		o.desk.Book.Close()
+		o.desk.Book = nil
 	}
 	o.on.Store(on)
 }
 
 // On tells whether it observes.
 func (o *Observer) On() bool { return o != nil && o.on.Load() }
-
-// Planner says whether requests like the one that it planned last may take a lane.
-type Planner interface {
-	Lane(h codec.Header, body []byte) verdict.Verdict
-}
 
 // Pace tells of a connection whether it is worth a lane, and counts the requests by which it is.
 type Pace interface{ Worth() bool }
@@ -76,50 +69,54 @@ func (s *Seen) Init(o *Observer, source *plan.Source, p Pace) {
 }
 
 // Came counts a request of a protocol, behind its plan.
-func (s *Seen) Came(p Planner, of *codec.Protocol, h codec.Header, frame []byte) {
+func (s *Seen) Came(p learned.Planner, of *codec.Protocol, h codec.Header, frame []byte) {
 	o := s.observer
 	if !o.On() || s.source.Inbound || of.Name != rpc.ProtocolDubbo {
 		return
 	}
 	a := learned.Asked{Header: h, Body: frame[h.Head:], Now: time.Now()}
 	var state codec.State
-	placed, worth := false, s.pace.Worth()
+	here, worth := 0.0, s.pace.Worth()
 	if a.Prefix, state = of.Requests.Prefix(h, a.Body); state == codec.Complete && !a.Prefix.Generic && h.TwoWay() {
-		placed = o.learn(p, learned.Key{Workload: s.source.Workload.UID, Original: s.source.Original}, &a)
+		here = o.learn(p, learned.Key{Workload: s.source.Workload.UID, Original: s.source.Original}, &a)
 	}
 	switch {
-	case placed && s.joined:
-		o.taken.Add(1)
-		return
-	case placed && worth:
+	case here > 0 && s.joined:
+		if rand.Float64() < here { // what is drawn for endpoints elsewhere does not
+			o.taken.Add(1)
+			return
+		}
+	case here > 0 && worth:
 		s.joined = true // from the next one on
 	}
 	o.other.Add(1)
 }
 
-// learn tells whether requests like one may take a lane.
-func (o *Observer) learn(p Planner, key learned.Key, a *learned.Asked) bool {
-	o.mu.Lock()
-	b := o.book
-	if b == nil {
-		o.mu.Unlock()
-		return false
+// learn returns the part of requests like one that may take a lane.
+func (o *Observer) learn(p learned.Planner, key learned.Key, a *learned.Asked) float64 {
+	o.look(a.Now)
+	// Whoever taps calls is asked by each verdict.
+	if !o.desk.Learn(p, key, a, func() bool { return false }) {
+		return 0
 	}
-	if a.Now.Sub(o.looked) >= every {
-		o.looked = a.Now
-		b.Look(false) // whoever taps calls is asked by each verdict
-		b.Tidy(a.Now)
+	o.desk.Mu.Lock()
+	defer o.desk.Mu.Unlock()
+	if o.desk.Book == nil {
+		return 0
+	}
+	return o.desk.Book.Here(key, a)
+}
+
+// look looks, at times, whether what was learned still stands.
+func (o *Observer) look(now time.Time) {
+	o.desk.Mu.Lock()
+	defer o.desk.Mu.Unlock()
+	if b := o.desk.Book; b != nil && now.Sub(o.looked) >= every {
+		o.looked = now
+		b.Look(now, false)
+		b.Tidy(now)
 		b.Rested(b.Rest(), func(uint32) bool { return false })
 	}
-	placed, known := b.Known(key, a)
-	o.mu.Unlock()
-	if known {
-		return placed
-	}
-	v := p.Lane(a.Header, a.Body)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return b == o.book && b.Learn(key, a, &v, false)
 }
 
 // Counts returns how many requests would have taken a lane so far, and how many others there
@@ -127,13 +124,13 @@ func (o *Observer) learn(p Planner, key learned.Key, a *learned.Asked) bool {
 func (o *Observer) Counts() (taken, other uint64) { return o.taken.Load(), o.other.Load() }
 
 // Names lists what was learned, as lanes do.
-func (o *Observer) Names() []admin.LearnedName {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.book == nil {
+func (o *Observer) Names(count learned.Ways) []admin.LearnedName {
+	o.desk.Mu.Lock()
+	defer o.desk.Mu.Unlock()
+	if o.desk.Book == nil {
 		return nil
 	}
-	return o.book.List()
+	return o.desk.Book.List(count)
 }
 
 // endless has room for every series: nothing is counted by them.
@@ -141,7 +138,7 @@ type endless struct{}
 
 var _ learned.Series = endless{}
 
-func (endless) Put(*rpc.Call, uint8) (uint32, bool) { return 0, true }
-func (endless) Drop(uint32)                         {}
+func (endless) Put(*rpc.Call, uint8, func(uint64)) (uint32, bool) { return 0, true }
+func (endless) Drop(uint32)                                       {}
 
-func (endless) Adopt(uint32, *rpc.Call, uint8) bool { return false }
+func (endless) Adopt(uint32, *rpc.Call, uint8, func(uint64)) bool { return false }

@@ -11,6 +11,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/exchange"
+	"github.com/dubway/dubway/l7proxy/lane/learned"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/plan"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -48,12 +49,14 @@ func newRig(o *Observer) *rig {
 }
 
 // call has a request come by a connection that is worth a lane or not.
-func (r *rig) call(p Planner, method string, flags byte, worth bool) {
+func (r *rig) call(p learned.Planner, method string, flags byte, worth bool) {
 	body := "\x052.0.2\x04Echo\x050.0.0" + string(rune(len(method))) + method + "\x12Ljava/lang/String;"
 	frame := append(make([]byte, 16), body...)
 	r.pace = pace(worth)
 	r.Came(p, seam.Protocol(), codec.Header{Flags: flags | dubbo.Hessian2, Head: 16, Body: len(body)}, frame)
 }
+
+func ways(...*rpc.Call) (lane, proxy uint64) { return 0, 3 }
 
 // TestObserver: of a connection that is worth a lane the requests count whose names may take
 // one, as long as that stands; and nothing while nobody observes.
@@ -61,12 +64,12 @@ func TestObserver(t *testing.T) {
 	const asks = codec.FlagRequest | codec.FlagTwoWay
 	var o Observer
 	var none *Observer
-	if none.On() || o.On() || o.Names() != nil {
+	if none.On() || o.On() || o.Names(ways) != nil {
 		t.Error("it observes without being told to")
 	}
 	o.Observe(true)
 	stands := true
-	o.book.Stands = func(*verdict.Verdict) bool { return stands }
+	o.desk.Book.Stands = func(*verdict.Verdict) bool { return stands }
 	to := verdict.End{Edge: &upstream.Edge{Edge: exchange.Edge{SameNode: &rpc.Call{Route: "r"}}}, Address: netip.MustParseAddrPort("10.0.0.2:20880"), Weight: 1}
 	may := &planner{says: verdict.Verdict{Reason: verdict.Lane, Shares: []verdict.Share{{Weight: 1, Ends: []verdict.End{to}}}}}
 	not := &planner{says: verdict.Verdict{Reason: verdict.Edits}}
@@ -94,7 +97,7 @@ func TestObserver(t *testing.T) {
 	if may.asked != 1 || not.asked != 1 {
 		t.Errorf("asked %d and %d times", may.asked, not.asked)
 	}
-	names := o.Names()
+	names := o.Names(ways)
 	if len(names) != 2 || names[0].Way != admin.WayLane || names[0].Route != "r" || names[1].Reason != string(verdict.Edits) {
 		t.Errorf("learned %+v", names)
 	}
@@ -104,7 +107,7 @@ func TestObserver(t *testing.T) {
 	counts("it does not stand", 5, 8)
 	o.Observe(false)
 	one.call(may, "echo", asks, true)
-	if o.On() || o.Names() != nil {
+	if o.On() || o.Names(ways) != nil {
 		t.Error("it still observes")
 	}
 }

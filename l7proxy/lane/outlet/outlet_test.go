@@ -12,7 +12,7 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
-	"github.com/dubway/dubway/l7proxy/sock"
+	"github.com/dubway/dubway/l7proxy/sock/socktest"
 )
 
 // wire notes each write of several pieces, as a lane's program gets them.
@@ -180,23 +180,7 @@ func TestNoFrame(t *testing.T) {
 
 // TestOverConn: many senders and a large frame on a real connection.
 func TestOverConn(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	near, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := sock.New(near.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, far := socktest.Pair(t)
 	if err := c.Acquire(); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/codec"
-	"github.com/dubway/dubway/l7proxy/lane/left"
 	"github.com/dubway/dubway/l7proxy/sock"
 )
 
@@ -57,13 +56,13 @@ func (p *Position) Got() {
 	if p == nil {
 		return
 	}
-	ahead, ok := left.Ahead(p.frames, p.conn.Bytes())
+	more, ok := ahead(p.frames, p.conn.Bytes())
 	if !ok {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.end = p.base + p.conn.Taken() + ahead
+	p.end = p.base + p.conn.Taken() + more
 	if p.told.Reading != nil {
 		p.told.Reading(p.end)
 	}
@@ -109,4 +108,20 @@ func (p *Position) Hush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.told = Told{}
+}
+
+// ahead returns how far the last frame of which b has a part goes beyond b, where a frame
+// begins. False: its header is not whole.
+func ahead(frames codec.Frames, b []byte) (n uint32, ok bool) {
+	for len(b) > 0 {
+		h, err := frames.ParseHeader(b)
+		if err != nil {
+			return 0, false
+		}
+		if h.Len() > len(b) {
+			return uint32(h.Len() - len(b)), true
+		}
+		b = b[h.Len():]
+	}
+	return 0, true
 }

@@ -3,6 +3,7 @@ package position
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/dubway/dubway/internal/lane"
@@ -108,5 +109,24 @@ func TestGoOn(t *testing.T) {
 	p.Here()
 	if course.Resume != lane.At(behind(skip)) || reading != behind(skip+36) {
 		t.Errorf("%d, %d behind the first byte", uint32(course.Resume)-first, reading-first)
+	}
+}
+
+// TestAhead: at any place where reading may stop, the end of the frame is known once its
+// header is there.
+func TestAhead(t *testing.T) {
+	frame := frame(20)
+	two := slices.Concat(frame, frame)
+	for n := range len(two) + 1 {
+		in := n % len(frame)
+		more, ok := ahead(seam.Protocol().Frames, two[:n])
+		switch {
+		case in > 0 && in < 16:
+			if ok {
+				t.Errorf("%d bytes: %d", n, more)
+			}
+		case !ok || int(more) != (len(frame)-in)%len(frame):
+			t.Errorf("%d bytes: %d %t", n, more, ok)
+		}
 	}
 }

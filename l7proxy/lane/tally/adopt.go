@@ -9,7 +9,7 @@ import (
 // Adopt is Put of a series that a route of a proxy before this one has: what was counted in
 // it since that one looked last counts for the call. It is false if the series is another
 // call's already.
-func (t *Table) Adopt(number uint32, call *rpc.Call, serialization uint8) bool {
+func (t *Table) Adopt(number uint32, call *rpc.Call, serialization uint8, ended func(calls uint64)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if number == 0 || int(number) >= len(t.series) || !t.series[number].used {
@@ -30,6 +30,7 @@ func (t *Table) Adopt(number uint32, call *rpc.Call, serialization uint8) bool {
 		t.dropped--
 	}
 	s.users++
+	s.ended = ended
 	if t.tells(call) {
 		t.wants.Store(true)
 	}

@@ -29,16 +29,16 @@ func TestAdopt(t *testing.T) {
 	end(3)
 	again, after := newCall()
 	for _, wrong := range []uint32{0, number + 1, 1 << 30} {
-		if next.Adopt(wrong, again, 2) {
+		if next.Adopt(wrong, again, 2, nil) {
 			t.Errorf("series %d is adopted, which nobody left", wrong)
 		}
 	}
 	for range 2 { // two names of one call
-		if !next.Adopt(number, again, 2) {
+		if !next.Adopt(number, again, 2, nil) {
 			t.Fatal("what a route has is not adopted")
 		}
 	}
-	if other, _ := newCall(); next.Adopt(number, other, 2) || next.Adopt(number, again, 23) {
+	if other, _ := newCall(); next.Adopt(number, other, 2, nil) || next.Adopt(number, again, 23, nil) {
 		t.Error("a series is two calls'")
 	}
 	end(2)
@@ -46,7 +46,7 @@ func TestAdopt(t *testing.T) {
 	if before.calls != 7 || after.calls != 10 || after.bytes != 3000 {
 		t.Errorf("%d calls are counted before, %d after, %d bytes; want 7, 10, 3000", before.calls, after.calls, after.bytes)
 	}
-	if same, ok := next.Put(again, 2); !ok || same != number {
+	if same, ok := next.Put(again, 2, nil); !ok || same != number {
 		t.Errorf("the call has series %d too", same)
 	}
 	r.memory.Remove(1)

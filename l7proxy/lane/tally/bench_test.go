@@ -17,7 +17,7 @@ func full(b *testing.B) (t *Table, m *lane.Memory) {
 	t.Use(m)
 	for range m.Sizes.Series - 1 {
 		call, _ := newCall()
-		if _, ok := t.Put(call, lane.Hessian2); !ok {
+		if _, ok := t.Put(call, lane.Hessian2, nil); !ok {
 			b.Fatal("there is no room")
 		}
 	}

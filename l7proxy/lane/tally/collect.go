@@ -64,6 +64,18 @@ func (t *Table) add(number uint32) {
 	if to, ok := s.call.Observer.(rpc.Aggregator); ok {
 		to.Aggregate(&t.sum)
 	}
+	if n := t.sum.Calls(); n > 0 && s.ended != nil {
+		s.ended(n)
+	}
+}
+
+// Count is Collect of the calls of one way, in one serialization.
+func (t *Table) Count(call *rpc.Call, serialization uint8) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if number, ok := t.byCall[key{call: call, serialization: serialization}]; ok {
+		t.add(number)
+	}
 }
 
 // since is what came to a histogram.

@@ -104,7 +104,7 @@ func (r *rig) write(rec lane.Record) {
 
 func (r *rig) put(call *rpc.Call, serialization uint8) uint32 {
 	r.t.Helper()
-	number, ok := r.Put(call, serialization)
+	number, ok := r.Put(call, serialization, nil)
 	if !ok || number == 0 {
 		r.t.Fatalf("a call has series %d, %v", number, ok)
 	}

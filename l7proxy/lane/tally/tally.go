@@ -29,8 +29,9 @@ const (
 type series struct {
 	call          *rpc.Call // nil: free, or of a proxy before this one
 	serialization uint8
-	users         int  // Put without Drop
-	used          bool // not free
+	ended         func(calls uint64) // nil: nobody is told
+	users         int                // Put without Drop
+	used          bool               // not free
 	read          lane.Tally
 	quiet         bool // nothing was new at the last look
 }
@@ -121,8 +122,9 @@ func (t *Table) begin() {
 }
 
 // Put returns the series of the calls of one way in one serialization, until as many Drops.
-// It is false while there is no room: then such calls must go by the proxy.
-func (t *Table) Put(call *rpc.Call, serialization uint8) (number uint32, ok bool) {
+// It is false while there is no room: then such calls must go by the proxy. Ended, unless nil,
+// is told of calls that were answered, when they are counted.
+func (t *Table) Put(call *rpc.Call, serialization uint8, ended func(calls uint64)) (number uint32, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := key{call: call, serialization: serialization}
@@ -135,10 +137,14 @@ func (t *Table) Put(call *rpc.Call, serialization uint8) (number uint32, ok bool
 		t.byCall[k] = number
 		t.series[number] = series{call: call, serialization: serialization, used: true, read: t.total(number)}
 		t.note(number)
-	case t.series[number].users == 0:
-		t.dropped--
+	default:
+		if t.series[number].users == 0 {
+			t.dropped--
+		}
+		t.add(number) // for who was told so far
 	}
 	t.series[number].users++
+	t.series[number].ended = ended
 	if t.tells(call) {
 		t.wants.Store(true)
 	}

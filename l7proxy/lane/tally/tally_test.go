@@ -94,7 +94,7 @@ func TestOnce(t *testing.T) {
 	next, nobody := newCall()
 	for range r.memory.Sizes.Series - 2 {
 		other, _ := newCall()
-		if number, ok := r.Put(other, 2); ok && number == plain {
+		if number, ok := r.Put(other, 2, nil); ok && number == plain {
 			next, nobody = other, other.Observer.(*observer)
 		}
 	}
@@ -105,7 +105,7 @@ func TestOnce(t *testing.T) {
 	if nobody.calls != 0 {
 		t.Errorf("%d calls are another's", nobody.calls)
 	}
-	if _, ok := r.Put(&rpc.Call{}, 2); ok {
+	if _, ok := r.Put(&rpc.Call{}, 2, nil); ok {
 		t.Error("there is room without end")
 	}
 }
@@ -201,7 +201,7 @@ func TestUse(t *testing.T) {
 			t.Errorf("%d calls of another time were counted", o.calls)
 		}
 	}
-	if _, ok := r.Put(call, 2); ok {
+	if _, ok := r.Put(call, 2, nil); ok {
 		t.Error("the series of a request that is in flight is somebody else's")
 	}
 	if _, ok := next.Take(0, 0); !ok {
@@ -212,7 +212,7 @@ func TestUse(t *testing.T) {
 		t.Errorf("series %d, want the one that is free now", number)
 	}
 	r.Use(nil)
-	if _, ok := r.Put(call, 2); ok || r.Routes() != 0 {
+	if _, ok := r.Put(call, 2, nil); ok || r.Routes() != 0 {
 		t.Error("there is room without memory")
 	}
 	r.Opened(0, consumer)

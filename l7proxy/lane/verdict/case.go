@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"iter"
 	"math"
 	"net/netip"
 
@@ -63,12 +64,23 @@ type Case struct {
 	Stale    func(cluster string) bool
 	Edge     func(*snapshot.Route, *cluster.Set, *cluster.Endpoint) *upstream.Edge
 
+	// Edges are the planner's for requests of these names, also for those that Judge finds.
+	Edges iter.Seq[*upstream.Edge]
+
 	route   *snapshot.Route // of all requests of these names
 	grounds grounds
 }
 
 // Judge gives the verdict.
 func (c *Case) Judge() Verdict {
+	v := c.judge()
+	for e := range c.Edges {
+		v.Calls = append(v.Calls, e.SameNode, e.Remote)
+	}
+	return v
+}
+
+func (c *Case) judge() Verdict {
 	c.grounds.begin(c)
 	for _, judge := range [...]func() Reason{c.request, c.moment, c.match, c.policies} {
 		if r := judge(); r != Lane {

@@ -52,16 +52,22 @@ const (
 	NoEndpoint  Reason = "no endpoint may be chosen"
 	Stale       Reason = "the dialled address is stale"
 	Hashed      Reason = "a hash chooses the endpoint"
-	Weighted    Reason = "least request among unequal weights or more than two"
+	Weighted    Reason = "least request by a bias, or of more than the kernel looks at"
 	SlowStart   Reason = "an endpoint starts slowly"
 	Breaker     Reason = "requests in flight are limited"
 	Avoided     Reason = "an endpoint is avoided"
 	Unanswered  Reason = "an endpoint has not answered for the interface yet"
-	Remote      Reason = "an endpoint is not an enrolled pod of this node"
+	Remote      Reason = "no endpoint is an enrolled pod of this node"
 	Guarded     Reason = "a provider judges or decrypts what comes in"
 	TooMany     Reason = "more endpoints, clusters or weights than a lane has room for"
 	Unsupported Reason = "something that the lane does not know"
 )
+
+// elsewhere tells whether it is an endpoint's own: what is drawn for others may take the lane.
+func (r Reason) elsewhere() bool { return r == Remote || r == Guarded || r == Told || r == Edits }
+
+// led tells whether it is a cluster's own: what is drawn for others may take the lane.
+func (r Reason) led() bool { return r.elsewhere() || r == TooMany || r == Weighted || r == Hashed }
 
 // Reasons are all of them, as they are documented.
 var Reasons = []Reason{

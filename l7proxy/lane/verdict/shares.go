@@ -1,7 +1,9 @@
 package verdict
 
 import (
+	"math"
 	"math/big"
+	"slices"
 
 	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/breaker"
@@ -21,6 +23,7 @@ func (c *Case) shares() ([]Share, Reason) {
 	a := &c.route.Action
 	var parts []part
 	corrected, local := false, false
+	why := NoEndpoint
 	for i := range a.Clusters {
 		target, weight := a.Clusters[i], big.NewRat(1, 1)
 		if c.Own {
@@ -37,8 +40,8 @@ func (c *Case) shares() ([]Share, Reason) {
 		}
 		found, r := c.target(target, weight)
 		switch {
-		case r == Remote && len(a.Clusters) > 1 && !c.Own:
-			found = []part{{share: Share{Remote: true}, weight: weight}}
+		case r.led() && len(a.Clusters) > 1 && !c.Own:
+			found, why = []part{{share: Share{Remote: true}, weight: weight}}, r
 		case r != Lane:
 			return nil, r
 		default:
@@ -54,7 +57,7 @@ func (c *Case) shares() ([]Share, Reason) {
 		}
 	}
 	if !local && len(parts) > 0 {
-		return nil, Remote
+		return nil, why
 	}
 	return c.whole(parts)
 }
@@ -75,6 +78,7 @@ func (c *Case) target(t snapshot.WeightedCluster, weight *big.Rat) ([]part, Reas
 	}
 	c.grounds.moments = append(c.grounds.moments, moment)
 	var list []part
+	why, local := NoEndpoint, false
 	for i := range odds {
 		o := &odds[i]
 		if o.Part == 0 {
@@ -83,13 +87,19 @@ func (c *Case) target(t snapshot.WeightedCluster, weight *big.Rat) ([]part, Reas
 		p := part{weight: big.NewRat(int64(o.Load), 100)}
 		p.weight.Mul(p.weight, new(big.Rat).SetFrac(new(big.Int).SetUint64(o.Part), new(big.Int).SetUint64(o.Whole)))
 		p.weight.Mul(p.weight, weight)
-		if p.share, r = c.share(set, o, len(odds) == 1); r != Lane {
+		p.share, r = c.share(set, o, len(odds) == 1)
+		switch {
+		case r == Lane:
+			local = true
+		case len(p.share.Elsewhere) < len(o.Endpoints):
 			return nil, r
+		default:
+			why = r
 		}
 		list = append(list, p)
 	}
-	if len(list) == 0 {
-		return nil, NoEndpoint
+	if !local {
+		return nil, why
 	}
 	return list, Lane
 }
@@ -114,35 +124,38 @@ func (c *Case) odds(set *cluster.Set, t snapshot.WeightedCluster) ([]cluster.Odd
 	return odds, moment, Lane
 }
 
-// share is that of some odds. Only says that there are no others in the cluster.
+// share is that of some odds. Only says that there are no others in the cluster. Where all of
+// the endpoints are elsewhere it is whole, and the reason is that of one.
 func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r Reason) {
-	n := len(o.Endpoints)
-	if s.Policy, r = policy(o, only); r != Lane {
+	if s.Policy, s.Draws, r = policy(o, only); r != Lane {
 		return s, r
 	}
-	if n > lane.Ends {
-		return s, c.tooMany(o)
-	}
-	var sum uint64
+	why := NoEndpoint
 	for i, e := range o.Endpoints {
 		end, r := c.end(set, e)
-		if r != Lane {
-			return s, r
-		}
 		for _, other := range s.Ends {
 			if other.Address == end.Address {
 				return s, Unsupported // one address twice in a cluster
 			}
 		}
-		weight := uint64(1)
-		if n > 1 {
-			weight = min(o.Weights[i], lane.Choices+1)
+		end.Weight = 1
+		if len(o.Endpoints) > 1 {
+			end.Weight = uint32(min(o.Weights[i], math.MaxUint32))
 		}
-		end.Weight = uint32(weight)
-		sum += weight
-		s.Ends = append(s.Ends, end)
+		switch {
+		case r == Lane:
+			s.Ends = append(s.Ends, end)
+		case r.elsewhere():
+			s.Elsewhere, why = append(s.Elsewhere, end), r
+		default:
+			return s, r
+		}
 	}
-	if sum > lane.Choices {
+	c.grounds.among(o, &s)
+	if len(s.Ends) == 0 {
+		return s, why
+	}
+	if _, ok := s.Turns(); len(s.Ends) > lane.Ends || !ok && s.Policy != snapshot.LeastRequest {
 		return s, TooMany
 	}
 	return s, limit(&s, set.Config())
@@ -161,69 +174,65 @@ func limit(s *Share, of *snapshot.Cluster) Reason {
 	return Lane
 }
 
-// policy is what a lane goes by for some odds. Only says that there are no others in the
-// cluster.
-func policy(o *cluster.Odds, only bool) (snapshot.Policy, Reason) {
-	equal := true
+// most of a weight that the programs weigh by what is in flight.
+const heaviest = 1 << 20
+
+// policy is what a lane goes by for some odds, and how many endpoints least request draws. Only
+// says that there are no others in the cluster.
+func policy(o *cluster.Odds, only bool) (p snapshot.Policy, draws uint32, r Reason) {
+	equal, n := true, len(o.Endpoints)
 	for _, w := range o.Weights {
 		equal = equal && w == o.Weights[0]
 	}
 	switch o.Policy {
 	case snapshot.RoundRobin, snapshot.Random:
-		return o.Policy, Lane
+		return o.Policy, 0, Lane
 	case snapshot.LeastRequest:
 		switch {
-		case !equal && o.Bias == 0:
-			return snapshot.RoundRobin, Lane // as cluster has it
-		case !equal, o.Choices > 2 && len(o.Endpoints) > 2:
-			return 0, Weighted
+		case n > lane.Candidates:
+			return 0, 0, TooMany
+		case equal && n > 1 && o.Choices > lane.Draws:
+			return 0, 0, Weighted
+		case equal:
+			return o.Policy, o.Choices, Lane
+		case o.Bias == 0:
+			return snapshot.RoundRobin, 0, Lane // as cluster has it
+		case o.Bias != 1, n > lane.Weighed, slices.Max(o.Weights) > heaviest:
+			return 0, 0, Weighted
 		}
-		return o.Policy, Lane
+		return o.Policy, 0, Lane
 	case snapshot.RingHash, snapshot.Maglev:
-		if only && len(o.Endpoints) == 1 {
-			return snapshot.RoundRobin, Lane
+		if only && n == 1 {
+			return snapshot.RoundRobin, 0, Lane
 		}
-		return 0, Hashed
+		return 0, 0, Hashed
 	}
-	return 0, Unsupported
-}
-
-// tooMany is why many endpoints have no lane: most of all because some are elsewhere.
-func (c *Case) tooMany(o *cluster.Odds) Reason {
-	for _, e := range o.Endpoints {
-		if away(c.Workloads, e.Address) {
-			return c.remote(e)
-		}
-	}
-	return TooMany
-}
-
-// remote notes an endpoint that is elsewhere.
-func (c *Case) remote(e *cluster.Endpoint) Reason {
-	c.grounds.away = append(c.grounds.away, e.Address)
-	return Remote
+	return 0, 0, Unsupported
 }
 
 // end judges one endpoint.
 func (c *Case) end(set *cluster.Set, e *cluster.Endpoint) (End, Reason) {
+	end := End{Address: e.Address, Active: e.Gauge(), Avoided: e.Avoided()}
 	if away(c.Workloads, e.Address) {
-		return End{}, c.remote(e)
+		return end, Remote
 	}
 	provider := c.Workloads.ByAddress(e.Address.Addr())
 	key := c.Key
 	key.Endpoint, key.TLS = e.Address, router.TLSOf(c.Snapshot, set.Name(), e.Info)
 	g := ground{endpoint: e, provider: provider, key: key, edge: c.Edge(c.route, set, e)}
-	if r := g.holds(c.Node); r != Lane {
-		return End{}, r
+	if g.says = g.holds(c.Node); g.says == Lane || g.says == Guarded {
+		c.grounds.ends = append(c.grounds.ends, g)
 	}
-	if told := g.edge.SameNode.Told; told.Asks() {
-		return End{}, Told
+	switch {
+	case g.says != Lane:
+		return end, g.says
+	case g.edge.SameNode.Told.Asks():
+		return end, Told
+	case g.edge.Answers != nil:
+		return end, Edits
 	}
-	if g.edge.Answers != nil {
-		return End{}, Edits
-	}
-	c.grounds.ends = append(c.grounds.ends, g)
-	return End{Edge: g.edge, Address: e.Address}, Lane
+	end.Edge = g.edge
+	return end, Lane
 }
 
 // whole makes whole weights of parts.
@@ -231,11 +240,14 @@ func (c *Case) whole(parts []part) ([]Share, Reason) {
 	if len(parts) == 0 {
 		return nil, NoEndpoint
 	}
-	addresses := make(map[string]*breaker.Breaker)
+	addresses, candidates := make(map[string]*breaker.Breaker), 0
 	common := big.NewInt(1) // of the denominators
 	for _, p := range parts {
 		d := p.weight.Denom()
 		common.Mul(common, new(big.Int).Div(d, new(big.Int).GCD(nil, nil, common, d)))
+		if p.share.Policy == snapshot.LeastRequest {
+			candidates += len(p.share.Ends) + len(p.share.Elsewhere)
+		}
 		for _, e := range p.share.Ends {
 			if other, ok := addresses[e.Address.String()]; ok && other != p.share.Breaker {
 				return nil, Breaker // of two clusters: which of them a request counts for nobody knows
@@ -243,7 +255,7 @@ func (c *Case) whole(parts []part) ([]Share, Reason) {
 			addresses[e.Address.String()] = p.share.Breaker
 		}
 	}
-	if len(parts) > lane.Shares || len(addresses) > lane.Ends {
+	if len(parts) > lane.Shares || len(addresses) > lane.Ends || candidates > lane.Candidates {
 		return nil, TooMany
 	}
 	shares, divisor, sum := make([]Share, 0, len(parts)), new(big.Int), new(big.Int)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/dubway/dubway/internal/lane"
@@ -101,6 +102,7 @@ func (f Frame) value() []byte {
 
 // fill appends n bytes that follow from a seed.
 func fill(b []byte, seed uint64, n int) []byte {
+	b = slices.Grow(b, n)
 	x := seed*0x9e3779b97f4a7c15 | 1
 	for ; n >= 8; n -= 8 {
 		x ^= x << 13

@@ -21,6 +21,8 @@ type Proxy struct {
 	Slow      atomic.Int64              // requests that it read
 	Drawn     atomic.Int64              // of them, those that were drawn for a span
 	Led       [lane.Shares]atomic.Int64 // and those that were drawn for a share
+	There     [256]atomic.Int64         // of it for a candidate elsewhere, the last for any
+	Ends      [lane.Ends]atomic.Int64   // and for an end that did not take them
 	Returned  atomic.Int64              // answers in flight that it read from lanes' providers
 	Late      atomic.Int64              // such answers that were not in flight
 	Injected  atomic.Int64
@@ -54,7 +56,6 @@ func (r *Rig) NewProxy(number uint32, consumer Pair, providers []Pair, plain Pai
 	for i, pair := range providers {
 		p.providers = append(p.providers, pair.Proxy)
 		s := Ask(r.TB, pair.Proxy, lane.AskBind, lane.Place(number, uint8(i)))
-		p.lane.Ends[i].Endpoint = uint32(i)
 		p.lane.Ends[i].Course.Start(s.Copied)
 		p.read(pair.Proxy, s.Copied, &p.lane.Ends[i].Course, p.onReturned)
 	}
@@ -67,6 +68,9 @@ func (r *Rig) NewProxy(number uint32, consumer Pair, providers []Pair, plain Pai
 	})
 	return p
 }
+
+// Active is where requests in flight to an end are counted.
+func Active(end int) uint16 { return uint16(1 + end) }
 
 // Class makes the lane's requests for methods go to all of its ends, in turn, by routes of
 // the class.
@@ -83,7 +87,7 @@ func (p *Proxy) Class(class uint32, policy uint8, methods ...string) {
 				s.Choices[i] = uint8(i)
 			}
 			for i := range route.Series {
-				route.Series[i] = uint32(serialization)
+				route.Series[i], route.Actives[i] = uint32(serialization), Active(i)
 			}
 			route.Flags = lane.CountsActive
 			place, _, ok := p.memory.Find(&route, nil)
@@ -156,6 +160,12 @@ func (p *Proxy) onRequest(raw []byte) error {
 	if number, led := d.Share(); led {
 		p.Led[number].Add(1)
 	}
+	if number, ok := d.There(); ok {
+		p.There[number&0xff].Add(1)
+	}
+	if number, ok := d.End(); ok {
+		p.Ends[number].Add(1)
+	}
 	if d.Span() {
 		p.Drawn.Add(1)
 	}
@@ -181,7 +191,7 @@ func (p *Proxy) onReturned(raw []byte) error {
 	if bound := p.memory.Routes[f.Route].Bounds[f.End]; bound != 0 {
 		atomic.AddUint64(&p.memory.Active[bound], ^uint64(0))
 	}
-	atomic.AddUint64(&p.memory.Active[p.lane.Ends[f.End].Endpoint], ^uint64(0))
+	atomic.AddUint64(&p.memory.Active[Active(int(f.End))], ^uint64(0))
 	return p.inject(raw)
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -38,6 +39,9 @@ type Rig struct {
 
 	sockets *ebpf.Map
 }
+
+// types are the kernel's, for all rigs of a process: reading them takes as long as all else.
+var types = btf.NewCache()
 
 // New makes a rig, and opens its lanes.
 func New(tb testing.TB, lanes int) *Rig {
@@ -62,7 +66,9 @@ func New(tb testing.TB, lanes int) *Rig {
 	r.sockets, err = ebpf.NewMap(steer.Maps[bpf.SteerMapSockets])
 	Must(tb, err)
 	tb.Cleanup(func() { r.sockets.Close() })
-	r.Options = agent.Options{PinPath: pins, Cgroup: cgroup, Sockets: r.sockets, Lanes: lanes, Logger: slog.New(slog.DiscardHandler)}
+	r.Options = agent.Options{
+		PinPath: pins, Cgroup: cgroup, Sockets: r.sockets, Lanes: lanes, Logger: slog.New(slog.DiscardHandler), Types: types,
+	}
 	r.Lane, err = agent.Open(r.Options)
 	Must(tb, err)
 	tb.Cleanup(func() {

@@ -2,6 +2,7 @@ package selftest
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/dubway/dubway/internal/lane"
 )
@@ -46,12 +47,13 @@ func frame(kind [2]byte, id uint64, begin []byte, size int) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{0xda, 0xbb, kind[0], kind[1]}, id)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(begin)+size))
 	b = append(b, begin...)
-	x := id*0x9e3779b97f4a7c15 | 1
-	for range size {
+	whole := len(b) + size
+	b = slices.Grow(b, size+8)
+	for x := id*0x9e3779b97f4a7c15 | 1; len(b) < whole; {
 		x ^= x << 13
 		x ^= x >> 7
 		x ^= x << 17
-		b = append(b, byte(x))
+		b = binary.LittleEndian.AppendUint64(b, x)
 	}
-	return b
+	return b[:whole]
 }

@@ -35,21 +35,21 @@ func Run(ctx context.Context, cgroup string) error {
 	if err != nil {
 		return fmt.Errorf("read programs: %w", err)
 	}
-	return try(ctx, cgroup, spec)
+	return try(ctx, spec, agent.Options{Cgroup: cgroup})
 }
 
-func try(ctx context.Context, cgroup string, spec *ebpf.CollectionSpec) error {
+func try(ctx context.Context, spec *ebpf.CollectionSpec, opts agent.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the namespace goes with the thread
-		done <- run(ctx, cgroup, spec)
+		done <- run(ctx, spec, opts)
 	}()
 	return <-done
 }
 
-func run(ctx context.Context, cgroup string, spec *ebpf.CollectionSpec) error {
+func run(ctx context.Context, spec *ebpf.CollectionSpec, opts agent.Options) error {
 	if err := enter(); err != nil {
 		return err
 	}
@@ -62,9 +62,8 @@ func run(ctx context.Context, cgroup string, spec *ebpf.CollectionSpec) error {
 		return fmt.Errorf("make map: %w", err)
 	}
 	defer sockets.Close()
-	programs, err := agent.Private(spec, agent.Options{
-		Cgroup: cgroup, Sockets: sockets, Lanes: len(families), Logger: slog.New(slog.DiscardHandler),
-	})
+	opts.Sockets, opts.Lanes, opts.Logger = sockets, len(families), slog.New(slog.DiscardHandler)
+	programs, err := agent.Private(spec, opts)
 	if err != nil {
 		return err
 	}

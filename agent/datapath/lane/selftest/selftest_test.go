@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/dubway/dubway/agent/datapath/host"
+	agent "github.com/dubway/dubway/agent/datapath/lane"
 	"github.com/dubway/dubway/bpf"
 )
 
@@ -58,6 +60,7 @@ func TestSpoilt(t *testing.T) {
 	dir := cgroup(t)
 	join(t, dir)
 	t.Cleanup(func() { join(t, filepath.Dir(dir)) })
+	types := btf.NewCache()
 	for name, test := range map[string]struct {
 		call  asm.BuiltinFunc
 		flags int64 // in R4, of a redirect
@@ -84,7 +87,7 @@ func TestSpoilt(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			if err := try(ctx, dir, spec); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := try(ctx, spec, agent.Options{Cgroup: dir, Types: types}); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("the test says %v, want %q", err, test.want)
 			}
 		})

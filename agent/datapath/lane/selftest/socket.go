@@ -166,7 +166,7 @@ func (s socket) write(b []byte, most int) error {
 
 // read reads exactly what is wanted. Bytes behind it are left.
 func (s socket) read(want []byte) error {
-	at, b := 0, make([]byte, 64<<10)
+	at, b := 0, make([]byte, min(64<<10, len(want)))
 	for at < len(want) {
 		n, _, err := unix.Recvfrom(s.fd, b[:min(len(b), len(want)-at)], unix.MSG_DONTWAIT)
 		switch {
@@ -189,7 +189,7 @@ func (s socket) read(want []byte) error {
 
 // empty says that nothing is there to be read.
 func (s socket) empty() error {
-	n, _, err := unix.Recvfrom(s.fd, make([]byte, 64<<10), unix.MSG_DONTWAIT)
+	n, _, err := unix.Recvfrom(s.fd, make([]byte, 512), unix.MSG_DONTWAIT)
 	if errors.Is(err, unix.EAGAIN) {
 		return nil
 	}
