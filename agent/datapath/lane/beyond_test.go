@@ -56,13 +56,7 @@ func exchange(c lanetest.Pair, limit time.Duration) error {
 // the maps it stands still, and goes on standing when there is memory again, unless its other
 // end sends something, or it is woken: that is the kernel's, and why they leave.
 func TestBeyondMemoryOfTCP(t *testing.T) {
-	before, err := os.ReadFile(tcpMemory)
-	lanetest.Must(t, err)
-	set := func(text string) {
-		t.Helper()
-		lanetest.Must(t, os.WriteFile(tcpMemory, []byte(text), 0o600))
-	}
-	t.Cleanup(func() { set(string(before)) })
+	before, set := memoryOfTCP(t)
 	r := lanetest.New(t, 8)
 	plain, c, other := r.DialPlain(lanetest.Families[0]), r.DialConsumer(lanetest.Families[0]), r.DialConsumer(lanetest.Families[0])
 	for _, one := range []lanetest.Pair{plain, c, other} {
@@ -99,7 +93,7 @@ func TestBeyondMemoryOfTCP(t *testing.T) {
 
 	// How the kernel treats one that stays.
 	lanetest.Must(t, r.Lane.Shut(false))
-	set(string(before))
+	set(before)
 	stays := r.DialConsumer(lanetest.Families[0])
 	lanetest.Must(t, exchange(stays, 30*time.Second))
 	set("1 2 3")
@@ -116,7 +110,7 @@ func TestBeyondMemoryOfTCP(t *testing.T) {
 		}
 	}
 	said("in the maps, without memory")
-	set(string(before))
+	set(before)
 	said("with memory again")
 	r.Consumer.Do(func() { lanetest.Must(t, r.Lane.Wake()) })
 	select {

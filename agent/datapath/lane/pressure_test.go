@@ -11,19 +11,26 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 )
 
-const tcpMemory = "/proc/sys/net/ipv4/tcp_mem"
+// memoryOfTCP sets net.ipv4.tcp_mem for a test, and says what it was.
+func memoryOfTCP(t *testing.T) (before string, set func(text string)) {
+	t.Helper()
+	const name = "/proc/sys/net/ipv4/tcp_mem"
+	text, err := os.ReadFile(name)
+	lanetest.Must(t, err)
+	before = string(text)
+	set = func(text string) {
+		t.Helper()
+		lanetest.Must(t, os.WriteFile(name, []byte(text), 0o600))
+	}
+	t.Cleanup(func() { set(before) })
+	return before, set
+}
 
 // TestMemoryOfTCP: while TCP's memory on this host is short, what it cannot be sure of takes TCP,
 // and every byte of it arrives; then the lane again. It is of the matrix's machines (tag guest): nobody
 // else's connections are slow there.
 func TestMemoryOfTCP(t *testing.T) {
-	before, err := os.ReadFile(tcpMemory)
-	lanetest.Must(t, err)
-	set := func(text string) {
-		t.Helper()
-		lanetest.Must(t, os.WriteFile(tcpMemory, []byte(text), 0o600))
-	}
-	t.Cleanup(func() { set(string(before)) })
+	before, set := memoryOfTCP(t)
 	r := lanetest.New(t, 8)
 	w := newWorld(t, r, lanetest.Families[0], 2, 64, answers)
 	lanetest.Must(t, w.proxy.Open(0))
@@ -43,7 +50,7 @@ func TestMemoryOfTCP(t *testing.T) {
 		t.Errorf("there was always memory: %s", w)
 	}
 	requested := atomic.LoadUint64(&w.proxy.Lane().Requested)
-	set(string(before))
+	set(before)
 	if requests, back := w.burst(); requests == 0 || back == 0 {
 		t.Errorf("with memory again %d requests and %d answers took the lane, after %d; %s", requests, back, requested, w)
 	}
