@@ -300,6 +300,7 @@ var floors = []string{
 	"agent/datapath/conflict",
 	"agent/datapath/unknown",
 	"agent/datapath/bridge",
+	"agent/datapath/walk",
 	"agent/datapath/probes",
 	"agent/datapath/host",
 	"agent/datapath/pins",

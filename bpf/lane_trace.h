@@ -76,8 +76,8 @@ __attribute__((noinline)) int may_be_traced(struct sk_msg_md *msg, __u32 size)
 	return traced_among(msg, last, last);
 }
 
-/* trace returns 0 if a request takes the lane, which is whole at the message's begin. It is asked last: what goes to the proxy for
- * another reason has not been drawn.
+/* trace returns 0 if a request takes the lane, which is whole at the message's begin. It is asked
+ * last: what goes to the proxy for another reason has not been drawn.
  */
 static __always_inline enum lane_outcome trace(struct sk_msg_md *msg, struct lane_route *r, const struct header *h, __u32 *drawn)
 {

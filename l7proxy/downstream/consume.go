@@ -76,10 +76,8 @@ func (s *Session) frame(h codec.Header, frame []byte, now time.Time) {
 	s.fresh = true
 	s.plans.Lead(s.ride.Drawn(h, frame[h.Head:]))
 	edge, why := s.plans.Edge(h, frame[h.Head:])
-	r := exchange.Request{
-		Frame: frame, ID: h.ID, Edge: &edge.Edge, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization(),
-	}
-	r.Until, r.Span = s.until(now), s.plans.Span(frame)
+	r := exchange.Asked(h, frame, now)
+	r.Edge, r.Until, r.Span = &edge.Edge, s.until(now), s.plans.Span(frame)
 	if !r.OneWay {
 		s.begin()
 		if s.crowded && why == rpc.WhyNone {

@@ -41,7 +41,8 @@ func (s *Session) large(h codec.Header, total int, now time.Time) error {
 			return err
 		}
 	}
-	r := exchange.Request{Frame: s.first(total), Length: total, ID: h.ID, Start: now, OneWay: !h.TwoWay(), Serialization: h.Serialization()}
+	r := exchange.Asked(h, s.first(total), now)
+	r.Length = total
 	if !r.OneWay {
 		s.begin()
 	}

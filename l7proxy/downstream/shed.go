@@ -42,8 +42,8 @@ func (s *Session) drop() error {
 		return sock.ErrOver
 	}
 	edge, _ := s.plans.Elsewhere(h, first[h.Head:]) // takes no tokens
-	r := exchange.Request{Frame: first, Length: h.Len(), ID: h.ID, Edge: &edge.Edge, Start: time.Now(), OneWay: !h.TwoWay()}
-	r.Serialization = h.Serialization()
+	r := exchange.Asked(h, first, time.Now())
+	r.Length, r.Edge = h.Len(), &edge.Edge
 	if !r.OneWay {
 		s.begin()
 	}

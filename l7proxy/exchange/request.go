@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/codec"
 	"github.com/dubway/dubway/l7proxy/postscript"
 	"github.com/dubway/dubway/l7proxy/retry"
 	"github.com/dubway/dubway/l7proxy/rpc"
@@ -36,6 +37,11 @@ type Request struct {
 	// Answers is what becomes of its answer; nil: it stays as it is.
 	Answers *postscript.Edits
 	Tries
+}
+
+// Asked is a request that came in a frame, of which there is the beginning at least.
+func Asked(h codec.Header, frame []byte, at time.Time) Request {
+	return Request{Frame: frame, ID: h.ID, Start: at, OneWay: !h.TwoWay(), Serialization: h.Serialization()}
 }
 
 // Tries is what a request remembers of its tries.

@@ -277,6 +277,16 @@ func TestRemove(t *testing.T) {
 	wantGreeting(t, waiting)
 }
 
+// isServed waits until a connection is.
+func isServed(t *testing.T, s *Set) {
+	t.Helper()
+	eventually(t, "it is served", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.live) == 1
+	})
+}
+
 // TestShut drains what is served and leaves the others in the backlog.
 func TestShut(t *testing.T) {
 	k := newSocket(t)
@@ -288,11 +298,7 @@ func TestShut(t *testing.T) {
 	}})
 	put(t, s, handoff.Inbound, k)
 	served := k.dial()
-	eventually(t, "it is served", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.live) == 1
-	})
+	isServed(t, s)
 	if s.Wait(5 * time.Millisecond) {
 		t.Error("Wait = true while a connection is served")
 	}
@@ -449,11 +455,7 @@ func TestRetire(t *testing.T) {
 	}})
 	put(t, s, handoff.Inbound, k)
 	served := k.dial()
-	eventually(t, "it is served", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.live) == 1
-	})
+	isServed(t, s)
 	if !s.Retire() || s.Retire() {
 		t.Error("it is not once that it retires")
 	}

@@ -3,33 +3,19 @@
 package bridge
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
 
+	"github.com/dubway/dubway/agent/datapath/walk"
 	"github.com/dubway/dubway/bpf"
 )
 
-// Forget removes the bridges of a workload's network namespace. Others come and go meanwhile.
+// Forget removes the bridges of a workload's network namespace.
 func Forget(m *ebpf.Map, cookie uint64) error {
-	var key bpf.SteerBridgeKey
-	var flow bpf.SteerFlow
-	var gone []bpf.SteerBridgeKey
-	entries := m.Iterate()
-	for entries.Next(&key, &flow) {
-		if key.Netns == cookie {
-			gone = append(gone, key)
-		}
+	err := walk.Delete[bpf.SteerBridgeKey, bpf.SteerFlow](m, func(key *bpf.SteerBridgeKey) bool { return key.Netns == cookie })
+	if err != nil {
+		return fmt.Errorf("forget bridges: %w", err)
 	}
-	var err error
-	for i := range gone {
-		if deleted := m.Delete(&gone[i]); deleted != nil && !errors.Is(deleted, ebpf.ErrKeyNotExist) {
-			err = errors.Join(err, fmt.Errorf("delete bridge: %w", deleted))
-		}
-	}
-	if walked := entries.Err(); walked != nil && !errors.Is(walked, ebpf.ErrIterationAborted) {
-		err = errors.Join(err, fmt.Errorf("list bridges: %w", walked))
-	}
-	return err
+	return nil
 }

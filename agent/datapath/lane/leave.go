@@ -6,6 +6,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/dubway/dubway/agent/datapath/walk"
 	"github.com/dubway/dubway/bpf"
 	"github.com/dubway/dubway/internal/lane"
 )
@@ -71,13 +72,8 @@ func (l *Lane) Shut(shut bool) error {
 // it, stay; how many, it returns.
 func (l *Lane) Leave() (stay int, err error) {
 	places := map[uint64]bpf.LaneLanePlace{}
-	var cookie uint64
-	var place bpf.LaneLanePlace
-	members := l.maps[bpf.LaneMapLaneMembers].Iterate()
-	for members.Next(&cookie, &place) {
-		places[cookie] = place
-	}
-	if err := members.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+	keep := func(cookie *uint64, place *bpf.LaneLanePlace) { places[*cookie] = *place }
+	if err := walk.Each(l.maps[bpf.LaneMapLaneMembers], keep); err != nil {
 		return 0, fmt.Errorf("list sockets of lanes: %w", err)
 	}
 	for cookie, place := range places {

@@ -99,12 +99,7 @@ func TestLeave(t *testing.T) {
 // TestLeaveUnread: who has not read all that it was sent by a lane stays until it has.
 func TestLeaveUnread(t *testing.T) {
 	r := lanetest.New(t, 8)
-	w := newWorld(t, r, lanetest.Families[0], 1, 64)
-	lazy := r.DialProvider(lanetest.Families[0])
-	lanetest.Ask(t, lazy.Proxy, lane.AskBind, lane.Place(1, 0)) // in the place of the world's own
-	lanetest.Must(t, w.proxy.Open(0))
-	frames := w.calls(5, lane.Hessian2, "echo", 100)
-	w.send(frames, lanetest.Named("one write each"))
+	w, lazy, frames := unserved(t, r)
 	lanetest.Eventually(t, "they took the lane", func() bool { return atomic.LoadUint64(&w.proxy.Lane().Requested) == 5 })
 	w.proxy.Lane().Flags = 0
 	lanetest.Ask(t, w.c.Proxy, lane.AskFree, lane.Place(1, lane.Consumer))

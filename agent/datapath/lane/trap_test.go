@@ -60,16 +60,23 @@ func TestDeadPeer(t *testing.T) {
 	}
 }
 
+// unserved is a world whose provider answers nothing by itself, and has been asked.
+func unserved(t *testing.T, r *lanetest.Rig) (w *world, provider lanetest.Pair, frames []lanetest.Frame) {
+	t.Helper()
+	w = newWorld(t, r, lanetest.Families[0], 1, 64)
+	provider = r.DialProvider(lanetest.Families[0])
+	lanetest.Ask(t, provider.Proxy, lane.AskBind, lane.Place(1, 0)) // in the place of the world's own
+	lanetest.Must(t, w.proxy.Open(0))
+	frames = w.calls(5, lane.Hessian2, "echo", 100)
+	w.send(frames, lanetest.Named("one write each"))
+	return w, provider, frames
+}
+
 // TestConsumerGone: a provider whose consumer is gone sees no error; its answer is the
 // proxy's.
 func TestConsumerGone(t *testing.T) {
 	r := lanetest.New(t, 8)
-	w := newWorld(t, r, lanetest.Families[0], 1, 64)
-	slow := r.DialProvider(lanetest.Families[0])
-	lanetest.Ask(t, slow.Proxy, lane.AskBind, lane.Place(1, 0)) // in the place of the world's own
-	lanetest.Must(t, w.proxy.Open(0))
-	frames := w.calls(5, lane.Hessian2, "echo", 100)
-	w.send(frames, lanetest.Named("one write each"))
+	w, slow, frames := unserved(t, r)
 	rd := lanetest.NewReader(slow.App)
 	for range frames {
 		readFrame(t, rd)

@@ -5,7 +5,6 @@ package unknown
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/dubway/dubway/agent/datapath/walk"
 	"github.com/dubway/dubway/bpf"
 )
 
@@ -35,46 +35,23 @@ func List(m *ebpf.Map) ([]Destination, error) {
 	}
 	booted := time.Now().Add(-time.Duration(now.Nano()))
 	var all []Destination
-	err := each(m, func(key *bpf.SteerUnknownKey, value *bpf.SteerUnknown) {
+	err := walk.Each(m, func(key *bpf.SteerUnknownKey, value *bpf.SteerUnknown) {
 		all = append(all, Destination{
 			Cookie: key.Netns, To: endpoint(&key.To),
 			Passed: value.Passed, Refused: value.Refused, Last: booted.Add(time.Duration(value.Last)),
 		})
 	})
+	if err != nil {
+		err = fmt.Errorf("list unknown destinations: %w", err)
+	}
 	return all, err
 }
 
 // Forget removes what m holds of a workload.
 func Forget(m *ebpf.Map, cookie uint64) error {
-	var gone []bpf.SteerUnknownKey
-	err := each(m, func(key *bpf.SteerUnknownKey, _ *bpf.SteerUnknown) {
-		if key.Netns == cookie {
-			gone = append(gone, *key)
-		}
-	})
-	for i := range gone {
-		if deleted := m.Delete(&gone[i]); deleted != nil && !errors.Is(deleted, ebpf.ErrKeyNotExist) {
-			err = errors.Join(err, fmt.Errorf("delete unknown destination: %w", deleted))
-		}
-	}
-	return err
-}
-
-// each walks a map that the programs change meanwhile: where an entry goes just
-// then the kernel starts again, and after too many starts the walk ends.
-func each(m *ebpf.Map, f func(key *bpf.SteerUnknownKey, value *bpf.SteerUnknown)) error {
-	var key bpf.SteerUnknownKey
-	var value bpf.SteerUnknown
-	seen := map[bpf.SteerUnknownKey]bool{}
-	entries := m.Iterate()
-	for entries.Next(&key, &value) {
-		if !seen[key] {
-			seen[key] = true
-			f(&key, &value)
-		}
-	}
-	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
-		return fmt.Errorf("list unknown destinations: %w", err)
+	err := walk.Delete[bpf.SteerUnknownKey, bpf.SteerUnknown](m, func(key *bpf.SteerUnknownKey) bool { return key.Netns == cookie })
+	if err != nil {
+		return fmt.Errorf("forget unknown destinations: %w", err)
 	}
 	return nil
 }

@@ -202,7 +202,7 @@ func (e *end) one(h codec.Header, frame []byte) {
 		e.called()
 		return
 	}
-	f, ok := e.lane.land(h.ID, e)
+	f, ok := e.lane.land(h.ID, uint32(e.number))
 	if !ok {
 		e.lane.node.Stats.Unasked.Add(1)
 		return
@@ -260,7 +260,7 @@ func (e *end) stream(h codec.Header) bool {
 			return false
 		}
 	}
-	f, known := e.lane.land(h.ID, e)
+	f, known := e.lane.land(h.ID, uint32(e.number))
 	if !known {
 		e.lane.node.Stats.Unasked.Add(1)
 		_, err := e.conn.Pump(sock.Nowhere{}, h.Len())

@@ -22,15 +22,10 @@ func (l *Lane) flying(e *end) bool {
 
 // land takes a request of an end out of flight, to be answered: it is pending at the
 // consumer's from here on. False: there is none.
-func (l *Lane) land(id uint64, e *end) (exchange.Flight, bool) {
-	return l.take(id, uint32(e.number))
-}
-
-// take takes a request out of flight, as the rest of the proxy knows it.
-func (l *Lane) take(id uint64, end uint32) (f exchange.Flight, ok bool) {
+func (l *Lane) land(id uint64, end uint32) (f exchange.Flight, ok bool) {
 	got, n := l.taken(id, end)
-	if n == nil || n.Edge(got.End) == nil {
-		return f, false // it is nobody's; or the programs and we do not agree, and there is nobody to blame
+	if n == nil {
+		return f, false
 	}
 	if n.Verdict.Access != nil {
 		n.Verdict.Access.CountMany(1) // the proxy has not seen it as it came
@@ -44,7 +39,8 @@ func (l *Lane) take(id uint64, end uint32) (f exchange.Flight, ok bool) {
 }
 
 // taken takes a request out of flight, with its name and what it counted by: the place of a name
-// that was removed is another's as soon as nothing is in flight by it. Nil: it is not in flight.
+// that was removed is another's as soon as nothing is in flight by it. Nil: it is not in flight,
+// or the programs and we do not agree whose it is, and there is nobody to blame.
 func (l *Lane) taken(id uint64, end uint32) (lane.Flight, *learned.Name) {
 	l.node.Mu.Lock()
 	defer l.node.Mu.Unlock()
@@ -53,9 +49,10 @@ func (l *Lane) taken(id uint64, end uint32) (lane.Flight, *learned.Name) {
 		return got, nil
 	}
 	n := l.Book.Name(got.Route)
-	if n != nil && n.Edge(got.End) != nil {
-		n.Left(l.Book.Memory.Active, got.End)
+	if n == nil || n.Edge(got.End) == nil {
+		return got, nil
 	}
+	n.Left(l.Book.Memory.Active, got.End)
 	return got, n
 }
 
@@ -96,7 +93,7 @@ func (l *Lane) each(mine func(uint64, lane.Flight) bool, f func(*exchange.Flight
 		if !mine(id, got) {
 			return true
 		}
-		if flight, ok := l.take(id, got.End); ok { // else it was answered just now
+		if flight, ok := l.land(id, got.End); ok { // else it was answered just now
 			f(&flight)
 		}
 		return true
