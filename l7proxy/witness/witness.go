@@ -12,8 +12,12 @@ import (
 	"github.com/dubway/dubway/l7proxy/upstream"
 )
 
+// A witness is dialled anew every renewEvery. One that did not arrive within arrivalLimit is
+// tried again after firstRetry, then after twice as long each time: a busy node may just
+// have been late.
 const (
 	renewEvery   = 30 * time.Second
+	firstRetry   = time.Second
 	arrivalLimit = 500 * time.Millisecond
 )
 
@@ -59,9 +63,7 @@ func (d *Dialer) allowed(ctx context.Context, key upstream.Key) bool {
 
 // run dials the witness anew again and again until one of the pods is gone.
 func (w *witness) run(p pair) {
-	d := w.dialer
-	t := time.NewTicker(renewEvery)
-	defer t.Stop()
+	d, retry := w.dialer, firstRetry
 	var held [2]*sock.Conn
 	drop := func() {
 		for _, c := range held {
@@ -84,10 +86,16 @@ func (w *witness) run(p pair) {
 		if first {
 			close(w.tried)
 		}
+		wait := renewEvery
+		if w.live.Load() {
+			retry = firstRetry
+		} else {
+			wait, retry = retry, min(2*retry, renewEvery)
+		}
 		select {
 		case <-d.ctx.Done():
 			return
-		case <-t.C:
+		case <-time.After(wait):
 		}
 		if d.workloads.ByUID(p.workload) == nil || d.neighbour(w.key) == nil {
 			d.mu.Lock()

@@ -231,6 +231,30 @@ func TestDenied(t *testing.T) {
 	}
 }
 
+// TestTriedAgain: a first witness in vain is soon tried again, long before a living one
+// would be renewed.
+func TestTriedAgain(t *testing.T) {
+	r := newRig(t, true)
+	r.arrival = renewEvery // the machine may be busy
+	changed := make(chan struct{}, 1)
+	r.changed = func(string, netip.AddrPort) { changed <- struct{}{} }
+	r.agent.denied = errors.New("denied")
+	if _, err := r.Dial(t.Context(), r.key, client); err == nil {
+		t.Fatal("a consumer without a way reached the endpoint")
+	}
+	r.agent.mu.Lock()
+	r.agent.denied = nil
+	r.agent.mu.Unlock()
+	select {
+	case <-changed:
+	case <-time.After(renewEvery - firstRetry):
+		t.Fatal("no witness was sent again")
+	}
+	if way := r.dial(t, r.key); !way.SameNode {
+		t.Error("the second witness arrived, and the short cut is not taken")
+	}
+}
+
 // TestNoAgent: nothing is learnt without an agent, and a new connection waits.
 func TestNoAgent(t *testing.T) {
 	r := newRig(t, true)

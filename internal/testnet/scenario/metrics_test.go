@@ -6,4 +6,4 @@ import "github.com/dubway/dubway/internal/testnet/meshtest"
 func sum(text, prefix string, parts []string) int { return meshtest.SumOf(text, prefix, parts...) }
 
 // countLines counts the lines that hold part.
-func countLines(text, part string) (n int) { return meshtest.CountLines(text, part) }
+func countLines(text string, parts ...string) int { return meshtest.CountLines(text, parts...) }
