@@ -25,6 +25,22 @@ func TestFailedIsAvoided(t *testing.T) {
 	}
 }
 
+// What falls on avoided endpoints alone is drawn anew, among all and not again by the same
+// numbers.
+func TestDrawnAnew(t *testing.T) {
+	inBubble(func(t *testing.T, policy snapshot.Policy) {
+		c := clusterOf(
+			&snapshot.Locality{Zone: "x", Weight: 1, Endpoints: endpoints(0, 2)},
+			&snapshot.Locality{Zone: "y", Weight: 1, Endpoints: endpoints(10, 2)},
+		)
+		c.Policy, c.ChoiceCount, c.LocalityWeighted = policy, 2, true
+		s := setOf(t, c)
+		find(t, s, 10).Failed()
+		// Of y a quarter of the draws are in vain, of which half fall on x then, and so on.
+		fits(t, counted(sample(t, s, 70_000, Choice{}), 0, 1, 10, 11), []uint64{2, 2, 0, 3})
+	})(t, snapshot.LeastRequest)
+}
+
 // Where every endpoint is avoided one is chosen anyway, but not one that the
 // caller has tried already.
 func TestAllFailed(t *testing.T) {

@@ -89,6 +89,13 @@ func (s *Set) At(addr netip.AddrPort, subset snapshot.Metadata) *Endpoint {
 	return e
 }
 
+// Avoids tells whether the endpoint at addr is chosen only where no other is left, for a
+// moment.
+func (s *Set) Avoids(addr netip.AddrPort) bool {
+	st := s.state.Load()
+	return st != nil && st.known[addr] != nil && st.known[addr].Avoided()
+}
+
 // Retry begins a retry of a request to the cluster; nil if there are as many in flight
 // as may be.
 func (s *Set) Retry() *retry.Token {

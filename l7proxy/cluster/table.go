@@ -195,6 +195,7 @@ func (t *table) pick(c *Choice) *Endpoint {
 		if e := t.balancer.pick(tier.pool(), c, random); e != nil {
 			return e
 		}
+		random = mix(^random) // not again what the policy has made of it
 	}
 	return t.scan(c, random)
 }

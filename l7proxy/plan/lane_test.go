@@ -44,19 +44,19 @@ func laneRig(t *testing.T, dst netip.AddrPort, local ...netip.AddrPort) *rig {
 // answered for its interface.
 func (r *rig) lane(t *testing.T, h codec.Header, body []byte) verdict.Verdict {
 	t.Helper()
-	v := r.Lane(h, body)
-	for range 10 { // endpoints at most
+	for {
 		r.Edge(h, body)
-		if v = r.Lane(h, body); v.Reason != verdict.Unanswered {
-			break
-		}
+		v, asked := r.Lane(h, body), false
 		for _, pl := range r.plans {
 			for _, e := range pl.edges {
+				asked = asked || e.Export != nil
 				e.Export = nil
 			}
 		}
+		if !asked {
+			return v
+		}
 	}
-	return v
 }
 
 // change is what a case does to the rig's snapshot.
@@ -415,7 +415,11 @@ func TestLaneOfMoments(t *testing.T) {
 		}, verdict.Mode},
 		{"a tap", func(r *rig) { r.env.Lane.Tapped = func() bool { return true } }, verdict.Tapped},
 		{"a node without lanes", func(r *rig) { r.env.Lane = verdict.Node{} }, verdict.Guarded},
-		{"an endpoint that could not be reached", func(r *rig) { endpoint(r, pod1).Failed() }, verdict.Avoided},
+		{"an endpoint that could not be reached", func(r *rig) { endpoint(r, pod1).Failed() }, verdict.Lane},
+		{"none that could be reached", func(r *rig) {
+			endpoint(r, pod1).Failed()
+			endpoint(r, pod2).Failed()
+		}, verdict.Avoided},
 		{"a pod that is not enrolled for the port", func(r *rig) {
 			r.env.Workloads.Put(workload.New(handoff.Workload{UID: "shop/p0", Addresses: []netip.Addr{pod1.Addr()}, Ports: []uint16{1}}))
 		}, verdict.Lane},

@@ -100,7 +100,11 @@ func TestLaneOfElsewhereStands(t *testing.T) {
 		{"one of this node is gone", random, func(r *rig) { r.env.Workloads.Remove("shop/p1") }, false, verdict.Lane, 3},
 		{"one cannot be reached", least, func(r *rig) { endpoint(r, pod3).Failed() }, false, verdict.Lane, 2},
 		{"one cannot be reached, and nobody compares", random, func(r *rig) { endpoint(r, pod3).Failed() }, true, verdict.Lane, 2},
-		{"one of this node cannot be reached", random, func(r *rig) { endpoint(r, pod1).Failed() }, false, verdict.Avoided, 0},
+		{"one of this node cannot be reached", random, func(r *rig) { endpoint(r, pod1).Failed() }, false, verdict.Lane, 3},
+		{"none of this node can be reached", random, func(r *rig) {
+			endpoint(r, pod1).Failed()
+			endpoint(r, pod2).Failed()
+		}, false, verdict.Avoided, 0},
 		{"one of this node judges", random, func(r *rig) {
 			r.env.Lane.Guarded = func(w *workload.Workload, _ upstream.Key) bool { return w.UID == "shop/p0" }
 		}, false, verdict.Lane, 3},
@@ -141,11 +145,11 @@ func TestLaneOfGuarded(t *testing.T) {
 	}
 }
 
-// TestLaneDrawsAnew: what was drawn for an endpoint that is avoided goes to another, and in panic to
-// one that is not fit.
+// TestLaneDrawsAnew: what was drawn for an endpoint that is avoided goes to the others, and in
+// panic to one that is not fit.
 func TestLaneDrawsAnew(t *testing.T) {
 	h, body := call("echo")
-	r := mixedRig(t, random)
+	var r *rig
 	led := func() map[netip.AddrPort]int {
 		counts := make(map[netip.AddrPort]int)
 		for range 300 {
@@ -155,9 +159,12 @@ func TestLaneDrawsAnew(t *testing.T) {
 		}
 		return counts
 	}
-	endpoint(r, pod3).Failed()
-	if got := led(); got[pod3] != 0 || got[pod1] < 50 || got[pod2] < 50 || got[pod4] < 50 {
-		t.Errorf("it is avoided: %v", got)
+	for _, policy := range []snapshot.Policy{snapshot.RoundRobin, snapshot.Random, snapshot.LeastRequest} {
+		r = mixedRig(t, func(c *snapshot.Cluster) { c.Policy, c.ChoiceCount, c.Bias = policy, 2, 1 })
+		endpoint(r, pod3).Draining()
+		if got := led(); got[pod3] != 0 || got[pod1] < 50 || got[pod2] < 50 || got[pod4] < 50 {
+			t.Errorf("policy %d, and it is avoided: %v", policy, got)
+		}
 	}
 	ill := mixedRig(t, func(c *snapshot.Cluster) {
 		for _, e := range c.Localities[0].Endpoints {

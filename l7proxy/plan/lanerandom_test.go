@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/dubway/dubway/internal/lane"
 	"github.com/dubway/dubway/l7proxy/cluster"
 	"github.com/dubway/dubway/l7proxy/lane/verdict"
 	"github.com/dubway/dubway/l7proxy/router"
@@ -66,7 +67,11 @@ func randomCluster(rnd *rand.Rand, name string) *snapshot.Cluster {
 		of = len(pods)
 	}
 	places, weights := 1+rnd.IntN(3), rnd.IntN(3) == 0
-	for _, at := range rnd.Perm(of)[:1+rnd.IntN(4)] {
+	n := 1 + rnd.IntN(4)
+	if rnd.IntN(6) == 0 {
+		n = of // more than a lane has numbers for
+	}
+	for _, at := range rnd.Perm(of)[:n] {
 		e := &snapshot.Endpoint{
 			Address: pods[at], Weight: 1, Healthy: rnd.IntN(5) > 0, Draining: rnd.IntN(8) == 0,
 			Metadata: snapshot.Metadata{"version": fmt.Sprintf("%q", fmt.Sprint("v", rnd.IntN(2)))},
@@ -85,6 +90,43 @@ func randomCluster(rnd *rand.Rand, name string) *snapshot.Cluster {
 	return c
 }
 
+// drain has an endpoint of a random snapshot avoided, if it could be chosen.
+func (r *rig) drain(rnd *rand.Rand) {
+	if e := r.mgr.Of(r.snap.Clusters["c0"]).At(pods[rnd.IntN(len(pods))], nil); e != nil {
+		e.Draining()
+	}
+}
+
+// sum is what the weights of a share's endpoints sum to, of which some are elsewhere. Least
+// request looks at none that is avoided.
+func sum(s *verdict.Share) (sum float64) {
+	for _, e := range slices.Concat(s.Ends, s.Elsewhere) {
+		if !e.Avoided || s.Policy != snapshot.LeastRequest {
+			sum += float64(e.Weight)
+		}
+	}
+	return sum
+}
+
+// inVain is the part of a share for which the draws of least request fall on avoided ones alone.
+func inVain(s *verdict.Share) float64 {
+	n, avoided := float64(len(s.Ends)+len(s.Elsewhere)), 0.0
+	for _, e := range s.Elsewhere {
+		if e.Avoided {
+			avoided++
+		}
+	}
+	switch {
+	case s.Policy != snapshot.LeastRequest:
+		return 0
+	case s.Draws > 0:
+		return math.Pow(avoided/n, float64(s.Draws))
+	case avoided == n:
+		return 1
+	}
+	return 0
+}
+
 // promised is what a verdict says that each address gets of all requests that take the lane.
 func promised(v *verdict.Verdict) map[netip.AddrPort]float64 {
 	var all float64
@@ -93,12 +135,8 @@ func promised(v *verdict.Verdict) map[netip.AddrPort]float64 {
 	}
 	parts := make(map[netip.AddrPort]float64)
 	for _, s := range v.Shares {
-		var sum float64
-		for _, e := range slices.Concat(s.Ends, s.Elsewhere) {
-			sum += float64(e.Weight)
-		}
 		for _, e := range s.Ends {
-			parts[e.Address] += float64(s.Weight) / all * float64(e.Weight) / sum
+			parts[e.Address] += float64(s.Weight) / all * (1 - inVain(&s)) * float64(e.Weight) / sum(&s)
 		}
 	}
 	return parts
@@ -115,37 +153,45 @@ func (r *rig) led(t *testing.T, v *verdict.Verdict, draws int) map[netip.AddrPor
 	}
 	parts := make(map[netip.AddrPort]float64)
 	for _, s := range v.Shares {
-		r.sent(t, &s, float64(s.Weight)/all, parts)
-		if !s.Remote {
-			continue
+		r.sent(t, &s, float64(s.Weight)/all, draws, parts)
+		part := inVain(&s)
+		if s.Remote {
+			part = 1
 		}
-		for range draws {
+		for i := 0; part > 0 && i < draws; i++ {
 			r.Lead(router.Lead{Target: s.Target})
 			e, why := r.Edge(h, body)
 			if why != rpc.WhyNone {
 				t.Fatalf("a request of share %d ends as %q", s.Target, why)
 			}
-			parts[e.Remote.Endpoint] += float64(s.Weight) / all / float64(draws)
+			parts[e.Remote.Endpoint] += part * float64(s.Weight) / all / float64(draws)
 		}
 	}
 	r.Lead(router.Lead{})
 	return parts
 }
 
-// sent adds what each endpoint elsewhere of a share gets, where its part is drawn for it.
-func (r *rig) sent(t *testing.T, s *verdict.Share, part float64, parts map[netip.AddrPort]float64) {
+// sent adds what each endpoint gets of what is drawn for those of a share that are elsewhere:
+// nothing where it is avoided, in whose place others are drawn.
+func (r *rig) sent(t *testing.T, s *verdict.Share, part float64, draws int, parts map[netip.AddrPort]float64) {
 	t.Helper()
 	h, body := call("echo")
-	var sum float64
-	for _, e := range slices.Concat(s.Ends, s.Elsewhere) {
-		sum += float64(e.Weight)
-	}
 	for _, at := range s.Elsewhere {
-		r.Lead(router.Lead{Target: s.Target, Endpoint: at.Address})
-		if e, why := r.Edge(h, body); why != rpc.WhyNone || e.Remote.Endpoint != at.Address {
-			t.Fatalf("what is drawn for %s goes to %s: %q", at.Address, e.Remote.Endpoint, why)
+		n := 1
+		switch {
+		case at.Avoided && s.Policy == snapshot.LeastRequest:
+			continue
+		case at.Avoided:
+			n = draws
 		}
-		parts[at.Address] += part * float64(at.Weight) / sum
+		for range n {
+			r.Lead(router.Lead{Target: s.Target, Endpoint: at.Address})
+			e, why := r.Edge(h, body)
+			if why != rpc.WhyNone || (e.Remote.Endpoint == at.Address) == at.Avoided {
+				t.Fatalf("what is drawn for %s (avoided: %t) goes to %s: %q", at.Address, at.Avoided, e.Remote.Endpoint, why)
+			}
+			parts[e.Remote.Endpoint] += part * (1 - inVain(s)) * float64(at.Weight) / sum(s) / float64(n)
+		}
 	}
 }
 
@@ -156,7 +202,7 @@ func (r *rig) sent(t *testing.T, s *verdict.Share, part float64, parts map[netip
 func TestLaneChoosesAsEdgeDoes(t *testing.T) {
 	const snapshots, draws = 400, 2000
 	h, body := call("echo")
-	lanes, mixed, reasons := 0, 0, make(map[verdict.Reason]int)
+	lanes, mixed, avoided, many, reasons := 0, 0, 0, 0, make(map[verdict.Reason]int)
 	for seed := range uint64(snapshots) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		dst := vip
@@ -168,6 +214,9 @@ func TestLaneChoosesAsEdgeDoes(t *testing.T) {
 		r.mgr = cluster.NewManager(slog.New(slog.DiscardHandler), cluster.Options{Zone: []string{"r", "z0"}})
 		r.env.Clusters = r.mgr
 		r.publish(randomly(rnd))
+		if r.Edge(h, body); rnd.IntN(2) == 0 {
+			r.drain(rnd)
+		}
 		v := r.lane(t, h, body)
 		if reasons[v.Reason]++; v.Reason != verdict.Lane {
 			r.mgr.Close()
@@ -186,6 +235,15 @@ func TestLaneChoosesAsEdgeDoes(t *testing.T) {
 		for at := range parts {
 			if r.env.Workloads.ByAddress(at.Addr()) == nil {
 				t.Errorf("snapshot %d: %s is not of this node", seed, at)
+			}
+		}
+		for i := range v.Shares {
+			s := &v.Shares[i]
+			if slices.ContainsFunc(s.Elsewhere, func(e verdict.End) bool { return e.Avoided }) {
+				avoided++
+			}
+			if len(s.Ends)+len(s.Elsewhere) > lane.Ends {
+				many++
 			}
 		}
 		for at, part := range r.led(t, &v, draws) {
@@ -208,8 +266,8 @@ func TestLaneChoosesAsEdgeDoes(t *testing.T) {
 		}
 		r.mgr.Close()
 	}
-	t.Logf("%d of %d in the lane; %d endpoints are led to; %v", lanes, snapshots, mixed, reasons)
-	if lanes < snapshots/5 || mixed < 10 || reasons[verdict.Remote] == 0 || reasons[verdict.Hashed] == 0 {
+	t.Logf("%d of %d in the lane; %d endpoints are led to; %d shares with an avoided one, %d with many; %v", lanes, snapshots, mixed, avoided, many, reasons)
+	if lanes < snapshots/5 || mixed < 10 || avoided < 10 || many < 10 || reasons[verdict.Remote] == 0 || reasons[verdict.Hashed] == 0 {
 		t.Errorf("%d of %d in the lane, %v: this test looks at too little", lanes, snapshots, reasons)
 	}
 }

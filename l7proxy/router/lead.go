@@ -25,8 +25,10 @@ func (l *Lead) Pick(set *cluster.Set, c cluster.Choice) (*cluster.Endpoint, erro
 	if e := set.At(l.Endpoint, c.Subset); e != nil {
 		return e, nil
 	}
-	if e := l.unfit(set, c); e != nil {
-		return e, nil
+	if !set.Avoids(l.Endpoint) {
+		if e := l.unfit(set, c); e != nil {
+			return e, nil
+		}
 	}
 	return set.Pick(c)
 }
@@ -35,8 +37,6 @@ func (l *Lead) Pick(set *cluster.Set, c cluster.Choice) (*cluster.Endpoint, erro
 func (l *Lead) unfit(set *cluster.Set, c cluster.Choice) *cluster.Endpoint {
 	to := l.Endpoint
 	c.Exclude = func(a netip.AddrPort) bool { return a != to }
-	if e, err := set.Pick(c); err == nil && !e.Avoided() {
-		return e
-	}
-	return nil
+	e, _ := set.Pick(c) // nil: it is gone
+	return e
 }

@@ -67,8 +67,9 @@ type Case struct {
 	// Edges are the planner's for requests of these names, also for those that Judge finds.
 	Edges iter.Seq[*upstream.Edge]
 
-	route   *snapshot.Route // of all requests of these names
-	grounds grounds
+	route    *snapshot.Route  // of all requests of these names
+	numbered []netip.AddrPort // that are ends of the lane
+	grounds  grounds
 }
 
 // Judge gives the verdict.

@@ -64,7 +64,13 @@ const (
 )
 
 // elsewhere tells whether it is an endpoint's own: what is drawn for others may take the lane.
-func (r Reason) elsewhere() bool { return r == Remote || r == Guarded || r == Told || r == Edits }
+func (r Reason) elsewhere() bool {
+	switch r {
+	case Remote, Guarded, Told, Edits, Avoided, Unanswered:
+		return true
+	}
+	return false
+}
 
 // led tells whether it is a cluster's own: what is drawn for others may take the lane.
 func (r Reason) led() bool { return r.elsewhere() || r == TooMany || r == Weighted || r == Hashed }

@@ -3,6 +3,7 @@ package verdict
 import (
 	"math"
 	"math/big"
+	"net/netip"
 	"slices"
 
 	"github.com/dubway/dubway/internal/lane"
@@ -125,7 +126,7 @@ func (c *Case) odds(set *cluster.Set, t snapshot.WeightedCluster) ([]cluster.Odd
 }
 
 // share is that of some odds. Only says that there are no others in the cluster. Where all of
-// the endpoints are elsewhere it is whole, and the reason is that of one.
+// the endpoints are elsewhere it is whole, and the reason is that of one, of this node if one is.
 func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r Reason) {
 	if s.Policy, s.Draws, r = policy(o, only); r != Lane {
 		return s, r
@@ -142,11 +143,16 @@ func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r R
 		if len(o.Endpoints) > 1 {
 			end.Weight = uint32(min(o.Weights[i], math.MaxUint32))
 		}
+		if r == Lane && !c.numbers(end.Address) {
+			end.Edge, r = nil, TooMany
+		}
 		switch {
 		case r == Lane:
 			s.Ends = append(s.Ends, end)
-		case r.elsewhere():
-			s.Elsewhere, why = append(s.Elsewhere, end), r
+		case r.elsewhere(), r == TooMany:
+			if s.Elsewhere = append(s.Elsewhere, end); r != Remote || why == NoEndpoint {
+				why = r // that of one which is here
+			}
 		default:
 			return s, r
 		}
@@ -155,10 +161,22 @@ func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r R
 	if len(s.Ends) == 0 {
 		return s, why
 	}
-	if _, ok := s.Turns(); len(s.Ends) > lane.Ends || !ok && s.Policy != snapshot.LeastRequest {
+	if _, ok := s.Turns(); !ok && s.Policy != snapshot.LeastRequest {
 		return s, TooMany
 	}
 	return s, limit(&s, set.Config())
+}
+
+// numbers tells whether the lane has a number for an address.
+func (c *Case) numbers(at netip.AddrPort) bool {
+	switch known := slices.Contains(c.numbered, at); {
+	case known:
+	case len(c.numbered) == lane.Ends:
+		return false
+	default:
+		c.numbered = append(c.numbered, at)
+	}
+	return true
 }
 
 // limit is a share's, and who counts.
@@ -220,7 +238,7 @@ func (c *Case) end(set *cluster.Set, e *cluster.Endpoint) (End, Reason) {
 	key := c.Key
 	key.Endpoint, key.TLS = e.Address, router.TLSOf(c.Snapshot, set.Name(), e.Info)
 	g := ground{endpoint: e, provider: provider, key: key, edge: c.Edge(c.route, set, e)}
-	if g.says = g.holds(c.Node); g.says == Lane || g.says == Guarded {
+	if g.says = g.holds(c.Node); g.says == Lane || g.says.elsewhere() {
 		c.grounds.ends = append(c.grounds.ends, g)
 	}
 	switch {
@@ -255,7 +273,7 @@ func (c *Case) whole(parts []part) ([]Share, Reason) {
 			addresses[e.Address.String()] = p.share.Breaker
 		}
 	}
-	if len(parts) > lane.Shares || len(addresses) > lane.Ends || candidates > lane.Candidates {
+	if len(parts) > lane.Shares || candidates > lane.Candidates {
 		return nil, TooMany
 	}
 	shares, divisor, sum := make([]Share, 0, len(parts)), new(big.Int), new(big.Int)
