@@ -183,6 +183,7 @@ var floors = []string{
 	"l7proxy/cluster/checkup",
 	"l7proxy/cluster/hashring",
 	"l7proxy/cluster/original",
+	"l7proxy/cluster/slowstart",
 	"l7proxy/cluster/wheel",
 	"l7proxy/cluster/priority",
 	"l7proxy/cluster/register",

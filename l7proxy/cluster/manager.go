@@ -12,6 +12,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/cluster/names"
 	"github.com/dubway/dubway/l7proxy/cluster/outlier"
 	"github.com/dubway/dubway/l7proxy/cluster/register"
+	"github.com/dubway/dubway/l7proxy/cluster/slowstart"
 	"github.com/dubway/dubway/l7proxy/cluster/zone"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
@@ -107,7 +108,7 @@ func (m *Manager) prepare(set *Set, st state) {
 	if w.config == nil || set.starting != nil {
 		return
 	}
-	set.starting = time.AfterFunc(w.next(), func() {
+	set.starting = time.AfterFunc(slowstart.Interval(w.config), func() {
 		m.mu.Lock()
 		set.starting = nil
 		m.mu.Unlock()

@@ -1,22 +1,11 @@
 package cluster
 
 import (
-	"math"
 	"time"
 
+	"github.com/dubway/dubway/l7proxy/cluster/slowstart"
 	"github.com/dubway/dubway/l7proxy/snapshot"
 )
-
-// The weights of endpoints that start slowly are computed anew so often in a window,
-// but not more often than every slowStartLeast.
-const (
-	slowStartSteps = 50
-	slowStartLeast = 100 * time.Millisecond
-)
-
-// slowStartUnit is the weight of 1 while an endpoint of the cluster starts slowly, so
-// that there are fractions of it.
-const slowStartUnit = 1000
 
 // weights tells the weights of endpoints at a moment.
 type weights struct {
@@ -48,22 +37,13 @@ func newWeights(c *snapshot.Cluster, places []place, now time.Time) weights {
 	return weights{s, now}
 }
 
-// of returns an endpoint's weight, in slowStartUnit if somebody starts slowly.
+// of returns an endpoint's weight, in slowstart.Unit if somebody starts slowly.
 func (w weights) of(e *Endpoint) uint64 {
-	if w.config == nil {
+	switch {
+	case w.config == nil:
 		return e.weight()
+	case e.health.ready.IsZero():
+		return e.weight() * slowstart.Unit
 	}
-	full := e.weight() * slowStartUnit
-	since := w.now.Sub(e.health.ready)
-	if since >= w.config.Window || e.health.ready.IsZero() {
-		return full
-	}
-	factor := max(float64(since)/float64(w.config.Window), 0)
-	if w.config.Aggression != 1 {
-		factor = math.Pow(factor, 1/w.config.Aggression)
-	}
-	return max(uint64(float64(full)*max(factor, w.config.Least)), 1)
+	return slowstart.Weight(w.config, e.weight(), w.now.Sub(e.health.ready))
 }
-
-// next is the time after which weights are computed anew.
-func (w weights) next() time.Duration { return max(w.config.Window/slowStartSteps, slowStartLeast) }
