@@ -65,11 +65,7 @@ const (
 
 // elsewhere tells whether it is an endpoint's own: what is drawn for others may take the lane.
 func (r Reason) elsewhere() bool {
-	switch r {
-	case Remote, Guarded, Told, Edits, Avoided, Unanswered:
-		return true
-	}
-	return false
+	return r == Remote || r == Guarded || r == Told || r == Edits || r == Avoided || r == Unanswered
 }
 
 // led tells whether it is a cluster's own: what is drawn for others may take the lane.
