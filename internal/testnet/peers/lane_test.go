@@ -105,8 +105,9 @@ func (x *matrix) lanes(t *testing.T, c *consumer) {
 				nowCalls, nowTook := x.called(c, s)
 				calls, took = nowCalls-calls, nowTook-took
 				t.Logf("%s to %s by %s at %s: %d of %d calls in the lane", c.kind, p.Name, s, target, took, calls)
-				// Some hundred are made before there is a lane, or behind a callback.
-				if took*10 < (calls-300)*9 {
+				// Some hundred are made before there is a lane, or behind a callback: more on a
+				// busy machine.
+				if took*10 < (calls-300)*8 {
 					x.ways(t, c)
 					t.Errorf("%s to %s by %s at %s: %d of %d calls in the lane", c.kind, p.Name, s, target, took, calls)
 				}
