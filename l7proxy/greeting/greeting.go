@@ -37,8 +37,11 @@ func (g *Greeting) First() (rpc.Protocol, *sock.Conn) {
 		limit = patience
 	}
 	protocol, err := g.sniff(limit, g.Connect == nil)
-	if g.Connect != nil && errors.Is(err, os.ErrDeadlineExceeded) && !g.Stopping.Load() {
+	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+	case late && g.Connect != nil && !g.Stopping.Load():
 		return g.either()
+	case late: // the connection is to end, and its first request may be on its way
+		protocol, _ = g.sniff(patience, g.Connect == nil)
 	}
 	return protocol, nil
 }
