@@ -184,13 +184,14 @@ func (r *rig) sent(t *testing.T, s *verdict.Share, part float64, draws int, part
 		case at.Avoided:
 			n = draws
 		}
+		each := part * (1 - inVain(s)) * float64(at.Weight) / sum(s) / float64(n)
 		for range n {
 			r.Lead(router.Lead{Target: s.Target, Endpoint: at.Address})
 			e, why := r.Edge(h, body)
 			if why != rpc.WhyNone || (e.Remote.Endpoint == at.Address) == at.Avoided {
 				t.Fatalf("what is drawn for %s (avoided: %t) goes to %s: %q", at.Address, at.Avoided, e.Remote.Endpoint, why)
 			}
-			parts[e.Remote.Endpoint] += part * (1 - inVain(s)) * float64(at.Weight) / sum(s) / float64(n)
+			parts[e.Remote.Endpoint] += each
 		}
 	}
 }

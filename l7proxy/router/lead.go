@@ -25,10 +25,8 @@ func (l *Lead) Pick(set *cluster.Set, c cluster.Choice) (*cluster.Endpoint, erro
 	if e := set.At(l.Endpoint, c.Subset); e != nil {
 		return e, nil
 	}
-	if !set.Avoids(l.Endpoint) {
-		if e := l.unfit(set, c); e != nil {
-			return e, nil
-		}
+	if e := l.unfit(set, c); e != nil {
+		return e, nil
 	}
 	return set.Pick(c)
 }
@@ -36,6 +34,9 @@ func (l *Lead) Pick(set *cluster.Set, c cluster.Choice) (*cluster.Endpoint, erro
 // unfit is the endpoint that was drawn although it is not fit: in panic such are chosen too.
 func (l *Lead) unfit(set *cluster.Set, c cluster.Choice) *cluster.Endpoint {
 	to := l.Endpoint
+	if set.Avoids(to) {
+		return nil // to look for it would take the others' turns
+	}
 	c.Exclude = func(a netip.AddrPort) bool { return a != to }
 	e, _ := set.Pick(c) // nil: it is gone
 	return e

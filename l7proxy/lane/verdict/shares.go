@@ -143,9 +143,6 @@ func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r R
 		if len(o.Endpoints) > 1 {
 			end.Weight = uint32(min(o.Weights[i], math.MaxUint32))
 		}
-		if r == Lane && !c.numbers(end.Address) {
-			end.Edge, r = nil, TooMany
-		}
 		switch {
 		case r == Lane:
 			s.Ends = append(s.Ends, end)
@@ -169,11 +166,10 @@ func (c *Case) share(set *cluster.Set, o *cluster.Odds, only bool) (s Share, r R
 
 // numbers tells whether the lane has a number for an address.
 func (c *Case) numbers(at netip.AddrPort) bool {
-	switch known := slices.Contains(c.numbered, at); {
-	case known:
-	case len(c.numbered) == lane.Ends:
-		return false
-	default:
+	if !slices.Contains(c.numbered, at) {
+		if len(c.numbered) == lane.Ends {
+			return false
+		}
 		c.numbered = append(c.numbered, at)
 	}
 	return true
@@ -248,6 +244,8 @@ func (c *Case) end(set *cluster.Set, e *cluster.Endpoint) (End, Reason) {
 		return end, Told
 	case g.edge.Answers != nil:
 		return end, Edits
+	case !c.numbers(e.Address):
+		return end, TooMany
 	}
 	end.Edge = g.edge
 	return end, Lane
