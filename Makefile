@@ -167,7 +167,7 @@ $(PEERS)/cni/built: test/cni/go.mod test/cni/go.sum
 e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube-apiserver and etcd, built when missing (root)
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
-	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/istiod/...
+	  go test -tags e2e -count=1 -v -timeout=40m $(TESTFLAGS) ./internal/testnet/istiod/...
 
 .PHONY: e2e-kube
 e2e-kube: deps-e2e e2e-k8s ## Run the agent below a real kube-apiserver and etcd, built when missing (root)
@@ -179,7 +179,7 @@ e2e: deps-e2e deps-peers e2e-k8s e2e-nodes e2e-helm e2e-control build $(PEERS)/d
 	@$(call as_root,the end to end test)
 	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_CONTAINERD="$(call e2e_dir,containerd)" \
 	DUBWAY_E2E_CNIPLUGINS="$(call e2e_dir,cniplugins)" DUBWAY_E2E_HELM="$(call e2e_dir,helm)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
-	  go test -tags e2e -count=1 -v -timeout=25m $(TESTFLAGS) ./internal/testnet/cluster/...
+	  go test -tags e2e -count=1 -v -timeout=40m $(TESTFLAGS) ./internal/testnet/cluster/...
 
 .PHONY: e2e-k8s e2e-control e2e-nodes e2e-helm
 e2e-k8s:
@@ -235,16 +235,16 @@ test: ## Run every test: with the race detector; without it, what allocates and 
 .PHONY: test-race test-plain test-scenarios
 test-race: deps-test build ## The part of `make test` with the race detector (root)
 	@$(call as_root,the test suite)
-	go test -race -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+	go test -race -p 3 -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
 
 test-plain: deps-test build ## Those without it that promise what they allocate (root)
 	@$(call as_root,the test suite)
 	packages=$$(grep -rlE '^//go:build !race|AllocsPerRun' --include='*_test.go' agent cmd internal l7proxy | xargs -n 1 dirname | sort -u | sed 's|^|./|')
-	go test -p 3 -count=1 -timeout=15m $(TESTFLAGS) $$packages
+	go test -p 3 -count=1 -timeout=25m $(TESTFLAGS) $$packages
 
 test-scenarios: deps-test build peers ## The part of `make test` with real processes in namespaces, and the real peers (root)
 	@$(call as_root,the test suite)
-	go test -p 2 -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
+	go test -p 2 -count=1 -timeout=40m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
 
 # A kernel's build enters agent/datapath/lane/builds.txt when this has passed on it.
 SOAK ?= 20

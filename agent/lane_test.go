@@ -22,7 +22,7 @@ import (
 func (m *mesh) nodeLanes(what string, is func(n *admin.NodeLanes) bool) {
 	m.Helper()
 	var n admin.NodeLanes
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		n = admin.NodeLanes{}
 		if json.Unmarshal([]byte(m.get(admin.PathNodeLanes)), &n) == nil && is(&n) {
 			return
@@ -35,7 +35,7 @@ func (m *mesh) nodeLanes(what string, is func(n *admin.NodeLanes) bool) {
 // memory if that came.
 func (r *relay) lanes(mode handoff.LaneMode) laneTold {
 	r.Helper()
-	for timeout := time.After(30 * time.Second); ; {
+	for timeout := time.After(2 * time.Minute); ; {
 		select {
 		case told := <-r.told:
 			if told.Mode == mode {

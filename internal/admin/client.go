@@ -15,8 +15,12 @@ import (
 	"time"
 )
 
-// clientTimeout bounds a call whose context has no nearer end.
-const clientTimeout = 10 * time.Second
+// What bounds a call whose context has no nearer end. What is posted may be work that a busy
+// node takes its time for: a self-test of lanes was seen to take 15 s.
+const (
+	getTimeout  = 10 * time.Second
+	postTimeout = time.Minute
+)
 
 // origin is what HTTP wants before a path; the socket is the address.
 const origin = "http://admin"
@@ -44,7 +48,7 @@ func NewClient(socket string) *Client {
 		MaxIdleConns:    1,
 		IdleConnTimeout: time.Minute,
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: transport, Timeout: clientTimeout}}
+	return &Client{socket: socket, http: &http.Client{Transport: transport}}
 }
 
 // Socket returns the path that the Client connects to.
@@ -61,6 +65,8 @@ func (c *Client) Get(ctx context.Context, path string, answer any) error {
 
 // Post sends a document and reads the one that comes back.
 func (c *Client) Post(ctx context.Context, path string, request, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
 	post, err := newPost(ctx, path, request)
 	if err != nil {
 		return err
@@ -89,6 +95,8 @@ func newPost(ctx context.Context, path string, document any) (*http.Request, err
 // Text reads an answer that is no document, such as /metrics, of at most limit
 // bytes.
 func (c *Client) Text(ctx context.Context, path string, limit int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
 	get, err := http.NewRequestWithContext(ctx, http.MethodGet, origin+path, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("make request for %s: %w", path, err)

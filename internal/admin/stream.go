@@ -71,8 +71,7 @@ func (c *Client) Follow(ctx context.Context, path string, request any, each func
 	if err != nil {
 		return err
 	}
-	// The same connection pool, without the time limit of short answers.
-	response, err := (&http.Client{Transport: c.http.Transport}).Do(post)
+	response, err := c.http.Do(post)
 	if err != nil {
 		return c.explain(err)
 	}
