@@ -158,6 +158,8 @@ func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin takeover.Off
 	var next takeover.Offers
 	again, err := t.serve(ctx, stop, ran)
 	if again {
+		// Before our proxy is without an agent for a moment: who served is gone.
+		err = errors.Join(err, s.opts.note.Clear())
 		next = a.enroller.Listeners()
 	}
 	cancel()

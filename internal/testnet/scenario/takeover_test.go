@@ -341,6 +341,9 @@ func TestTakeoverCutOff(t *testing.T) {
 	for range 4 { // all to the old proxy: the other one could dial for none
 		m.callsGo(fresh, target)
 	}
+	if strings.Contains(old.proxy.Output(), retired) {
+		t.Error("the proxy whose agent has its turn back has stopped accepting")
+	}
 	next.startAgent()
 	next.is(admin.RoleActive)
 	old.is(admin.RolePassive)
