@@ -107,13 +107,19 @@ func (w *world) reached(namespace, consumer string, calls int) {
 	w.until(fmt.Sprintf("%d calls of %s", calls, consumer), func() bool { return w.count(namespace, consumer, "answered") >= calls })
 }
 
-// until waits for something of the nodes' disks.
+// until waits for something of the nodes' disks, or that a command says. The longer it takes to
+// look, the longer it waits before it looks again: nodes have the same processors.
 func (w *world) until(what string, ready func() bool) {
 	w.Helper()
-	for end := time.Now().Add(4 * time.Minute); !ready(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) || w.ctx.Err() != nil {
+	for began := time.Now(); ; {
+		looked := time.Now()
+		if ready() {
+			return
+		}
+		if looked.Sub(began) > 4*time.Minute || w.ctx.Err() != nil {
 			w.Fatalf("wait for %s", what)
 		}
+		time.Sleep(max(50*time.Millisecond, 2*time.Since(looked)))
 	}
 }
 
