@@ -159,8 +159,7 @@ func (s *seat) turn(ctx context.Context, lock *takeover.Lock, begin takeover.Off
 	again, err := t.serve(ctx, stop, ran)
 	if again {
 		// Before our proxy is without an agent for a moment: who served is gone.
-		err = errors.Join(err, s.opts.note.Clear())
-		next = a.enroller.Listeners()
+		next, err = a.enroller.Listeners(), s.opts.note.Clear()
 	}
 	cancel()
 	err = errors.Join(err, <-ran, <-held)
