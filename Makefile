@@ -231,16 +231,17 @@ test: ## Run every test: with the race detector; without it, what allocates and 
 
 # Everything is run with the race detector. The promises about allocations hold only without
 # it, so packages that have one are run a second time. Tests mostly wait, so more packages
-# than processors run at a time.
+# (JOBS) than processors run at a time.
+JOBS ?= 3
 .PHONY: test-race test-plain test-scenarios
 test-race: deps-test build ## The part of `make test` with the race detector (root)
 	@$(call as_root,the test suite)
-	go test -race -p 3 -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
+	go test -race -p $(JOBS) -count=1 -timeout=25m $(TESTFLAGS) $$(go list ./... | grep -vE '/$(SCENARIOS)$$')
 
 test-plain: deps-test build ## Those without it that promise what they allocate (root)
 	@$(call as_root,the test suite)
 	packages=$$(grep -rlE '^//go:build !race|AllocsPerRun' --include='*_test.go' agent cmd internal l7proxy | xargs -n 1 dirname | sort -u | sed 's|^|./|')
-	go test -p 3 -count=1 -timeout=25m $(TESTFLAGS) $$packages
+	go test -p $(JOBS) -count=1 -timeout=25m $(TESTFLAGS) $$packages
 
 test-scenarios: deps-test build peers ## The part of `make test` with real processes in namespaces, and the real peers (root)
 	@$(call as_root,the test suite)

@@ -16,10 +16,10 @@ import (
 )
 
 // What bounds a call whose context has no nearer end. What is posted may be work that a busy
-// node takes its time for: a self-test of lanes was seen to take 15 s.
+// node takes its time for: a self-test of lanes may take a minute.
 const (
 	getTimeout  = 10 * time.Second
-	postTimeout = time.Minute
+	postTimeout = 90 * time.Second
 )
 
 // origin is what HTTP wants before a path; the socket is the address.

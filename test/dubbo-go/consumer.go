@@ -15,11 +15,15 @@ import (
 	"dubbo.apache.org/dubbo-go/v3/common/extension"
 )
 
-// patience bounds a check, not counting the time for which it is told to idle: a call
-// of dubbo-go hangs past its own time limit when its connection is lost.
-const patience = 20 * time.Second
+// patience bounds a call, which in dubbo-go hangs past its own time limit when its connection
+// is lost, and checkLimit a check of up to 2,000 calls, not counting the time for which it is
+// told to idle.
+const (
+	patience   = 20 * time.Second
+	checkLimit = 90 * time.Second
+)
 
-// errHangs says that a check took longer than patience.
+// errHangs says that a call or a check took longer than its limit.
 var errHangs = errors.New("the call hangs past its time limit")
 
 // job is what a consumer is asked: a line of name=value words, as for the Java
@@ -91,7 +95,7 @@ func do(line string) error {
 	}
 	begin := time.Now()
 	c := &checks{job: j, made: map[string]*stub{}}
-	limit := patience + time.Duration(j.number("idle", 0))*time.Millisecond
+	limit := checkLimit + time.Duration(j.number("idle", 0))*time.Millisecond
 	for name := range strings.SplitSeq(j["checks"], ",") {
 		start := time.Now()
 		detail, err := within(limit, func() (string, error) { return c.run(name) })

@@ -46,6 +46,17 @@ func (l *ledger) add(name string) {
 	}
 }
 
+// note writes a line to the file `notes` beside the counts, and to the output.
+func (l *ledger) note(line string) {
+	fmt.Println(line)
+	file, err := os.OpenFile(filepath.Join(l.dir, "notes"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		panic(err)
+	}
+	defer file.Close()
+	_, _ = fmt.Fprintln(file, line)
+}
+
 func (l *ledger) open(name string) (*os.File, error) {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ func load(ctx context.Context, line string) error {
 		books.add("sent")
 		if err != nil {
 			books.add("failed")
-			fmt.Println("failed:", err)
+			books.note(fmt.Sprintf("%s failed: %v", time.Now().UTC().Format("15:04:05"), err))
 		} else {
 			books.add("answered")
 			books.add("answered-" + who)

@@ -161,8 +161,25 @@ func (w *world) stop(namespace string, consumers ...string) (sent, answered, fai
 		failed += w.count(namespace, consumer, "failed")
 		answered += w.count(namespace, consumer, "answered")
 	}
+	if failed > 0 {
+		w.notes(namespace)
+	}
 	w.kept(namespace)
 	return sent, answered, failed
+}
+
+// notes logs why calls of a namespace's consumers failed, as they said it.
+func (w *world) notes(namespace string) {
+	w.Helper()
+	for _, n := range w.Nodes {
+		files, err := filepath.Glob(n.Path(filepath.Join(counts, namespace, "*", "notes")))
+		w.must(err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			w.must(err)
+			w.Logf("%s of %s: %.2000s", filepath.Base(filepath.Dir(file)), n.Name, text)
+		}
+	}
 }
 
 // served is what all pods of a namespace have served, on both nodes, those that are gone too.

@@ -23,9 +23,12 @@ import (
 	"github.com/dubway/dubway/internal/lane"
 )
 
-// limit is how long all of it may take: a kernel on which bytes do not arrive is not
-// waited for.
-const limit = 20 * time.Second
+// How long all of it may take, and how long nothing may arrive: a kernel on which bytes do not
+// arrive is not waited for, and a busy node, where each waits its turn, is no such kernel.
+const (
+	limit    = time.Minute
+	patience = 15 * time.Second
+)
 
 // Run returns nil if lanes work on this kernel, and else what does not. The programs are
 // attached to the cgroup for as long as it runs, and see no socket but the test's; the
@@ -81,7 +84,8 @@ func run(ctx context.Context, spec *ebpf.CollectionSpec, opts agent.Options) err
 		return err
 	}
 	for i, f := range families {
-		b := &bench{over: ctx.Done(), programs: programs, sockets: sockets, memory: memory, number: uint32(i)}
+		w := &watch{over: ctx.Done(), moved: time.Now()}
+		b := &bench{watch: w, programs: programs, sockets: sockets, memory: memory, number: uint32(i)}
 		if err := b.run(f); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
@@ -103,7 +107,7 @@ func mapped(programs *agent.Lane) (*lane.Memory, error) {
 
 // bench is one connection of a consumer and one to a provider, and the proxy's ends of both.
 type bench struct {
-	over       <-chan struct{} // closed when there is no time left
+	watch      *watch
 	programs   *agent.Lane
 	sockets    *ebpf.Map
 	memory     *lane.Memory
@@ -119,13 +123,13 @@ func (b *bench) run(f family) (err error) {
 			s.close()
 		}
 	}()
-	b.c, b.a, err = f.connect(b.over, func(fd int) error {
+	b.c, b.a, err = f.connect(b.watch, func(fd int) error {
 		return b.sockets.Put(uint32(fd), &bpf.SteerSocket{Role: bpf.SteerSocketRoleConsumer, Flow: bpf.SteerFlow{Laned: 1}})
 	})
 	if err != nil {
 		return err
 	}
-	if b.b, b.p, err = f.connect(b.over, b.programs.Mark); err != nil {
+	if b.b, b.p, err = f.connect(b.watch, b.programs.Mark); err != nil {
 		return err
 	}
 	for _, s := range steps {
@@ -156,10 +160,9 @@ func (b *bench) until(s socket, what string, is func(lane.State) bool) error {
 		if err != nil || is(state) {
 			return err
 		}
-		select {
-		case <-b.over:
+		if b.watch.late() {
 			return fmt.Errorf("%s: never, but %+v", what, state)
-		case <-time.After(time.Millisecond):
 		}
+		time.Sleep(time.Millisecond)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +65,7 @@ func address(kind int, ip [16]byte, port int) unix.Sockaddr {
 }
 
 // connect joins two sockets; mark is called with the one that connects, before.
-func (f *family) connect(over <-chan struct{}, mark func(fd int) error) (dialled, accepted socket, err error) {
+func (f *family) connect(w *watch, mark func(fd int) error) (dialled, accepted socket, err error) {
 	l, err := unix.Socket(f.listen, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return socket{}, socket{}, fmt.Errorf("make socket: %w", err)
@@ -88,7 +89,7 @@ func (f *family) connect(over <-chan struct{}, mark func(fd int) error) (dialled
 	if err != nil {
 		return socket{}, socket{}, fmt.Errorf("make socket: %w", err)
 	}
-	dialled = socket{over, fd}
+	dialled = socket{w, fd}
 	if err := mark(fd); err != nil {
 		return dialled, socket{}, err
 	}
@@ -98,7 +99,7 @@ func (f *family) connect(over <-chan struct{}, mark func(fd int) error) (dialled
 	if fd, _, err = unix.Accept4(l, unix.SOCK_CLOEXEC); err != nil {
 		return dialled, socket{}, fmt.Errorf("accept: %w", err)
 	}
-	accepted = socket{over, fd}
+	accepted = socket{w, fd}
 	for _, s := range []socket{dialled, accepted} {
 		// Keepalive as most applications have it: its timer holds the socket.
 		err = errors.Join(err, unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
@@ -107,11 +108,27 @@ func (f *family) connect(over <-chan struct{}, mark func(fd int) error) (dialled
 	return dialled, accepted, err
 }
 
-// socket is a TCP socket that is waited for until the test's time is over. Its zero value is
-// none.
+// watch knows when bytes moved last.
+type watch struct {
+	over  <-chan struct{} // closed when there is no time left
+	moved time.Time
+}
+
+// late tells whether it is no use to wait any more.
+func (w *watch) late() bool {
+	select {
+	case <-w.over:
+		return true
+	default:
+		return time.Since(w.moved) > patience
+	}
+}
+
+// socket is a TCP socket that is waited for until its watch says that it is late. Its zero
+// value is none.
 type socket struct {
-	over <-chan struct{}
-	fd   int
+	watch *watch
+	fd    int
 }
 
 func (s socket) close() {
@@ -122,10 +139,8 @@ func (s socket) close() {
 
 // wait returns when something may have happened, or an error when there is no time left.
 func (s socket) wait(events int16) error {
-	select {
-	case <-s.over:
+	if s.watch.late() {
 		return errLate
-	default:
 	}
 	_, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: events}}, 50)
 	if err != nil && !errors.Is(err, unix.EINTR) {
@@ -145,6 +160,7 @@ func (s socket) try(b []byte) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("write: %w", err)
 	}
+	s.watch.moved = time.Now()
 	return n, nil
 }
 
@@ -183,6 +199,7 @@ func (s socket) read(want []byte) error {
 			return fmt.Errorf("behind byte %d of %d arrives what was not sent", at, len(want))
 		}
 		at += n
+		s.watch.moved = time.Now()
 	}
 	return nil
 }

@@ -254,7 +254,8 @@ func (b *bench) forget() {
 // full: the slow way has TCP's back-pressure, a write that is cut short is gone on with
 // where it stopped, and the lane finds its place again.
 func (b *bench) full() error {
-	text := b.requests(400, unknown, 20_000)
+	const frames = 400
+	text := b.requests(frames, unknown, 20_000)
 	at, idle := 0, 0
 	for at < len(text) && idle < 3 {
 		n, err := b.c.try(text[at:min(at+30_000, len(text))])
@@ -274,6 +275,8 @@ func (b *bench) full() error {
 	if err := b.a.read(text[:at]); err != nil {
 		return err
 	}
+	frame := len(text) / frames
+	text = text[:min(len(text), (at/frame+16)*frame)]
 	for at < len(text) {
 		n, err := b.c.try(text[at:min(at+30_000, len(text))])
 		if err == nil && n == 0 {

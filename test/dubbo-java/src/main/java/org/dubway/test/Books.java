@@ -52,4 +52,10 @@ final class Books {
             throw new UncheckedIOException(e);
         }
     }
+
+    /** Writes a line to the file notes beside the counts, and to the output. */
+    static void note(String line) throws IOException {
+        System.out.println(line);
+        Files.writeString(folder().resolve("notes"), line + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+    }
 }

@@ -2,6 +2,7 @@ package org.dubway.test;
 
 import java.io.IOException;
 import java.nio.file.Files;
+import java.time.Instant;
 import org.apache.dubbo.config.ApplicationConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
 
@@ -32,7 +33,7 @@ public final class Load {
                 Books.add("answered-" + who);
             } catch (RuntimeException e) {
                 Books.add("failed");
-                System.out.println("failed: " + e);
+                Books.note(Instant.now() + " failed: " + e);
             }
             Thread.sleep(job.number("pause", 5));
         }
