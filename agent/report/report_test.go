@@ -279,8 +279,10 @@ func TestMark(t *testing.T) {
 // TestLostCertificate: who can disturb the authority does not get plaintext by that.
 func TestLostCertificate(t *testing.T) {
 	report(t, false, func(c *cluster, _ *Reporter) {
-		c.entries["a"].Marked = true
-		c.set(func() { c.enrolled("a", 1, nil) })
+		c.set(func() {
+			c.entries["a"].Marked = true
+			c.enrolled("a", 1, nil)
+		})
 		time.Sleep(time.Hour)
 		expect(t, c, yes)
 	})

@@ -167,9 +167,13 @@ func (x *matrix) pairs(t *testing.T, c *consumer) {
 func (x *matrix) checkf(t *testing.T, c *consumer, p *testnet.Pod, format string, args ...any) {
 	t.Helper()
 	job := fmt.Sprintf(format, args...)
+	if c.kind.java() { // it knows a shorter time limit where it wants one
+		job += " timeout=20000"
+	}
 	start := time.Now()
 	reports := c.do(x.Ctx, t, "name=%s %s", p.Name, job)
 	_, names, _ := strings.Cut(job, "checks=")
+	names, _, _ = strings.Cut(names, " ")
 	for name := range strings.SplitSeq(names, ",") {
 		if r, done := reports[name]; !done || !r.OK {
 			t.Errorf("%s to %s, %s: %s failed after %d ms: %s %s", c.kind, p.Name, job, name, r.MS, r.Detail, r.text())
