@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,14 +48,14 @@ func (l *ledger) add(name string) {
 }
 
 // note writes a line to the file `notes` beside the counts, and to the output.
-func (l *ledger) note(line string) {
+func (l *ledger) note(line string) error {
 	fmt.Println(line)
 	file, err := os.OpenFile(filepath.Join(l.dir, "notes"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		panic(err)
+		return err
 	}
-	defer file.Close()
-	_, _ = fmt.Fprintln(file, line)
+	_, err = fmt.Fprintln(file, line)
+	return errors.Join(err, file.Close())
 }
 
 func (l *ledger) open(name string) (*os.File, error) {

@@ -54,7 +54,9 @@ func load(ctx context.Context, line string) error {
 		books.add("sent")
 		if err != nil {
 			books.add("failed")
-			books.note(fmt.Sprintf("%s failed: %v", time.Now().UTC().Format("15:04:05"), err))
+			if err := books.note(fmt.Sprintf("%s failed: %v", time.Now().UTC().Format("15:04:05"), err)); err != nil {
+				return err
+			}
 		} else {
 			books.add("answered")
 			books.add("answered-" + who)

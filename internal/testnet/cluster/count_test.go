@@ -171,27 +171,30 @@ func (w *world) stop(namespace string, consumers ...string) (sent, answered, fai
 // notes logs why calls of a namespace's consumers failed, as they said it.
 func (w *world) notes(namespace string) {
 	w.Helper()
-	for _, n := range w.Nodes {
-		files, err := filepath.Glob(n.Path(filepath.Join(counts, namespace, "*", "notes")))
+	for _, file := range w.pages(namespace, "notes") {
+		text, err := os.ReadFile(file)
 		w.must(err)
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			w.must(err)
-			w.Logf("%s of %s: %.2000s", filepath.Base(filepath.Dir(file)), n.Name, text)
-		}
+		w.Logf("%s: %.2000s", filepath.Base(filepath.Dir(file)), text)
 	}
+}
+
+// pages are the files of a name that pods of a namespace have beside their counts, on both nodes.
+func (w *world) pages(namespace, name string) (all []string) {
+	w.Helper()
+	for _, n := range w.Nodes {
+		files, err := filepath.Glob(n.Path(filepath.Join(counts, namespace, "*", name)))
+		w.must(err)
+		all = append(all, files...)
+	}
+	return all
 }
 
 // served is what all pods of a namespace have served, on both nodes, those that are gone too.
 func (w *world) served(namespace string) (sum int) {
 	w.Helper()
 	pods := map[string]bool{}
-	for _, n := range w.Nodes {
-		files, err := filepath.Glob(n.Path(filepath.Join(counts, namespace, "*", "served")))
-		w.must(err)
-		for _, file := range files {
-			pods[filepath.Base(filepath.Dir(file))] = true
-		}
+	for _, file := range w.pages(namespace, "served") {
+		pods[filepath.Base(filepath.Dir(file))] = true
 	}
 	for pod := range pods {
 		sum += w.count(namespace, pod, "served")

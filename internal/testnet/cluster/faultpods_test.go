@@ -4,9 +4,7 @@ package cluster_test
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/dubway/dubway/internal/testnet/cluster"
@@ -200,9 +198,12 @@ func (r *rig) burst() {
 			})
 			r.until("the maps of "+node.Name, func() bool {
 				after = r.entries(node.Name)
-				return !slices.ContainsFunc(slices.Collect(maps.Keys(after)), func(name string) bool {
-					return after[name] > before[node.Name][name] // who was about to go then may have gone
-				})
+				for name, n := range after {
+					if n > before[node.Name][name] { // who was about to go then may have gone
+						return false
+					}
+				}
+				return true
 			})
 			if strings.Contains(r.ctl(node.Name, "workloads"), r.namespace) {
 				r.Errorf("the agent of %s still knows pods", node.Name)

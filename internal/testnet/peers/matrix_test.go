@@ -168,12 +168,11 @@ func (x *matrix) checkf(t *testing.T, c *consumer, p *testnet.Pod, format string
 	t.Helper()
 	job := fmt.Sprintf(format, args...)
 	if c.kind.java() { // it knows a shorter time limit where it wants one
-		job += " timeout=20000"
+		job = "timeout=20000 " + job
 	}
 	start := time.Now()
 	reports := c.do(x.Ctx, t, "name=%s %s", p.Name, job)
 	_, names, _ := strings.Cut(job, "checks=")
-	names, _, _ = strings.Cut(names, " ")
 	for name := range strings.SplitSeq(names, ",") {
 		if r, done := reports[name]; !done || !r.OK {
 			t.Errorf("%s to %s, %s: %s failed after %d ms: %s %s", c.kind, p.Name, job, name, r.MS, r.Detail, r.text())
