@@ -128,7 +128,7 @@ func New(opts Options) (*Agent, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	dialer.Use(d, e.Workload)
+	dialer.Use(d, e.Known)
 	a := &Agent{
 		opts: opts, log: opts.Logger, started: time.Now(),
 		datapath: d, tables: tables, enroller: e, counts: server.NewCounts(), dialer: dialer, turn: turn.New(), served: new(atomic.Bool),

@@ -72,6 +72,8 @@ func (p *Proxy) retire() {
 
 // Workload accepts for a pod. Part of handoff.Handler.
 func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
+	p.knowing.Lock()
+	defer p.knowing.Unlock()
 	pod := workload.New(*w)
 	said := mode.Workload{UID: w.UID, Namespace: w.Namespace, Name: w.Name, Annotations: w.Annotations, Labels: w.Labels}
 	if err := p.env.Modes.Put(&said); err != nil {
@@ -96,18 +98,29 @@ func (p *Proxy) sees(pod *workload.Workload) {
 	}
 }
 
-// WorkloadGone stops accepting for a pod. Part of handoff.Handler.
+// WorkloadGone stops accepting for a pod. What is known of it holds for its connections, until
+// the last one has ended. Part of handoff.Handler.
 func (p *Proxy) WorkloadGone(uid string) error {
-	p.identities.Remove(uid)
 	p.workloads.Remove(uid)
+	p.riders.Forget(uid)
+	p.log.Info("workload gone", "uid", uid)
+	p.listeners.Remove(uid, func() { p.forget(uid) })
+	return nil
+}
+
+// forget forgets a pod that has gone, unless it is back.
+func (p *Proxy) forget(uid string) {
+	p.knowing.Lock()
+	defer p.knowing.Unlock()
+	if p.workloads.ByUID(uid) != nil {
+		return
+	}
+	p.identities.Remove(uid)
 	p.source.Remove(uid)
-	p.listeners.Remove(uid)
 	p.env.Modes.Forget(uid)
 	p.env.Policies.Workloads.Forget(uid)
 	p.env.Breakers.Forget(uid)
-	p.riders.Forget(uid)
-	p.log.Info("workload gone", "uid", uid)
-	return nil
+	p.log.Info("workload forgotten: its last connection has ended", "uid", uid)
 }
 
 // SnapshotEnd tells the new agent what to steer. Part of handoff.Handler.

@@ -126,6 +126,7 @@ type Proxy struct {
 	steering   *steering.Steering
 
 	sight      *sight.Sight // what requests see
+	knowing    sync.Mutex   // what is known of a workload changes
 	applying   sync.Mutex
 	policed    []apart.Part           // whose policies are counted; applying guards it
 	generation atomic.Uint64          // of sight
@@ -163,7 +164,7 @@ func New(opts Options) (*Proxy, error) {
 		return nil, err
 	}
 	p.ends = mtls.New(p.identities, p.log)
-	encrypted := &mtls.Dialer{Dialer: p.dialer, Ends: p.ends, Workloads: p.workloads}
+	encrypted := &mtls.Dialer{Dialer: p.dialer, Ends: p.ends, Account: p.identities.Account}
 	where, err := zone.Parse(opts.Locality)
 	if err != nil {
 		return nil, err

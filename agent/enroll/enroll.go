@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -76,10 +77,11 @@ type Enroller struct {
 	offers    map[string][]*netns.Socket // for the first Apply, by UID
 	frozen    bool                       // another agent writes; see Freeze
 
-	mu      sync.Mutex
-	states  map[string]*state // by UID, of every desired pod
-	ways    map[string]*way   // by UID, of what is steered
-	changed chan struct{}     // closed at the next change of Workloads or Status
+	mu       sync.Mutex
+	states   map[string]*state    // by UID, of every desired pod
+	ways     map[string]*way      // by UID, of what is steered
+	departed map[string]*Workload // by UID, of what is steered no more, and runs
+	changed  chan struct{}        // closed at the next change of Workloads or Status
 }
 
 // state is what is known of one desired pod.
@@ -97,9 +99,12 @@ func (s *state) reason() string {
 	return s.err.Error()
 }
 
-// Runs tells whether an enrolled pod runs as a service account.
+// Runs tells whether a pod that is Known runs as a service account.
 func (e *Enroller) Runs(namespace, account string) bool {
 	all, _ := e.Workloads()
+	e.mu.Lock()
+	all = slices.AppendSeq(all, maps.Values(e.departed))
+	e.mu.Unlock()
 	return slices.ContainsFunc(all, func(w *Workload) bool {
 		return account != "" && w.Pod.Namespace == namespace && w.Pod.ServiceAccount == account
 	})
@@ -130,7 +135,8 @@ func New(opts Options) (*Enroller, error) {
 	e := &Enroller{
 		opts: opts, started: time.Now(), host: make(map[netns.ID]bool),
 		inherited: make(map[uint64]bool),
-		states:    make(map[string]*state), ways: make(map[string]*way), changed: make(chan struct{}),
+		states:    make(map[string]*state), ways: make(map[string]*way), departed: make(map[string]*Workload),
+		changed: make(chan struct{}),
 	}
 	// The agent's own namespace and the host's. The latter may be out of reach:
 	// then IsNode tells.
@@ -186,7 +192,11 @@ func (e *Enroller) Close() {
 			s.workload.close()
 		}
 	}
+	for _, w := range e.departed {
+		_ = w.Netns.Close()
+	}
 	clear(e.states)
+	clear(e.departed)
 	closeAll(e.offers)
 	e.offers = nil
 }

@@ -14,6 +14,7 @@ import (
 // reconcile brings the actual state to the desired one as far as it goes.
 // Removals come first: a new pod may have the address of one that left.
 func (e *Enroller) reconcile(offers map[string][]*netns.Socket) {
+	e.dismissEnded()
 	wanted := make(map[string]bool, len(e.desired))
 	for _, pod := range e.desired {
 		wanted[pod.UID] = true
@@ -45,7 +46,6 @@ func (e *Enroller) pod(pod *pods.Pod, offers []*netns.Socket, waiting map[uint64
 		// It is enrolled anew, with what is good of its own listeners: the proxy
 		// holds them too, so that they cannot be opened a second time.
 		e.unsteer(old)
-		defer old.workload.close()
 		for _, l := range old.workload.Listeners {
 			offers = append(offers, l.Socket)
 		}
@@ -60,6 +60,12 @@ func (e *Enroller) pod(pod *pods.Pod, offers []*netns.Socket, waiting map[uint64
 	}
 	e.forgetWay(pod.UID)
 	e.set(pod.UID, next)
+	if old != nil && old.workload != nil {
+		e.depart(old.workload)
+	}
+	if w != nil {
+		e.dismiss(pod.UID)
+	}
 }
 
 // forgetWay forgets what is known of a pod's way: it is another one now.
@@ -177,7 +183,7 @@ func (e *Enroller) leave(s *state) {
 		return
 	}
 	e.unsteer(s)
-	s.workload.close()
+	e.depart(s.workload)
 	e.opts.Log.Info("workload left", "uid", s.pod.UID)
 }
 

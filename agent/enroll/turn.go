@@ -19,7 +19,7 @@ func (e *Enroller) Offer(offers map[string][]*netns.Socket) {
 }
 
 // Freeze ends the Enroller's writing: another agent enrols and withdraws from now on.
-// Pods that leave are forgotten, those that come are not enrolled, and sockets are still
+// Pods that leave depart, those that come are not enrolled, and sockets are still
 // made for those that stay. When it returns nothing is being written.
 func (e *Enroller) Freeze() {
 	e.work.Lock()
@@ -85,7 +85,7 @@ func (e *Enroller) forget(wanted map[string]bool) {
 			continue
 		}
 		if s.workload != nil {
-			s.workload.close()
+			e.depart(s.workload)
 		}
 		e.set(uid, nil)
 	}

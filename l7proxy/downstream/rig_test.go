@@ -24,6 +24,7 @@ import (
 	"github.com/dubway/dubway/l7proxy/codec/dubbo/seam"
 	"github.com/dubway/dubway/l7proxy/codec/thrift"
 	"github.com/dubway/dubway/l7proxy/filter"
+	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/identity/identitytest"
 	"github.com/dubway/dubway/l7proxy/mirror"
 	"github.com/dubway/dubway/l7proxy/mode"
@@ -127,6 +128,16 @@ func (d netDialer) Dial(ctx context.Context, key upstream.Key, _ netip.AddrPort)
 	return upstream.Way{TCP: c.(*net.TCPConn)}, nil
 }
 
+// accountOf tells which account a pod runs as.
+func accountOf(pods *workload.Registry) func(uid string) identity.Account {
+	return func(uid string) identity.Account {
+		if w := pods.ByUID(uid); w != nil {
+			return w.Account()
+		}
+		return identity.Account{}
+	}
+}
+
 func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 	t.Helper()
 	r := &rig{t: t, rec: &recorder{calls: make(map[string]int)}, ids: new(identitytest.Source)}
@@ -134,7 +145,7 @@ func newRig(t *testing.T, endpoints ...netip.AddrPort) *rig {
 	log := slog.New(slog.DiscardHandler)
 	r.mgr = cluster.NewManager(log, cluster.Options{})
 	ends, pods := mtls.New(r.ids, log), workload.NewRegistry()
-	dialer := &mtls.Dialer{Dialer: netDialer{&r.held}, Ends: ends, Workloads: pods}
+	dialer := &mtls.Dialer{Dialer: netDialer{&r.held}, Ends: ends, Account: accountOf(pods)}
 	pool := upstream.NewPool(dialer, upstream.Limits{MaxFrame: 16 << 20})
 	r.env = &Env{
 		Env: relay.Env{

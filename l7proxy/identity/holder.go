@@ -137,6 +137,13 @@ func (h *Holder) remove(uid string) {
 	}
 }
 
+// Account returns the account that a pod runs as; the zero one if it has no identity.
+func (h *Holder) Account(uid string) Account {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.pods[uid]
+}
+
 // Bundle is part of Source.
 func (h *Holder) Bundle(a Account) (*Bundle, error) {
 	h.mu.RLock()

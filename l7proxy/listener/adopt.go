@@ -26,6 +26,7 @@ func (s *Set) Adopt(uid string, in *downstream.Accepted) error {
 	}
 	in.Workload, in.Quota = p.workload.Load(), p.quota
 	in.Conn.Limit(in.Quota)
+	p.busy++
 	s.serving.Go(func() { s.served(p, in) })
 	return nil
 }

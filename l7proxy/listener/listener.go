@@ -82,6 +82,10 @@ type pod struct {
 	quota     *quota.Workload
 	listeners []net.Listener
 	active    atomic.Int64
+
+	// The set's lock guards these.
+	busy  int    // loops that accept, and connections
+	ended func() // called when there are none; nil: the pod has not gone
 }
 
 // NewSet returns a Set without listeners.
@@ -131,6 +135,7 @@ func (s *Set) Put(w *workload.Workload, files []*os.File) error {
 		s.pods[w.UID] = p
 	}
 	p.workload.Store(w)
+	p.ended = nil
 	// The old descriptors are of the same sockets: closing them loses nothing.
 	defer closeAll(p.listeners)
 	p.listeners = nil
@@ -146,19 +151,58 @@ func (s *Set) Put(w *workload.Workload, files []*os.File) error {
 		}
 		p.listeners = append(p.listeners, l)
 		// Counted too, or Wait could miss what it has accepted and not served yet.
-		s.serving.Go(func() { s.accept(p, l, w.Listeners[i].Direction == handoff.Inbound) })
+		p.busy++
+		s.serving.Go(func() {
+			s.accept(p, l, w.Listeners[i].Direction == handoff.Inbound)
+			s.end(p)
+		})
 	}
 	return nil
 }
 
-// Remove stops accepting for a workload; its connections end by themselves.
-func (s *Set) Remove(uid string) {
+// Remove stops accepting for a workload; its connections end by themselves. Ended is called
+// after the last of them, unless the workload is put again before.
+func (s *Set) Remove(uid string, ended func()) {
+	s.mu.Lock()
+	p := s.pods[uid]
+	if p == nil {
+		p = &pod{}
+	}
+	closeAll(p.listeners)
+	p.listeners, p.ended = nil, ended
+	over := s.over(p)
+	s.mu.Unlock()
+	over()
+}
+
+// begin counts a connection of a pod.
+func (s *Set) begin(p *pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.pods[uid]; p != nil {
-		delete(s.pods, uid)
-		closeAll(p.listeners)
+	p.busy++
+}
+
+// end undoes begin.
+func (s *Set) end(p *pod) {
+	s.mu.Lock()
+	p.busy--
+	over := s.over(p)
+	s.mu.Unlock()
+	over()
+}
+
+// over returns what is to be done without the lock: to say that a pod that has gone has no
+// connection any more. The caller locks.
+func (s *Set) over(p *pod) func() {
+	if p.ended == nil || p.busy > 0 {
+		return func() {}
 	}
+	if w := p.workload.Load(); w != nil {
+		delete(s.pods, w.UID)
+	}
+	over := p.ended
+	p.ended = nil
+	return over
 }
 
 // Yield stops accepting; what was accepted goes on. Connections that wait are another
@@ -256,6 +300,7 @@ func (s *Set) accept(p *pod, l net.Listener, inbound bool) {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
+		s.begin(p)
 		s.serving.Go(func() { s.handle(p, c, inbound) })
 	}
 }
@@ -266,6 +311,7 @@ func (s *Set) accept(p *pod, l net.Listener, inbound bool) {
 func (s *Set) handle(p *pod, c net.Conn, inbound bool) {
 	in := s.admit(p, c, inbound)
 	if in == nil {
+		s.end(p)
 		return
 	}
 	s.served(p, in)
@@ -287,6 +333,7 @@ func (s *Set) leave(p *pod, in *downstream.Accepted) {
 	if in.Inbound {
 		p.quota.Leave(in.Remote.Addr())
 	}
+	s.end(p)
 }
 
 // admit finds out what a connection is, and returns nil if it is not to be served.

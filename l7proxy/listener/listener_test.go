@@ -252,7 +252,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestRemove: connections that are served go on, new ones wait for the next Put.
+// TestRemove: connections that are served go on, new ones wait for the next Put. After the last
+// one it is said that the workload has ended, once; a workload that is back has not.
 func TestRemove(t *testing.T) {
 	k := newSocket(t)
 	end := make(chan struct{})
@@ -264,17 +265,35 @@ func TestRemove(t *testing.T) {
 	put(t, s, handoff.Inbound, k)
 	served := k.dial()
 	eventually(t, "it is served", func() bool { return s.Active(uid) == 1 })
-	s.Remove(uid)
-	s.Remove("never there")
+	var ended, never atomic.Int32
+	gone := func() { ended.Add(1) }
+	s.Remove(uid, gone)
+	s.Remove("never there", func() { never.Add(1) })
 	waiting := k.dial()
 	time.Sleep(10 * time.Millisecond)
 	if n := s.Stats().Accepted.Load(); n != 1 {
 		t.Errorf("%d connections were accepted, want that the second waits", n)
 	}
+	if ended.Load() != 0 || never.Load() != 1 {
+		t.Errorf("%d workloads with a connection have ended, and %d without one", ended.Load(), never.Load())
+	}
 	close(end)
 	wantGreeting(t, served)
+	eventually(t, "the workload has ended", func() bool { return ended.Load() == 1 })
 	put(t, s, handoff.Inbound, k)
 	wantGreeting(t, waiting)
+
+	end = make(chan struct{})
+	served = k.dial()
+	eventually(t, "it is served", func() bool { return s.Active(uid) == 1 })
+	s.Remove(uid, gone)
+	put(t, s, handoff.Inbound, k) // it is back
+	close(end)
+	wantGreeting(t, served)
+	wantGreeting(t, k.dial())
+	if ended.Load() != 1 {
+		t.Error("a workload that is back has ended")
+	}
 }
 
 // isServed waits until a connection is.

@@ -8,7 +8,6 @@ import (
 	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/sock"
 	"github.com/dubway/dubway/l7proxy/upstream"
-	"github.com/dubway/dubway/l7proxy/workload"
 )
 
 // Dialer encrypts what another dials, where the key says so. The short cut within a node
@@ -16,8 +15,8 @@ import (
 type Dialer struct {
 	upstream.Dialer
 
-	Ends      *Ends
-	Workloads *workload.Registry
+	Ends    *Ends
+	Account func(uid string) identity.Account // of a workload; zero: none is known
 }
 
 var _ upstream.Dialer = (*Dialer)(nil)
@@ -33,11 +32,7 @@ func (d *Dialer) Dial(ctx context.Context, key upstream.Key, client netip.AddrPo
 		_ = way.TCP.Close()
 		return upstream.Way{}, fmt.Errorf("encrypt: %w", err)
 	}
-	var account identity.Account
-	if w := d.Workloads.ByUID(key.Workload); w != nil {
-		account = w.Account()
-	}
-	peer, err := d.Ends.Client(ctx, c, account, key.TLS)
+	peer, err := d.Ends.Client(ctx, c, d.Account(key.Workload), key.TLS)
 	if err != nil {
 		_ = c.Close()
 		return upstream.Way{}, err

@@ -43,8 +43,12 @@ type attempt struct {
 }
 
 // allowed tells whether the short cut may be taken now. The first to ask waits
-// for the first witness.
+// for the first witness. A pod that left the mesh has none: its connections that go on take the
+// way that its new ones take.
 func (d *Dialer) allowed(ctx context.Context, key upstream.Key) bool {
+	if d.workloads.ByUID(key.Workload) == nil {
+		return false
+	}
 	d.mu.Lock()
 	p := pair{key.Workload, key.Endpoint}
 	w := d.witnesses[p]

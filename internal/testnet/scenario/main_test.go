@@ -47,6 +47,7 @@ type callsOf struct {
 	Burst   bool   // all at the same time
 	Stop    string // a path: no more are made where a file comes to be, or one has failed
 	Depth   int    // so many make N calls each on the connection, at the same time; 0: one
+	Grow    string // a path: calls are of a megabyte from when a file comes to be
 }
 
 // callsResult is what it saw.
@@ -114,7 +115,11 @@ func (r *callsResult) stops(path string) bool {
 
 // call makes call i and notes what became of it.
 func (r *callsResult) call(c *dubbotest.Client, ask *callsOf, i int) {
-	a, err := c.Call(ask.Request, []byte(fmt.Sprint(i)), ask.Timeout)
+	text := fmt.Sprint(i)
+	if _, err := os.Stat(ask.Grow); err == nil {
+		text += strings.Repeat("+", 1<<20)
+	}
+	a, err := c.Call(ask.Request, []byte(text), ask.Timeout)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -127,7 +132,7 @@ func (r *callsResult) call(c *dubbotest.Client, ask *callsOf, i int) {
 	case a.Error != "":
 		r.Answers["thrown"]++
 		r.Errors = append(r.Errors, a.Error)
-	case !ask.Value && string(a.Value) != fmt.Sprint(i):
+	case !ask.Value && string(a.Value) != text:
 		r.Answers["wrong"]++
 	default:
 		r.Answers[a.Provider]++
