@@ -164,15 +164,16 @@ $(PEERS)/cni/built: test/cni/go.mod test/cni/go.sum
 	touch "$@"
 
 .PHONY: e2e-istiod
-e2e-istiod: deps-e2e e2e-k8s e2e-control ## Make calls below a real istiod, kube-apiserver and etcd, built when missing (root)
+e2e-istiod: deps-e2e e2e-k8s e2e-control build ## Make calls below a real istiod, kube-apiserver and etcd, built when missing (root)
 	@$(call as_root,the end to end test)
-	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" \
+	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_E2E_ISTIOD="$(call e2e_dir,istiod)" DUBWAY_BINARIES="$(CURDIR)/bin" \
 	  go test -tags e2e -count=1 -v -timeout=40m $(TESTFLAGS) ./internal/testnet/istiod/...
 
 .PHONY: e2e-kube
-e2e-kube: deps-e2e e2e-k8s ## Run the agent below a real kube-apiserver and etcd, built when missing (root)
+e2e-kube: deps-e2e e2e-k8s build ## Run the agent below a real kube-apiserver and etcd, built when missing (root)
 	@$(call as_root,the end to end test)
-	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" go test -tags e2e -count=1 -v -timeout=15m $(TESTFLAGS) ./internal/testnet/kube/...
+	DUBWAY_E2E_K8S="$(call e2e_dir,k8s)" DUBWAY_BINARIES="$(CURDIR)/bin" \
+	  go test -tags e2e -count=1 -v -timeout=15m $(TESTFLAGS) ./internal/testnet/kube/...
 
 .PHONY: e2e
 e2e: deps-e2e deps-peers e2e-k8s e2e-nodes e2e-helm e2e-control build $(PEERS)/dubbo-go $(PEERS)/java-3.3.6/built $(PEERS)/jre ## Test on a real Kubernetes of two nodes, built when missing (root)
@@ -245,7 +246,7 @@ test-plain: deps-test build ## Those without it that promise what they allocate 
 
 test-scenarios: deps-test build peers ## The part of `make test` with real processes in namespaces, and the real peers (root)
 	@$(call as_root,the test suite)
-	go test -p 2 -count=1 -timeout=40m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
+	DUBWAY_BINARIES="$(CURDIR)/bin" go test -p 2 -count=1 -timeout=40m $(TESTFLAGS) $$(go list ./... | grep -E '/$(SCENARIOS)$$')
 
 # A kernel's build enters agent/datapath/lane/builds.txt when this has passed on it.
 SOAK ?= 20

@@ -88,7 +88,7 @@ func (p *Proxy) status() admin.ProxyStatus {
 		AccessLog: p.recorder.Sample() > 0,
 	}
 	s.ControlPlane, s.Collectors = p.controlPlane(), p.collectors()
-	s.Problems = append(s.Problems, controlProblems(s.ControlPlane)...)
+	s.Problems = append(s.Problems, s.ControlPlane.Problems()...)
 	s.Problems = append(s.Problems, p.tracer.Problems()...)
 	memory := p.memory.State()
 	s.Memory = admin.Memory{Used: memory.Used, Limit: memory.Limit, Level: memory.Level.String(), Shed: memory.Shed}

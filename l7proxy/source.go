@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/l7proxy/identity"
@@ -108,39 +107,4 @@ func (p *Proxy) controlPlane() *admin.ControlPlane {
 		c.Views = append(c.Views, one)
 	}
 	return c
-}
-
-// controlProblems are the sentences about views that the control plane does not tell of.
-func controlProblems(c *admin.ControlPlane) []string {
-	if c == nil {
-		return nil
-	}
-	var list []string
-	for i := range c.Views {
-		if v := &c.Views[i]; !v.Connected {
-			list = append(list, controlProblem(c.Server, v))
-		}
-		for j := range c.Views[i].RouteServers {
-			if problem := c.Views[i].RouteServers[j].Problem(c.Views[i].Key); problem != "" {
-				list = append(list, problem)
-			}
-		}
-	}
-	return list
-}
-
-func controlProblem(server string, v *admin.ControlView) string {
-	reason := v.Reason
-	if reason == "" {
-		reason = "it has not answered yet"
-	}
-	holds := "what it said last goes on"
-	switch {
-	case v.Kept:
-		holds = "what was kept on disk holds"
-	case v.Updated == nil:
-		holds = "there is no configuration: their calls go past the mesh"
-	}
-	return fmt.Sprintf("no control plane at %s for the view %s of %d workloads since %s: %s; %s",
-		server, v.Key, len(v.Workloads), v.Since.Format(time.RFC3339), reason, holds)
 }

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dubway/dubway/internal/admin"
 	"github.com/dubway/dubway/internal/handoff"
 	"github.com/dubway/dubway/internal/handoff/lack"
 	"github.com/dubway/dubway/l7proxy/snapshot"
@@ -157,29 +156,6 @@ func (a tells) Destinations(_ context.Context, generation uint64, _ handoff.Dest
 type agrees struct{}
 
 func (agrees) Destinations(context.Context, uint64, handoff.DestinationTable) error { return nil }
-
-func TestControlProblem(t *testing.T) {
-	heard := time.Now()
-	tests := []struct {
-		view *admin.ControlView // nil: there is no control plane
-		want string             // "" for none
-	}{
-		{nil, ""},
-		{&admin.ControlView{Connected: true}, ""},
-		{&admin.ControlView{Reason: "refused", Kept: true}, "refused; what was kept on disk holds"},
-		{&admin.ControlView{Reason: "refused", Updated: &heard}, "refused; what it said last goes on"},
-	}
-	for _, test := range tests {
-		var plane *admin.ControlPlane
-		if test.view != nil {
-			plane = &admin.ControlPlane{Views: []admin.ControlView{*test.view}}
-		}
-		got := strings.Join(controlProblems(plane), "\n")
-		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
-			t.Errorf("%+v: %q, want %q", test.view, got, test.want)
-		}
-	}
-}
 
 // TestControlMetricsAreDocumented compares docs/metrics.md with what is exposed only with a
 // control plane.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/dubway/dubway/agent/authority"
@@ -17,8 +18,8 @@ import (
 	"github.com/dubway/dubway/internal/testnet/catest"
 )
 
-// TestSigns: over the real socket, from a real authority, for accounts of enrolled pods
-// and no others.
+// TestSigns: over the real socket, from a real authority, for accounts of enrolled pods,
+// of those that were and still run, and no others.
 func TestSigns(t *testing.T) {
 	ca := catest.New(t, false)
 	address, _ := ca.Listen()
@@ -34,6 +35,11 @@ func TestSigns(t *testing.T) {
 	})
 	pod := describe("a", netnstest.New(t), "10.97.0.1")
 	pod.ServiceAccount = "consumer"
+	sandbox := filepath.Join(t.TempDir(), "netns")
+	if err := os.Symlink(pod.Netns, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	pod.Netns = sandbox
 	nameless := describe("b", netnstest.New(t), "10.97.0.2")
 	o.apply(pod, nameless)
 	p := newProxy()
@@ -72,8 +78,15 @@ func TestSigns(t *testing.T) {
 	denied("mesh-system", "dubway-agent")
 	o.apply(nameless)
 	p.expect(t, "shop/a gone")
-	denied("shop", "consumer")
-	if n := len(ca.Asked()); n != 1 {
+	if _, err := ask("shop", "consumer"); err != nil {
+		t.Error("for the connections of a pod that left, and runs: ", err)
+	}
+	if err := os.Remove(sandbox); err != nil {
+		t.Fatal(err)
+	}
+	o.apply(nameless)
+	denied("shop", "consumer") // it has ended
+	if n := len(ca.Asked()); n != 2 {
 		t.Errorf("the authority was asked %d times", n)
 	}
 }

@@ -215,3 +215,26 @@ func TestIdentityProblem(t *testing.T) {
 		}
 	}
 }
+
+func TestControlProblem(t *testing.T) {
+	heard := time.Now()
+	tests := []struct {
+		view *admin.ControlView // nil: there is no control plane
+		want string             // "" for none
+	}{
+		{nil, ""},
+		{&admin.ControlView{Connected: true}, ""},
+		{&admin.ControlView{Reason: "refused", Kept: true}, "refused; what was kept on disk holds"},
+		{&admin.ControlView{Reason: "refused", Updated: &heard}, "refused; what it said last goes on"},
+	}
+	for _, test := range tests {
+		var plane *admin.ControlPlane
+		if test.view != nil {
+			plane = &admin.ControlPlane{Views: []admin.ControlView{*test.view}}
+		}
+		got := strings.Join(plane.Problems(), "\n")
+		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%+v: %q, want %q", test.view, got, test.want)
+		}
+	}
+}

@@ -78,6 +78,43 @@ func (c *ControlPlane) String() string {
 		connected, len(c.Views), c.Updates, c.Refused, c.Reconnects)
 }
 
+// Problems are the sentences about views that the control plane does not tell of; none if
+// there is no control plane.
+func (c *ControlPlane) Problems() []string {
+	if c == nil {
+		return nil
+	}
+	var list []string
+	for i := range c.Views {
+		v := &c.Views[i]
+		if !v.Connected {
+			list = append(list, v.problem(c.Server))
+		}
+		for j := range v.RouteServers {
+			if problem := v.RouteServers[j].Problem(v.Key); problem != "" {
+				list = append(list, problem)
+			}
+		}
+	}
+	return list
+}
+
+func (v *ControlView) problem(server string) string {
+	reason := v.Reason
+	if reason == "" {
+		reason = "it has not answered yet"
+	}
+	holds := "what it said last goes on"
+	switch {
+	case v.Kept:
+		holds = "what was kept on disk holds"
+	case v.Updated == nil:
+		holds = "there is no configuration: their calls go past the mesh"
+	}
+	return fmt.Sprintf("no control plane at %s for the view %s of %d workloads since %s: %s; %s",
+		server, v.Key, len(v.Workloads), v.Since.Format(time.RFC3339), reason, holds)
+}
+
 // String says it on one line, for people.
 func (v *ControlView) String() string {
 	text := "not connected"

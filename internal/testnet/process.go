@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -43,6 +45,9 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 	err  error         // valid after done
+
+	mu     sync.Mutex
+	output strings.Builder // what was read of log: tests look at it all the time
 }
 
 // Start runs a command as the pod: in its network namespace and its cgroup.
@@ -213,8 +218,17 @@ func (p *Process) Wait(ctx context.Context) error {
 
 // Output returns all that the process, and earlier ones of its name, wrote.
 func (p *Process) Output() string {
-	output, _ := os.ReadFile(p.log)
-	return string(output)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	read := int64(p.output.Len())
+	if info, err := os.Stat(p.log); err != nil || info.Size() == read {
+		return p.output.String()
+	}
+	if log, err := os.Open(p.log); err == nil {
+		defer func() { _ = log.Close() }()
+		_, _ = io.Copy(&p.output, io.NewSectionReader(log, read, math.MaxInt64-read))
+	}
+	return p.output.String()
 }
 
 // LogPath returns the file of the process's output.

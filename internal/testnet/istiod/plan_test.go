@@ -12,7 +12,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/dubway/dubway/internal/testnet"
+	"github.com/dubway/dubway/internal/testnet/meshtest"
 )
 
 // planned is a case of testdata/plan/cases.yaml.
@@ -48,8 +48,7 @@ func cases(t *testing.T) (all []planned) {
 func (w *world) plans() {
 	const vip = "198.19.0.60"
 	defer w.with("plan/base")()
-	ctl := filepath.Join(w.T.TempDir(), "dubwayctl")
-	w.Must(testnet.Build(w.Ctx, filepath.Join("..", "..", "..", "cmd", "dubwayctl"), ctl))
+	ctl := filepath.Join(meshtest.Binaries, "dubwayctl")
 	w.settled("without a policy", at(vip, "buy"), map[string]int{"v1": 10})
 	w.generates(ctl)
 	whole := w.T

@@ -36,8 +36,7 @@ func TestGenerate(t *testing.T) {
 	for _, wait := range waits {
 		wait()
 	}
-	ctl := filepath.Join(t.TempDir(), "dubwayctl")
-	m.Must(testnet.Build(m.Ctx, filepath.Join("..", "..", "..", "cmd", "dubwayctl"), ctl))
+	ctl := filepath.Join(meshtest.Binaries, "dubwayctl")
 	pods := x.manifests(x.first, x.second)
 	var got generated
 	m.Eventually("all have registered", func() bool {

@@ -335,8 +335,13 @@ func TestTakeoverCutOff(t *testing.T) {
 	m.eventually("new connections are the new proxy's", func() bool { return next.connections() > 0 })
 	m.callsGo(consumer, target) // what is accepted until the old agent is back goes by these connections
 	m.must(next.agent.Kill())
-	stays("killed when it was active")
+	for range 3 { // one call each: the dead agent's proxy, which accepts yet, is about to drain
+		if r := m.calls(consumer, callsOf{Target: target, N: 1, Timeout: 30 * time.Second}); len(r.Errors) > 0 {
+			t.Errorf("while the dead agent's proxy accepts: %v", r.Errors)
+		}
+	}
 	m.eventually("the proxy without an agent has stopped accepting", func() bool { return strings.Contains(next.proxy.Output(), retired) })
+	stays("killed when it was active")
 	m.eventually("and has drained", func() bool { return next.connections() == 0 })
 	for range 4 { // all to the old proxy: the other one could dial for none
 		m.callsGo(fresh, target)
