@@ -19,7 +19,7 @@ func (s *Set) Adopt(uid string, in *downstream.Accepted) error {
 	defer s.mu.Unlock()
 	p := s.pods[uid]
 	switch {
-	case p == nil || s.shut:
+	case p == nil || p.ended != nil || s.shut:
 		return errNoPod
 	case !p.quota.Connect():
 		return errLimit

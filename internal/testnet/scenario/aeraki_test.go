@@ -119,9 +119,7 @@ func TestAeraki(t *testing.T) {
 	v1, v2 := m.pod("provider-1", 20880), m.pod("provider-2", 20880)
 	m.provider(v1, "v1")
 	m.provider(v2, "v2")
-	dir := t.TempDir()
-	m.must(os.Chmod(dir, 0o755))
-	m.must(os.Chmod(filepath.Dir(dir), 0o755))
+	dir := m.open()
 	const target = "198.51.100.78"
 	m.tell(dir, "one", meshtest.Service{Name: "a", Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)}, metaListener)
 	m.tell(dir, "provider", meshtest.Service{Name: "c", Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)}, "")

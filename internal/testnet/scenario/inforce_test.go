@@ -18,9 +18,7 @@ func TestEnrolledWhenInForce(t *testing.T) {
 	m := newMesh(t)
 	one, v1 := m.pod("one"), m.pod("provider-1", 20880)
 	m.provider(v1, "v1")
-	dir := t.TempDir()
-	m.must(os.Chmod(dir, 0o755))
-	m.must(os.Chmod(filepath.Dir(dir), 0o755))
+	dir := m.open()
 	clusters := both(v1, v1)
 	for _, app := range []string{"one", "held", "late", "provider"} {
 		m.tell(dir, app, meshtest.Service{Name: app, Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: clusters}, "")

@@ -130,9 +130,7 @@ func TestViews(t *testing.T) {
 	v1, v2 := m.pod("provider-1", 20880), m.pod("provider-2", 20880)
 	m.provider(v1, "v1")
 	m.provider(v2, "v2")
-	dir := t.TempDir()
-	m.must(os.Chmod(dir, 0o755))
-	m.must(os.Chmod(filepath.Dir(dir), 0o755))
+	dir := m.open()
 	const other = "198.51.100.77"
 	m.tell(dir, "one", meshtest.Service{Name: "a", Addresses: []string{vip4}, Routes: split(map[string]int{"v1": 1}), Clusters: both(v1, v2)}, registryOnly)
 	m.tell(dir, "two", meshtest.Service{Name: "b", Addresses: []string{vip4, other}, Routes: split(map[string]int{"v2": 1}), Clusters: both(v1, v2)}, "")
