@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/dubway/dubway/internal/handoff"
-	"github.com/dubway/dubway/l7proxy/identity"
 	"github.com/dubway/dubway/l7proxy/lane/lent"
 	"github.com/dubway/dubway/l7proxy/mode"
 	"github.com/dubway/dubway/l7proxy/proof"
@@ -80,7 +79,7 @@ func (p *Proxy) Workload(w *handoff.Workload, files []*os.File) error {
 		p.log.Warn("policies are enforced", "uid", w.UID, "error", err)
 	}
 	p.workloads.Put(pod)
-	p.identities.Put(w.UID, identity.Account{Namespace: w.Namespace, Name: w.ServiceAccount})
+	p.identities.Put(w.UID, pod.Account())
 	p.sees(pod)
 	p.log.Info("workload", "uid", w.UID, "addresses", w.Addresses, "ports", w.Ports)
 	p.leave(w.UID) // its mode may have changed

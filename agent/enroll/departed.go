@@ -1,6 +1,9 @@
 package enroll
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // depart lets go of a workload that is steered no more. While its pod runs, its network namespace
 // stays open: the connections that it has go on through the proxy, and may need others there, to
@@ -11,10 +14,9 @@ func (e *Enroller) depart(w *Workload) {
 		_ = w.Netns.Close()
 		return
 	}
-	e.dismiss(w.Pod.UID)
 	e.mu.Lock()
-	e.departed[w.Pod.UID] = w
-	e.mu.Unlock()
+	defer e.mu.Unlock()
+	e.departed[w.Pod.UID] = w // enrolled, it was not here
 }
 
 // dismiss forgets a pod that departed: it is back, or it has ended.
@@ -50,4 +52,19 @@ func (e *Enroller) Known(uid string) *Workload {
 		return s.workload
 	}
 	return e.departed[uid]
+}
+
+// Runs tells whether a pod that is Known runs as a service account.
+func (e *Enroller) Runs(namespace, account string) bool {
+	runs := func(w *Workload) bool {
+		return account != "" && w.Pod.Namespace == namespace && w.Pod.ServiceAccount == account
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.states {
+		if s.workload != nil && runs(s.workload) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(slices.Collect(maps.Values(e.departed)), runs)
 }

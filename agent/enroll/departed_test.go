@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/dubway/dubway/agent/netns/netnstest"
@@ -14,8 +13,7 @@ func TestDeparted(t *testing.T) {
 	ns := netnstest.New(t)
 	pod := w.pod("a", ns, 1)
 	pod.ServiceAccount = "cart"
-	pod.Netns = filepath.Join(t.TempDir(), "netns")
-	w.must(os.Symlink(ns.Path, pod.Netns))
+	pod.Netns = ns.Link()
 	w.apply(pod)
 	w.enrolled("shop/a")
 	listener := w.e.Workload("shop/a").Listeners[0]

@@ -13,9 +13,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -97,17 +95,6 @@ func (s *state) reason() string {
 		return ""
 	}
 	return s.err.Error()
-}
-
-// Runs tells whether a pod that is Known runs as a service account.
-func (e *Enroller) Runs(namespace, account string) bool {
-	all, _ := e.Workloads()
-	e.mu.Lock()
-	all = slices.AppendSeq(all, maps.Values(e.departed))
-	e.mu.Unlock()
-	return slices.ContainsFunc(all, func(w *Workload) bool {
-		return account != "" && w.Pod.Namespace == namespace && w.Pod.ServiceAccount == account
-	})
 }
 
 // Cgroups returns the cgroups of the desired pods, enrolled or not.

@@ -456,8 +456,7 @@ func TestCheck(t *testing.T) {
 	}
 
 	// The path of the pod names another namespace: a container was restarted.
-	link := filepath.Join(t.TempDir(), "ns")
-	w.must(os.Symlink(ns.Path, link))
+	link := ns.Link()
 	moved := *pod
 	moved.Netns = link
 	w.apply(&moved)

@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -23,8 +22,7 @@ func TestKeepsWhatIsTheSame(t *testing.T) {
 	before := w.e.Workload("shop/a")
 
 	later := *early
-	later.Netns, later.Cgroup = filepath.Join(t.TempDir(), "ns"), filepath.Join(w.cgroup, "pod")
-	w.must(os.Symlink(ns.Path, later.Netns))
+	later.Netns, later.Cgroup = ns.Link(), filepath.Join(w.cgroup, "pod")
 	w.apply(&later)
 	w.enrolled("shop/a")
 	after := w.e.Workload("shop/a")

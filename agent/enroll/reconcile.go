@@ -60,11 +60,13 @@ func (e *Enroller) pod(pod *pods.Pod, offers []*netns.Socket, waiting map[uint64
 	}
 	e.forgetWay(pod.UID)
 	e.set(pod.UID, next)
-	if old != nil && old.workload != nil {
+	switch again := old != nil && old.workload != nil; {
+	case w == nil && again:
 		e.depart(old.workload)
-	}
-	if w != nil {
-		e.dismiss(pod.UID)
+	case again:
+		old.workload.close()
+	case w != nil:
+		e.dismiss(pod.UID) // it is back
 	}
 }
 

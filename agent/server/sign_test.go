@@ -9,7 +9,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/dubway/dubway/agent/authority"
@@ -33,13 +32,9 @@ func TestSigns(t *testing.T) {
 	o := open(t, os.Getuid(), func(o *office) {
 		o.server.Desk = authority.NewDesk(client, o.pods.Runs, slog.New(slog.DiscardHandler))
 	})
-	pod := describe("a", netnstest.New(t), "10.97.0.1")
-	pod.ServiceAccount = "consumer"
-	sandbox := filepath.Join(t.TempDir(), "netns")
-	if err := os.Symlink(pod.Netns, sandbox); err != nil {
-		t.Fatal(err)
-	}
-	pod.Netns = sandbox
+	ns := netnstest.New(t)
+	pod := describe("a", ns, "10.97.0.1")
+	pod.ServiceAccount, pod.Netns = "consumer", ns.Link()
 	nameless := describe("b", netnstest.New(t), "10.97.0.2")
 	o.apply(pod, nameless)
 	p := newProxy()
@@ -81,7 +76,7 @@ func TestSigns(t *testing.T) {
 	if _, err := ask("shop", "consumer"); err != nil {
 		t.Error("for the connections of a pod that left, and runs: ", err)
 	}
-	if err := os.Remove(sandbox); err != nil {
+	if err := os.Remove(pod.Netns); err != nil {
 		t.Fatal(err)
 	}
 	o.apply(nameless)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -220,13 +219,11 @@ func (p *Process) Wait(ctx context.Context) error {
 func (p *Process) Output() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	read := int64(p.output.Len())
-	if info, err := os.Stat(p.log); err != nil || info.Size() == read {
-		return p.output.String()
-	}
 	if log, err := os.Open(p.log); err == nil {
 		defer func() { _ = log.Close() }()
-		_, _ = io.Copy(&p.output, io.NewSectionReader(log, read, math.MaxInt64-read))
+		if _, err := log.Seek(int64(p.output.Len()), io.SeekStart); err == nil {
+			_, _ = io.Copy(&p.output, log)
+		}
 	}
 	return p.output.String()
 }

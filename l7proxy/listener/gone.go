@@ -6,7 +6,9 @@ func (s *Set) Remove(uid string, ended func()) {
 	s.mu.Lock()
 	p := s.pods[uid]
 	if p == nil {
-		p = &pod{}
+		s.mu.Unlock()
+		ended()
+		return
 	}
 	closeAll(p.listeners)
 	p.listeners, p.ended = nil, ended
@@ -37,9 +39,7 @@ func (s *Set) over(p *pod) func() {
 	if p.ended == nil || p.busy > 0 {
 		return func() {}
 	}
-	if w := p.workload.Load(); w != nil {
-		delete(s.pods, w.UID)
-	}
+	delete(s.pods, p.workload.Load().UID)
 	over := p.ended
 	p.ended = nil
 	return over

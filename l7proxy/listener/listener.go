@@ -150,8 +150,8 @@ func (s *Set) Put(w *workload.Workload, files []*os.File) error {
 			continue
 		}
 		p.listeners = append(p.listeners, l)
-		// Counted too, or Wait could miss what it has accepted and not served yet.
 		p.busy++
+		// Counted too, or Wait could miss what it has accepted and not served yet.
 		s.serving.Go(func() {
 			s.accept(p, l, w.Listeners[i].Direction == handoff.Inbound)
 			s.end(p)

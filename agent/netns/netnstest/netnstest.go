@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -85,6 +86,16 @@ func (n *Netns) Must(f func() error) {
 	if err := n.Do(f); err != nil {
 		n.tb.Fatal(err)
 	}
+}
+
+// Link is another path of the namespace, which its test may remove.
+func (n *Netns) Link() string {
+	n.tb.Helper()
+	path := filepath.Join(n.tb.TempDir(), "netns")
+	if err := os.Symlink(n.Path, path); err != nil {
+		n.tb.Fatal(err)
+	}
+	return path
 }
 
 // Add puts addresses on a device and brings it up, and waits until they can be used.

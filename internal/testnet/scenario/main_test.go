@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -194,6 +195,15 @@ func (m *mesh) must(err error) {
 func (m *mesh) pod(name string, ports ...uint16) *testnet.Pod {
 	m.t.Helper()
 	return m.Pod(name, ports...)
+}
+
+// open is a folder that others may look into.
+func (m *mesh) open() string {
+	m.t.Helper()
+	dir := m.t.TempDir()
+	m.must(os.Chmod(dir, 0o755))
+	m.must(os.Chmod(filepath.Dir(dir), 0o755))
+	return dir
 }
 
 // provider starts a provider in a pod and waits until it listens.

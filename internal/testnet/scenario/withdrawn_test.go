@@ -60,15 +60,6 @@ func endless(target, stop string) callsOf {
 	return callsOf{Target: target, N: 1 << 20, Pause: 5 * time.Millisecond, Timeout: 30 * time.Second, Stop: stop}
 }
 
-// open is a folder that others may look into.
-func (m *mesh) open() string {
-	m.t.Helper()
-	dir := m.t.TempDir()
-	m.must(os.Chmod(dir, 0o755))
-	m.must(os.Chmod(filepath.Dir(dir), 0o755))
-	return dir
-}
-
 // planeOf starts a control plane; what it returns has it tell a consumer of another route.
 func (m *mesh) planeOf(consumer *testnet.Pod, service func(provider string) meshtest.Service) (to func(provider string)) {
 	m.t.Helper()
