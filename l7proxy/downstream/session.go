@@ -237,6 +237,7 @@ func (s *Session) Tick() bool {
 }
 
 func (s *Session) loop() error {
+	looked := false // nothing was pending when it was last looked in vain, or told to
 	for {
 		if s.env.Stopping.Load() || s.line.Parted() || s.plans.Off() {
 			// Requests still come while others are pending: they are answered too.
@@ -247,14 +248,17 @@ func (s *Session) loop() error {
 			return os.ErrDeadlineExceeded
 		}
 		if err := s.fill(); err != nil {
-			if !errors.Is(err, os.ErrDeadlineExceeded) || !s.Pending() && !s.justParted() && !s.ride.Busy() {
+			occupied := s.Pending() || s.justParted() || s.ride.Busy()
+			if !errors.Is(err, os.ErrDeadlineExceeded) || looked && !occupied {
 				return err
 			}
-			if !s.env.Stopping.Load() {
+			looked = !occupied // a last look, from now on: the consumer may just have been answered
+			if occupied && !s.env.Stopping.Load() {
 				s.in.Conn.Resume() // of a dead provider's, with a request that came since
 			}
 			continue
 		}
+		looked = false
 		for more := true; more; {
 			var err error
 			if more, err = s.round(); err != nil {

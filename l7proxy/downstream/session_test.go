@@ -411,6 +411,30 @@ func TestShutdown(t *testing.T) {
 	r.expect(rpc.ResultLocal, rpc.WhyShuttingDown, 5)
 }
 
+// TestLastLook: a connection on which nothing is pending when the proxy begins to stop ends no
+// sooner than nothing has come for a while, and not behind an answer.
+func TestLastLook(t *testing.T) {
+	p := newProvider(t)
+	r := newRig(t, p.addr)
+	r.env.patient = 2 * time.Second
+	c := r.dial()
+	for id := range uint64(10) {
+		_, _ = c.Write(request(id, twoWay, []byte("\x01a")))
+		if _, err := readFrame(c); err != nil {
+			t.Fatalf("call %d: %v", id, err)
+		}
+		if id == 4 {
+			r.env.Stopping.Store(true)
+			r.drain()
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("in the end: %d bytes, %v; want the end", n, err)
+	}
+}
+
 // TestNotFrames: bytes that are no frames after a frame end the connection, not
 // the proxy, and the answered stays answered.
 func TestNotFrames(t *testing.T) {
