@@ -237,7 +237,7 @@ func (s *Session) Tick() bool {
 }
 
 func (s *Session) loop() error {
-	looked := false // nothing was pending when it was last looked in vain, or told to
+	looked := false // the proxy stops, and nothing was pending when nothing came
 	for {
 		if s.env.Stopping.Load() || s.line.Parted() || s.plans.Off() {
 			// Requests still come while others are pending: they are answered too.
@@ -248,12 +248,12 @@ func (s *Session) loop() error {
 			return os.ErrDeadlineExceeded
 		}
 		if err := s.fill(); err != nil {
-			occupied := s.Pending() || s.justParted() || s.ride.Busy()
-			if !errors.Is(err, os.ErrDeadlineExceeded) || looked && !occupied {
+			stopping, occupied := s.env.Stopping.Load(), s.Pending() || s.justParted() || s.ride.Busy()
+			if !errors.Is(err, os.ErrDeadlineExceeded) || !occupied && (looked || !stopping) {
 				return err
 			}
 			looked = !occupied // a last look, from now on: the consumer may just have been answered
-			if occupied && !s.env.Stopping.Load() {
+			if !stopping {
 				s.in.Conn.Resume() // of a dead provider's, with a request that came since
 			}
 			continue
