@@ -1,9 +1,6 @@
 package enroll
 
-import (
-	"maps"
-	"slices"
-)
+import "maps"
 
 // depart lets go of a workload that is steered no more. While its pod runs, its network namespace
 // stays open: the connections that it has go on through the proxy, and may need others there, to
@@ -66,5 +63,10 @@ func (e *Enroller) Runs(namespace, account string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(slices.Collect(maps.Values(e.departed)), runs)
+	for _, w := range e.departed {
+		if runs(w) {
+			return true
+		}
+	}
+	return false
 }
